@@ -1,0 +1,1 @@
+//! Evidence in, proven claims out: the only place that can say Attested.

@@ -1,0 +1,1 @@
+//! The one issuance workflow: prepare, lint, record, sign, compare.

@@ -1,0 +1,1 @@
+//! Key custody: the Signer trait and its backends.

@@ -1,0 +1,1 @@
+//! Decides: attested identity, request and context to an approval or a refusal that teaches.

@@ -1,0 +1,1 @@
+//! The doors: REST on rustls, operator authentication, limits, health and metrics.

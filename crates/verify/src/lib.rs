@@ -1,0 +1,1 @@
+//! For relying parties and auditors: chains, receipts and whole logs, verified by somebody who trusts nobody.

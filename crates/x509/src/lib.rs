@@ -1,0 +1,1 @@
+//! X.509 in and out as exact DER: requests, certificates, revocation lists, OCSP, profiles and lints.
