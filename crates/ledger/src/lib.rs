@@ -1,1 +1,111 @@
-//! The one way to change durable state: an append-only, provable ledger and the read model over it.
+//! The one way to change durable state: propose entries to the ledger.
+//!
+//! [`Ledger::commit`] decides the order, checks what each proposal requires at that moment, makes the accepted
+//! entries durable and only then answers. Everything that can be asked of the authority (who has which
+//! certificate, which token is spent, what is revoked) is a pure function of the entries, kept as the read
+//! model: a set of ordered keys and values that can be thrown away and rebuilt.
+//!
+//! [`embedded`] is the backend for one process and one directory. The crate does not know what makes a
+//! certificate valid or who may ask for one; it trusts its caller to propose only what was decided, and its
+//! directory to nobody else: see docs/TRUST.md.
+
+pub mod embedded;
+mod model;
+mod proposal;
+
+pub use embedded::{EmbeddedLedger, OpenError, Options};
+pub use model::query::{CertificateQuery, IdentityQuery, Page, PageRequest};
+pub use model::record::{
+    CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,
+    RevokedCertificate, TemplateRecord, TokenRecord, TokenState,
+};
+pub use model::{ModelError, ReadModel};
+pub use proposal::{CommitError, Conflict, Outcome, Precondition, Proposal, Standing};
+
+use async_trait::async_trait;
+use chancery_merkle::SignedNote;
+use chancery_types::Digest;
+
+/// The size and the root of the log at a moment when everything in it is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Entries.
+    pub size: u64,
+    /// RFC 6962 root hash.
+    pub root: Digest,
+}
+
+/// A signature that was made over a recorded TBS, to be kept beside its entry.
+#[derive(Debug, Clone)]
+pub struct IssuedSignature {
+    /// Index of the issuance entry.
+    pub index: u64,
+    /// The signature's bytes as they stand in the certificate.
+    pub signature: Vec<u8>,
+}
+
+/// Why a read from the ledger failed: the disk or its contents, never the question.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger cannot be read: {0}")]
+pub struct ReadError(pub String);
+
+/// The ledger as its callers see it. Every backend passes the same conformance suite.
+#[async_trait]
+pub trait Ledger: ReadModel {
+    /// Appends what still holds, in order; refuses the rest with a reason. Durable on return.
+    ///
+    /// # Errors
+    /// [`CommitError`] when nothing could be made durable; then none of the proposals was accepted.
+    async fn commit(&self, proposals: Vec<Proposal>) -> Result<Vec<Outcome>, CommitError>;
+
+    /// Keeps signatures beside the entries that promised them. Best effort: written at once, synced soon.
+    ///
+    /// # Errors
+    /// [`CommitError`] when they could not be written.
+    async fn keep_signatures(&self, signatures: Vec<IssuedSignature>) -> Result<(), CommitError>;
+
+    /// The durable head.
+    fn head(&self) -> Head;
+
+    /// The signed checkpoint of a durable head, the current one.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the checkpoint key fails.
+    fn checkpoint(&self) -> Result<SignedNote, ReadError>;
+
+    /// The bytes of one entry.
+    ///
+    /// # Errors
+    /// [`ReadError`]; an index at or past the head is `None`.
+    async fn entry(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError>;
+
+    /// Entries `start .. start + count`, fewer at the end of the log.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    async fn entries(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>, ReadError>;
+
+    /// The signature kept beside an issuance entry.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    async fn signature(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError>;
+
+    /// Hashes `start .. start + count` of a tile level: see [`chancery_merkle::HashReader`].
+    ///
+    /// # Errors
+    /// [`ReadError`], also when the range is not complete yet.
+    async fn hashes(&self, level: u8, start: u64, count: usize) -> Result<Vec<Digest>, ReadError>;
+
+    /// The inclusion proof of an entry in the tree of this size.
+    ///
+    /// # Errors
+    /// [`ReadError`], also when `index < size <= head` does not hold.
+    async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Digest>, ReadError>;
+
+    /// The proof that the tree of one size is a prefix of the tree of another.
+    ///
+    /// # Errors
+    /// [`ReadError`], also when `old <= new <= head` does not hold.
+    async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Digest>, ReadError>;
+}

@@ -1,0 +1,373 @@
+//! The backend for one process and one directory.
+//!
+//! ```text
+//! lock            held while a process has the ledger open
+//! journal/        the truth: segments of checksummed batches
+//! signatures.log  the signatures made over recorded entries
+//! derived/        tree hashes by level, entry and signature locations: follow from the two above
+//! index.redb      the read model with the journal position that it has reached: follows from the journal
+//! checkpoint      the last checkpoint that was published and synced
+//! ```
+//! Two threads: the sequencer decides the order and makes batches durable, the indexer commits the read model
+//! behind it. After a crash the index says how far it got and only the rest of the journal is replayed.
+
+mod derived;
+mod index;
+mod indexer;
+mod journal;
+mod memtable;
+mod open;
+mod sequencer;
+mod signatures;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use chancery_merkle::{Checkpoint, HashReader, NoteSigner, SignedNote, consistency_proof, inclusion_proof};
+use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{mpsc, oneshot};
+
+use derived::Derived;
+use journal::JournalReader;
+use memtable::Memtable;
+use signatures::SignatureLog;
+
+pub use journal::JournalError;
+pub use open::OpenError;
+
+use crate::model::query::{self, CertificateQuery, IdentityQuery, Page, PageRequest};
+use crate::model::record::{
+    CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
+    TemplateRecord, TokenRecord,
+};
+use crate::model::{ModelError, ReadModel};
+use crate::proposal::{CommitError, Outcome, Proposal};
+use crate::{Head, IssuedSignature, Ledger, ReadError};
+
+/// What can be chosen about an embedded ledger.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes of a journal segment, allocated at once.
+    pub segment_bytes: u64,
+    /// How long changes may wait before the index commits them.
+    pub index_interval: Duration,
+    /// How many changes may wait before the index commits them early; four times as many stall commits.
+    pub index_changes: usize,
+    /// Bytes of cache for the index.
+    pub cache_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            index_interval: Duration::from_millis(500),
+            index_changes: 100_000,
+            cache_bytes: 96 << 20,
+        }
+    }
+}
+
+/// What is shared by the callers and the two threads.
+struct Shared {
+    directory: PathBuf,
+    options: Options,
+    memtable: Memtable,
+    derived: Derived,
+    reader: JournalReader,
+    signatures: SignatureLog,
+    head: ArcSwap<Head>,
+    signer: Box<dyn NoteSigner + Send + Sync>,
+    checkpoint: Mutex<Option<(u64, SignedNote)>>,
+    halted: Mutex<Option<String>>,
+    syncs: std::sync::atomic::AtomicU64,
+    wake: indexer::Wake,
+}
+
+impl Shared {
+    fn halted(&self) -> Option<CommitError> {
+        let reason = self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        reason.map(|reason| CommitError::Halted { reason })
+    }
+
+    /// Stops all writes for the life of this process. The first reason stands.
+    fn halt(&self, reason: String) -> CommitError {
+        let mut halted = self.halted.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = halted.get_or_insert(reason).clone();
+        tracing::error!(%reason, "THE LEDGER HAS STOPPED ACCEPTING WRITES; reads and status go on");
+        CommitError::Halted { reason }
+    }
+
+    /// The signed checkpoint of the current head.
+    fn checkpoint(&self) -> Result<SignedNote, ReadError> {
+        let head = **self.head.load();
+        let mut cached = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((size, note)) = cached.as_ref()
+            && *size == head.size
+        {
+            return Ok(note.clone());
+        }
+        let note = Checkpoint::new(self.signer.name(), head.size, head.root)
+            .map_err(|error| ReadError(error.to_string()))?
+            .sign(&[self.signer.as_ref()])
+            .map_err(|error| ReadError(error.to_string()))?;
+        *cached = Some((head.size, note.clone()));
+        Ok(note)
+    }
+}
+
+/// A ledger in a directory, open for this process alone.
+pub struct EmbeddedLedger {
+    shared: Arc<Shared>,
+    requests: Mutex<Option<mpsc::Sender<sequencer::Request>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _lock: std::fs::File,
+}
+
+impl std::fmt::Debug for EmbeddedLedger {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("EmbeddedLedger")
+            .field("directory", &self.shared.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedLedger {
+    /// Waits until everything accepted is in the index, then stops. Dropping does the same.
+    pub fn close(&self) {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A panic in there was reported by the panic hook; there is nothing left to save here.
+            let _ = thread.join();
+        }
+    }
+
+    /// Why writes have stopped, if they have.
+    #[must_use]
+    pub fn halted(&self) -> Option<CommitError> {
+        self.shared.halted()
+    }
+
+    /// How many times the journal was synced since the ledger was opened.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.shared.syncs.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// SHA-256 over every key and value of the read model, in order: equal for equal states.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the index cannot be read.
+    pub fn model_digest(&self) -> Result<Digest, ModelError> {
+        use crate::model::View;
+        let mut hasher = Sha256::new();
+        let mut start = Vec::new();
+        loop {
+            let pairs = self.shared.memtable.scan(&start, &[255; 64], 4096)?;
+            let Some((last, _)) = pairs.last() else { break };
+            start.clone_from(last);
+            start.push(0);
+            for (key, value) in &pairs {
+                for part in [key, value] {
+                    hasher.update((part.len() as u64).to_be_bytes());
+                    hasher.update(part);
+                }
+            }
+        }
+        Ok(Digest::from_array(hasher.finalize().into()))
+    }
+}
+
+impl Drop for EmbeddedLedger {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn read_error(error: impl std::fmt::Display) -> ReadError {
+    ReadError(error.to_string())
+}
+
+#[async_trait]
+impl Ledger for EmbeddedLedger {
+    async fn commit(&self, proposals: Vec<Proposal>) -> Result<Vec<Outcome>, CommitError> {
+        let requests = self
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or(CommitError::Closing)?;
+        let (reply, answer) = oneshot::channel();
+        requests.send(sequencer::Request { proposals, reply }).await.map_err(|_| CommitError::Closing)?;
+        drop(requests);
+        answer.await.map_err(|_| self.shared.halted().unwrap_or(CommitError::Closing))?
+    }
+
+    async fn keep_signatures(&self, signatures: Vec<IssuedSignature>) -> Result<(), CommitError> {
+        let shared = &self.shared;
+        let keep = || -> io::Result<()> {
+            let records = signatures.iter().map(|record| (record.index, record.signature.as_slice()));
+            for (index, offset) in shared.signatures.append(records)? {
+                shared.derived.keep_signature(index, offset)?;
+            }
+            Ok(())
+        };
+        keep().map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CommitError::DiskFull,
+            _ => CommitError::Halted { reason: format!("keeping signatures failed: {error}") },
+        })
+    }
+
+    fn head(&self) -> Head {
+        **self.shared.head.load()
+    }
+
+    fn checkpoint(&self) -> Result<SignedNote, ReadError> {
+        self.shared.checkpoint()
+    }
+
+    async fn entry(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        if index >= self.head().size {
+            return Ok(None);
+        }
+        let (segment, offset) = self.shared.derived.entry_location(index).map_err(read_error)?;
+        self.shared.reader.entry(segment, offset).map(Some).map_err(read_error)
+    }
+
+    async fn entries(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        let end = self.head().size.min(start.saturating_add(count as u64));
+        let mut entries = Vec::new();
+        for index in start..end {
+            entries.extend(self.entry(index).await?);
+        }
+        Ok(entries)
+    }
+
+    async fn signature(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        match self.shared.derived.signature_location(index).map_err(read_error)? {
+            Some(offset) => self.shared.signatures.signature(offset).map_err(read_error),
+            None => Ok(None),
+        }
+    }
+
+    async fn hashes(&self, level: u8, start: u64, count: usize) -> Result<Vec<Digest>, ReadError> {
+        let complete = self.head().size.checked_shr(8 * u32::from(level)).unwrap_or(0);
+        if start.checked_add(count as u64).is_none_or(|end| end > complete) {
+            return Err(ReadError(format!(
+                "level {level} of the tree has {complete} complete hashes, {count} from {start} on were asked for"
+            )));
+        }
+        let mut hashes = Vec::with_capacity(count);
+        self.shared.derived.read(level, start, count, &mut hashes).map_err(read_error)?;
+        Ok(hashes)
+    }
+
+    async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Digest>, ReadError> {
+        self.within_head(size)?;
+        inclusion_proof(index, size, &self.shared.derived).map_err(read_error)
+    }
+
+    async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Digest>, ReadError> {
+        self.within_head(new)?;
+        consistency_proof(old, new, &self.shared.derived).map_err(read_error)
+    }
+}
+
+impl EmbeddedLedger {
+    fn within_head(&self, size: u64) -> Result<(), ReadError> {
+        let head = self.head().size;
+        if size > head {
+            return Err(ReadError(format!("the log has {head} entries, a proof for {size} was asked for")));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ReadModel for EmbeddedLedger {
+    async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateRecord>, ModelError> {
+        query::certificate(&self.shared.memtable, serial)
+    }
+
+    async fn certificates(
+        &self,
+        query: &CertificateQuery,
+        page: &PageRequest,
+    ) -> Result<Page<CertificateRecord>, ModelError> {
+        query::certificates(&self.shared.memtable, query, page)
+    }
+
+    async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError> {
+        query::lineage(&self.shared.memtable, lineage)
+    }
+
+    async fn identity(&self, id: &SpiffeId) -> Result<Option<IdentityRecord>, ModelError> {
+        query::identity(&self.shared.memtable, id)
+    }
+
+    async fn identities(
+        &self,
+        query: &IdentityQuery,
+        page: &PageRequest,
+    ) -> Result<Page<IdentityRecord>, ModelError> {
+        query::identities(&self.shared.memtable, query, page)
+    }
+
+    async fn template(&self, name: &str) -> Result<Option<TemplateRecord>, ModelError> {
+        query::template(&self.shared.memtable, name)
+    }
+
+    async fn templates(&self) -> Result<Vec<TemplateRecord>, ModelError> {
+        query::templates(&self.shared.memtable)
+    }
+
+    async fn token(&self, token: TokenId) -> Result<Option<TokenRecord>, ModelError> {
+        query::token(&self.shared.memtable, token)
+    }
+
+    async fn tokens(&self, page: &PageRequest) -> Result<Page<TokenRecord>, ModelError> {
+        query::tokens(&self.shared.memtable, page)
+    }
+
+    async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {
+        query::issuers(&self.shared.memtable)
+    }
+
+    async fn last_counter(&self, epoch: IssuerEpoch) -> Result<Option<u64>, ModelError> {
+        query::last_counter(&self.shared.memtable, epoch)
+    }
+
+    async fn revoked(
+        &self,
+        epoch: IssuerEpoch,
+        now: Timestamp,
+    ) -> Result<Vec<RevokedCertificate>, ModelError> {
+        query::revoked(&self.shared.memtable, epoch, now)
+    }
+
+    async fn last_crl(&self, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError> {
+        query::last_crl(&self.shared.memtable, epoch)
+    }
+
+    async fn idempotent(&self, hash: Digest) -> Result<Option<SerialNumber>, ModelError> {
+        query::idempotent(&self.shared.memtable, hash)
+    }
+
+    async fn profile(&self, hash: Digest) -> Result<Option<u64>, ModelError> {
+        query::profile(&self.shared.memtable, hash)
+    }
+
+    async fn policy(&self, hash: Digest) -> Result<Vec<u64>, ModelError> {
+        query::policy(&self.shared.memtable, hash)
+    }
+}

@@ -1,0 +1,281 @@
+//! What each entry changes in the read model.
+
+use chancery_entry::{Body, Document, Entry, HoldTarget, IdentityRegistration, Issuance, TokenBinding};
+use chancery_types::{
+    Identity, IdentityState, LineageId, RevocationReason, SerialNumber, SpiffeId, Timestamp,
+};
+
+use super::record::{
+    CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,
+    RevokedCertificate, TemplateRecord, TokenRecord, TokenState, to_json,
+};
+use super::{ModelError, Table, View, Write, query};
+
+/// The changes that the entry at `index` makes, in no particular order; each key at most once.
+///
+/// Entries are applied as they were accepted: what they require was checked then, and is not checked again.
+pub(crate) fn apply(index: u64, entry: &Entry, view: &dyn View) -> Result<Vec<Write>, ModelError> {
+    let time = entry.time;
+    match &entry.body {
+        Body::Null | Body::Genesis(_) | Body::Refusal(_) | Body::OperatorAction(_) | Body::Ceremony(_) => {
+            Ok(Vec::new())
+        }
+        Body::Issuance(issuance) => issue(index, time, issuance, view),
+        Body::Revocation(revocation) => {
+            let state = CertificateState::Revoked { at: time, reason: revocation.reason };
+            change_certificate(revocation.serial, state, view)
+        }
+        Body::Hold(hold) => match hold.target {
+            HoldTarget::Certificate(serial) => {
+                change_certificate(serial, CertificateState::Held { since: time }, view)
+            }
+            HoldTarget::Lineage(lineage) => change_lineage(lineage, Some(time), view),
+        },
+        Body::Release(release) => match release.target {
+            HoldTarget::Certificate(serial) => change_certificate(serial, CertificateState::Good, view),
+            HoldTarget::Lineage(lineage) => change_lineage(lineage, None, view),
+        },
+        Body::CrlPublished(list) => Ok(vec![(
+            Table::Crl.key(&[&list.epoch.0.to_be_bytes()]),
+            Some(to_json(&CrlRecord {
+                number: list.number,
+                this_update: list.this_update,
+                next_update: list.next_update,
+                entries: list.entries,
+                hash: list.hash,
+            })),
+        )]),
+        Body::IdentityRegistered(registration) | Body::IdentityChanged(registration) => {
+            register_identity(index, time, registration, view)
+        }
+        Body::IdentityHeld(change) => {
+            change_identity(&change.identity, IdentityState::Held, time, &change.by, view)
+        }
+        Body::IdentityReleased(change) => {
+            change_identity(&change.identity, IdentityState::Active, time, &change.by, view)
+        }
+        Body::IdentityRetired(change) => {
+            change_identity(&change.identity, IdentityState::Retired, time, &change.by, view)
+        }
+        Body::TemplateRegistered(template) => Ok(vec![(
+            Table::Template.key(&[template.name.as_bytes()]),
+            Some(to_json(&TemplateRecord {
+                name: template.name.clone(),
+                document: json(&template.document),
+                index,
+            })),
+        )]),
+        Body::TemplateRemoved(removal) => Ok(vec![(Table::Template.key(&[removal.name.as_bytes()]), None)]),
+        Body::TokenCreated(created) => {
+            let (identity, template) = match &created.binding {
+                TokenBinding::Identity(identity) => (Some(identity.clone()), None),
+                TokenBinding::Template { name, parameters } => (None, Some((name.clone(), json(parameters)))),
+            };
+            let record = TokenRecord {
+                token: created.token,
+                secret_hash: created.secret_hash,
+                identity,
+                template,
+                key: created.key,
+                created: time,
+                created_by: created.by.clone(),
+                expires: created.expires,
+                state: TokenState::Open,
+            };
+            Ok(vec![(Table::Token.key(&[created.token.as_bytes()]), Some(to_json(&record)))])
+        }
+        Body::TokenSpent(spend) => {
+            change_token(spend.token, TokenState::Spent { serial: spend.serial }, view)
+        }
+        Body::TokenRevoked(revocation) => change_token(revocation.token, TokenState::Revoked, view),
+        Body::IssuerActivated(issuer) => Ok(vec![(
+            Table::Issuer.key(&[&issuer.epoch.0.to_be_bytes()]),
+            Some(to_json(&IssuerRecord {
+                epoch: issuer.epoch,
+                certificate: issuer.certificate.0.clone(),
+                state: IssuerState::Active,
+                index,
+            })),
+        )]),
+        Body::IssuerRetired(issuer) => {
+            let Some(mut record) = query::issuer(view, issuer.epoch)? else { return Ok(Vec::new()) };
+            record.state = IssuerState::Retired;
+            Ok(vec![(Table::Issuer.key(&[&issuer.epoch.0.to_be_bytes()]), Some(to_json(&record)))])
+        }
+        Body::PolicyChanged(change) => Ok(vec![(
+            Table::Policy.key(&[change.policy_hash.as_bytes(), change.name.as_bytes()]),
+            Some(index.to_be_bytes().to_vec()),
+        )]),
+        Body::ProfileChanged(change) => Ok(vec![(
+            Table::Profile.key(&[change.profile_hash.as_bytes()]),
+            Some(index.to_be_bytes().to_vec()),
+        )]),
+    }
+}
+
+fn issue(
+    index: u64,
+    time: Timestamp,
+    issuance: &Issuance,
+    view: &dyn View,
+) -> Result<Vec<Write>, ModelError> {
+    let serial = issuance.serial;
+    let record = CertificateRecord {
+        serial,
+        index,
+        identity: issuance.identity.clone(),
+        lineage: issuance.lineage,
+        generation: issuance.generation,
+        not_before: issuance.not_before,
+        not_after: issuance.not_after,
+        key: issuance.key,
+        profile: issuance.profile.clone(),
+        evidence: issuance.evidence,
+        assurance: issuance.assurance,
+        state: CertificateState::Good,
+    };
+    let before = if issuance.generation.0 == 0 { None } else { query::lineage(view, issuance.lineage)? };
+    let mut living = Vec::with_capacity(2);
+    let mut enrolled_with = issuance.assurance;
+    if let Some(before) = before {
+        enrolled_with = before.enrolled_with;
+        for earlier in before.living {
+            if query::certificate(view, earlier)?.is_some_and(|record| record.not_after > time) {
+                living.push(earlier);
+            }
+        }
+    }
+    living.push(serial);
+    let lineage = LineageRecord {
+        lineage: issuance.lineage,
+        generation: issuance.generation,
+        held_since: None,
+        enrolled_with,
+        living,
+    };
+    let mut by_identity = query::identity_prefix(&issuance.identity);
+    by_identity.extend_from_slice(serial.as_bytes());
+    let mut by_key = query::key_prefix(&issuance.key);
+    by_key.extend_from_slice(serial.as_bytes());
+    let expiry = issuance.not_after.millis().to_be_bytes();
+    let mut writes = vec![
+        (Table::Certificate.key(&[serial.as_bytes()]), Some(record.to_bytes())),
+        (by_identity, Some(Vec::new())),
+        (by_key, Some(Vec::new())),
+        (Table::CertificateByExpiry.key(&[&expiry, serial.as_bytes()]), Some(Vec::new())),
+        (Table::Lineage.key(&[issuance.lineage.as_bytes()]), Some(lineage.to_bytes())),
+    ];
+    if let Some(hash) = issuance.idempotency {
+        writes.push((Table::Idempotency.key(&[hash.as_bytes()]), Some(serial.as_bytes().to_vec())));
+    }
+    Ok(writes)
+}
+
+/// The writes that bring a certificate into this state. A revoked one stays revoked.
+fn change_certificate(
+    serial: SerialNumber,
+    state: CertificateState,
+    view: &dyn View,
+) -> Result<Vec<Write>, ModelError> {
+    let Some(mut record) = query::certificate(view, serial)? else { return Ok(Vec::new()) };
+    let was_revoked = match record.state {
+        CertificateState::Revoked { at, .. } => Some(at),
+        _ => None,
+    };
+    let line = match (state, was_revoked) {
+        (CertificateState::Revoked { reason, .. }, Some(at)) => {
+            // Only the reason moves: the certificate has been revoked since it first was.
+            record.state = CertificateState::Revoked { at, reason };
+            Some((reason, at))
+        }
+        (_, Some(_)) => return Ok(Vec::new()),
+        (CertificateState::Revoked { at, reason }, None) => {
+            record.state = state;
+            Some((reason, at))
+        }
+        (CertificateState::Held { since }, None) => {
+            record.state = state;
+            Some((RevocationReason::CertificateHold, since))
+        }
+        (CertificateState::Good, None) => {
+            record.state = state;
+            None
+        }
+    };
+    let line = line.map(|(reason, at)| {
+        RevokedCertificate { serial, reason, at, not_after: record.not_after }.to_bytes()
+    });
+    Ok(vec![
+        (Table::Certificate.key(&[serial.as_bytes()]), Some(record.to_bytes())),
+        (Table::Revoked.key(&[serial.as_bytes()]), line),
+    ])
+}
+
+/// Holds or releases a lineage with all its living certificates.
+fn change_lineage(
+    lineage: LineageId,
+    held_since: Option<Timestamp>,
+    view: &dyn View,
+) -> Result<Vec<Write>, ModelError> {
+    let Some(mut record) = query::lineage(view, lineage)? else { return Ok(Vec::new()) };
+    let state = held_since.map_or(CertificateState::Good, |since| CertificateState::Held { since });
+    let mut writes = Vec::new();
+    for serial in &record.living {
+        writes.extend(change_certificate(*serial, state, view)?);
+    }
+    record.held_since = held_since;
+    writes.push((Table::Lineage.key(&[lineage.as_bytes()]), Some(record.to_bytes())));
+    Ok(writes)
+}
+
+fn register_identity(
+    index: u64,
+    time: Timestamp,
+    registration: &IdentityRegistration,
+    view: &dyn View,
+) -> Result<Vec<Write>, ModelError> {
+    let identity: Identity = serde_json::from_str(&registration.document.0)
+        .map_err(|_| ModelError::Malformed { table: "identity" })?;
+    let before = query::identity(view, &registration.identity)?;
+    let record = IdentityRecord {
+        identity,
+        state: before.as_ref().map_or(IdentityState::Active, |before| before.state),
+        index,
+        registered: before.map_or(time, |before| before.registered),
+        changed: time,
+        changed_by: registration.by.clone(),
+    };
+    Ok(vec![(identity_key(&registration.identity), Some(to_json(&record)))])
+}
+
+fn change_identity(
+    id: &SpiffeId,
+    state: IdentityState,
+    time: Timestamp,
+    by: &str,
+    view: &dyn View,
+) -> Result<Vec<Write>, ModelError> {
+    let Some(mut record) = query::identity(view, id)? else { return Ok(Vec::new()) };
+    record.state = state;
+    record.changed = time;
+    by.clone_into(&mut record.changed_by);
+    Ok(vec![(identity_key(id), Some(to_json(&record)))])
+}
+
+fn identity_key(id: &SpiffeId) -> Vec<u8> {
+    Table::Identity.key(&[id.as_str().as_bytes()])
+}
+
+fn change_token(
+    token: chancery_types::TokenId,
+    state: TokenState,
+    view: &dyn View,
+) -> Result<Vec<Write>, ModelError> {
+    let Some(mut record) = query::token(view, token)? else { return Ok(Vec::new()) };
+    record.state = state;
+    Ok(vec![(Table::Token.key(&[token.as_bytes()]), Some(to_json(&record)))])
+}
+
+fn json(document: &Document) -> serde_json::Value {
+    serde_json::from_str(&document.0).unwrap_or(serde_json::Value::Null)
+}

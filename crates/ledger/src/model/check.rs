@@ -1,0 +1,117 @@
+//! Whether a precondition holds.
+
+use chancery_entry::HoldTarget;
+use chancery_types::{IdentityState, RevocationReason};
+
+use super::record::{CertificateState, IssuerState, TokenRecord, TokenState};
+use super::{ModelError, View, query};
+use crate::proposal::{Precondition, Standing};
+
+/// `None` when it holds, else how things stand instead.
+pub(crate) fn check(
+    precondition: &Precondition,
+    size: u64,
+    view: &dyn View,
+) -> Result<Option<Standing>, ModelError> {
+    Ok(match precondition {
+        Precondition::Empty => (size > 0).then_some(Standing::NotEmpty),
+        Precondition::SerialUnused(serial) => query::certificate(view, *serial)?.map(|_| Standing::Exists),
+        Precondition::TokenUsable { token, now } => match query::token(view, *token)? {
+            Some(record) if record.expires <= *now => Some(closed(&record).unwrap_or(Standing::Expired)),
+            Some(record) => closed(&record),
+            None => Some(Standing::Unknown),
+        },
+        Precondition::TokenOpen(token) => match query::token(view, *token)? {
+            Some(record) => closed(&record),
+            None => Some(Standing::Unknown),
+        },
+        Precondition::LineageUnused(lineage) => query::lineage(view, *lineage)?.map(|_| Standing::Exists),
+        Precondition::LineageAt { lineage, generation } => match query::lineage(view, *lineage)? {
+            None => Some(Standing::Unknown),
+            Some(record) if record.held_since.is_some() => Some(Standing::Held),
+            Some(record) if record.generation != *generation => Some(Standing::Generation(record.generation)),
+            Some(_) => None,
+        },
+        Precondition::IdentityActive(id) => match query::identity(view, id)?.map(|record| record.state) {
+            None => Some(Standing::Unknown),
+            Some(IdentityState::Active) => None,
+            Some(IdentityState::Held) => Some(Standing::Held),
+            Some(IdentityState::Retired) => Some(Standing::Retired),
+        },
+        Precondition::IdentityRegistered(id) => match query::identity(view, id)?.map(|record| record.state) {
+            None => Some(Standing::Unknown),
+            Some(IdentityState::Retired) => Some(Standing::Retired),
+            Some(IdentityState::Active | IdentityState::Held) => None,
+        },
+        Precondition::IdentityHeld(id) => match query::identity(view, id)?.map(|record| record.state) {
+            None => Some(Standing::Unknown),
+            Some(IdentityState::Held) => None,
+            Some(IdentityState::Active) => Some(Standing::NotHeld),
+            Some(IdentityState::Retired) => Some(Standing::Retired),
+        },
+        Precondition::IdentityUnused(id) => query::identity(view, id)?.map(|record| match record.state {
+            IdentityState::Retired => Standing::Retired,
+            IdentityState::Active | IdentityState::Held => Standing::Exists,
+        }),
+        Precondition::TemplateExists(name) => match query::template(view, name)? {
+            Some(_) => None,
+            None => Some(Standing::Unknown),
+        },
+        Precondition::IssuerActive(epoch) => match query::issuer(view, *epoch)?.map(|record| record.state) {
+            None => Some(Standing::Unknown),
+            Some(IssuerState::Active) => None,
+            Some(IssuerState::Retired) => Some(Standing::Retired),
+        },
+        Precondition::IssuerUnused(epoch) => query::issuer(view, *epoch)?.map(|_| Standing::Exists),
+        Precondition::Revocable { serial, reason } => {
+            match query::certificate(view, *serial)?.map(|record| record.state) {
+                None => Some(Standing::Unknown),
+                Some(CertificateState::Revoked { reason: before, .. }) => {
+                    let moves = *reason == RevocationReason::KeyCompromise && before != *reason;
+                    (!moves).then_some(Standing::Revoked)
+                }
+                Some(CertificateState::Good | CertificateState::Held { .. }) => None,
+            }
+        }
+        Precondition::Holdable(target) => match standing(target, view)? {
+            Some(Standing::NotHeld) => None,
+            other => other.or(Some(Standing::Unknown)),
+        },
+        Precondition::Releasable(target) => match standing(target, view)? {
+            Some(Standing::Held) => None,
+            other => other.or(Some(Standing::Unknown)),
+        },
+        Precondition::IdempotencyUnused(hash) => query::idempotent(view, *hash)?.map(Standing::Issued),
+        Precondition::CrlNumberAbove { epoch, number } => match query::last_crl(view, *epoch)? {
+            Some(last) if last.number >= *number => Some(Standing::Number(last.number)),
+            _ => None,
+        },
+    })
+}
+
+fn closed(record: &TokenRecord) -> Option<Standing> {
+    match record.state {
+        TokenState::Open => None,
+        TokenState::Spent { .. } => Some(Standing::Spent),
+        TokenState::Revoked => Some(Standing::Revoked),
+    }
+}
+
+/// Held, not held or revoked; `None` when the target is not recorded.
+fn standing(target: &HoldTarget, view: &dyn View) -> Result<Option<Standing>, ModelError> {
+    Ok(match target {
+        HoldTarget::Certificate(serial) => {
+            query::certificate(view, *serial)?.map(|record| match record.state {
+                CertificateState::Good => Standing::NotHeld,
+                CertificateState::Held { .. } => Standing::Held,
+                CertificateState::Revoked { .. } => Standing::Revoked,
+            })
+        }
+        HoldTarget::Lineage(lineage) => {
+            query::lineage(view, *lineage)?.map(|record| match record.held_since {
+                Some(_) => Standing::Held,
+                None => Standing::NotHeld,
+            })
+        }
+    })
+}

@@ -1,0 +1,174 @@
+//! The read model: a pure function of the entries, kept as ordered keys and values.
+//!
+//! One byte names the table, the key follows. [`apply`] says what an entry changes, [`check`] whether a
+//! precondition holds; both read through a [`View`], so that the sequencer sees what it has accepted but not
+//! yet indexed. No value here is worth a backup.
+
+pub(crate) mod apply;
+pub(crate) mod check;
+pub(crate) mod query;
+pub(crate) mod record;
+
+use async_trait::async_trait;
+use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
+
+use query::{CertificateQuery, IdentityQuery, Page, PageRequest};
+use record::{
+    CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
+    TemplateRecord, TokenRecord,
+};
+
+/// Why the read model could not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// The engine or the disk under it failed.
+    #[error("the read model's engine failed: {0}")]
+    Engine(String),
+    /// A value is not one that this program writes: the index does not belong to this journal or this version.
+    #[error("the read model holds a malformed {table} record; run `chancery ledger rebuild`")]
+    Malformed {
+        /// The table.
+        table: &'static str,
+    },
+}
+
+/// One table of the read model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Table {
+    Certificate = b'c',
+    CertificateByIdentity = b'i',
+    CertificateByKey = b'k',
+    CertificateByExpiry = b'e',
+    Lineage = b'l',
+    Revoked = b'r',
+    Identity = b'd',
+    Template = b't',
+    Token = b'j',
+    Issuer = b'n',
+    Crl = b'z',
+    Profile = b'p',
+    Policy = b'y',
+    Idempotency = b'q',
+}
+
+impl Table {
+    /// The key of a record: the table's byte and these parts, one after the other.
+    pub(crate) fn key(self, parts: &[&[u8]]) -> Vec<u8> {
+        let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+        key.push(self as u8);
+        for part in parts {
+            key.extend_from_slice(part);
+        }
+        key
+    }
+}
+
+/// A key and what to set it to; `None` deletes.
+pub(crate) type Write = (Vec<u8>, Option<Vec<u8>>);
+/// Keys and values in order.
+pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Where the read model is read.
+pub(crate) trait View {
+    /// The value under a key.
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ModelError>;
+
+    /// At most `limit` pairs with `start <= key < end`, in ascending order.
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Pairs, ModelError>;
+
+    /// The last pair with `start <= key < end`.
+    fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, ModelError>;
+}
+
+/// The first key after every key that begins with this prefix.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+/// What can be asked of the ledger's current state.
+#[async_trait]
+pub trait ReadModel: Send + Sync + 'static {
+    /// A certificate by its serial.
+    ///
+    /// # Errors
+    /// [`ModelError`], as for every method here.
+    async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateRecord>, ModelError>;
+
+    /// Certificates that match, in the order of their serials.
+    async fn certificates(
+        &self,
+        query: &CertificateQuery,
+        page: &PageRequest,
+    ) -> Result<Page<CertificateRecord>, ModelError>;
+
+    /// A lineage.
+    async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError>;
+
+    /// An identity by its name.
+    async fn identity(&self, id: &SpiffeId) -> Result<Option<IdentityRecord>, ModelError>;
+
+    /// Identities that match, by name.
+    async fn identities(
+        &self,
+        query: &IdentityQuery,
+        page: &PageRequest,
+    ) -> Result<Page<IdentityRecord>, ModelError>;
+
+    /// A template by its name.
+    async fn template(&self, name: &str) -> Result<Option<TemplateRecord>, ModelError>;
+
+    /// All templates, by name.
+    async fn templates(&self) -> Result<Vec<TemplateRecord>, ModelError>;
+
+    /// A join token by its public half.
+    async fn token(&self, token: TokenId) -> Result<Option<TokenRecord>, ModelError>;
+
+    /// Join tokens.
+    async fn tokens(&self, page: &PageRequest) -> Result<Page<TokenRecord>, ModelError>;
+
+    /// All issuers, by epoch.
+    async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError>;
+
+    /// The highest serial counter that this issuer has recorded.
+    async fn last_counter(&self, epoch: IssuerEpoch) -> Result<Option<u64>, ModelError>;
+
+    /// What a full list of this issuer must hold: everything revoked or held and not expired at this time, by
+    /// serial.
+    async fn revoked(
+        &self,
+        epoch: IssuerEpoch,
+        now: Timestamp,
+    ) -> Result<Vec<RevokedCertificate>, ModelError>;
+
+    /// The last list published for this issuer.
+    async fn last_crl(&self, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError>;
+
+    /// The certificate that an idempotency hash belongs to.
+    async fn idempotent(&self, hash: Digest) -> Result<Option<SerialNumber>, ModelError>;
+
+    /// Index of the entry that brought this profile text into force.
+    async fn profile(&self, hash: Digest) -> Result<Option<u64>, ModelError>;
+
+    /// Indexes of the entries that brought this policy set into force.
+    async fn policy(&self, hash: Digest) -> Result<Vec<u64>, ModelError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_lies_right_after_it() {
+        assert_eq!(prefix_end(b"ab"), b"ac");
+        assert_eq!(prefix_end(&[1, 255, 255]), vec![2]);
+        assert!(prefix_end(&[255, 255]).is_empty());
+    }
+}

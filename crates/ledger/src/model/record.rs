@@ -1,0 +1,358 @@
+//! The read model's records, and their bytes.
+//!
+//! Certificates and lineages are many and small: a fixed binary layout. The rest is JSON.
+
+use chancery_types::{
+    AssuranceLevel, Digest, EvidenceKind, Generation, Identity, IdentityState, IssuerEpoch, LineageId,
+    RevocationReason, SerialNumber, SpiffeId, Timestamp, TokenId,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::ModelError;
+
+/// How a certificate stands, expiry aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum CertificateState {
+    /// Neither held nor revoked.
+    Good,
+    /// Held since this time.
+    Held {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Revoked at this time.
+    Revoked {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: RevocationReason,
+    },
+}
+
+/// A certificate that was promised; the TBS itself is in the entry at `index`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CertificateRecord {
+    /// The serial.
+    pub serial: SerialNumber,
+    /// Index of the issuance entry.
+    pub index: u64,
+    /// Whom it names.
+    pub identity: SpiffeId,
+    /// Its enrolment.
+    pub lineage: LineageId,
+    /// Its place in the lineage.
+    pub generation: Generation,
+    /// notBefore.
+    pub not_before: Timestamp,
+    /// notAfter.
+    pub not_after: Timestamp,
+    /// SHA-256 of the SPKI.
+    pub key: Digest,
+    /// The profile's name.
+    pub profile: String,
+    /// The evidence behind it.
+    pub evidence: EvidenceKind,
+    /// What that evidence was worth.
+    pub assurance: AssuranceLevel,
+    /// How it stands.
+    pub state: CertificateState,
+}
+
+const FIXED: usize = 8 + 16 + 4 + 8 + 8 + 32 + 1 + 1 + 1 + 1 + 8;
+
+impl CertificateRecord {
+    /// index | lineage | generation | not before | not after | key | evidence | assurance | state | reason |
+    /// state's time | length of profile | profile | identity
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(FIXED + 1 + self.profile.len() + self.identity.as_str().len());
+        bytes.extend_from_slice(&self.index.to_be_bytes());
+        bytes.extend_from_slice(self.lineage.as_bytes());
+        bytes.extend_from_slice(&self.generation.0.to_be_bytes());
+        bytes.extend_from_slice(&self.not_before.millis().to_be_bytes());
+        bytes.extend_from_slice(&self.not_after.millis().to_be_bytes());
+        bytes.extend_from_slice(self.key.as_bytes());
+        bytes.push(evidence_number(self.evidence));
+        bytes.push(self.assurance.number());
+        let (state, reason, time) = match self.state {
+            CertificateState::Good => (0, 0, 0),
+            CertificateState::Held { since } => (1, 0, since.millis()),
+            CertificateState::Revoked { at, reason } => (2, reason.code(), at.millis()),
+        };
+        bytes.extend_from_slice(&[state, reason]);
+        bytes.extend_from_slice(&time.to_be_bytes());
+        bytes.push(u8::try_from(self.profile.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(&self.profile.as_bytes()[..self.profile.len().min(255)]);
+        bytes.extend_from_slice(self.identity.as_str().as_bytes());
+        bytes
+    }
+
+    pub(crate) fn from_bytes(serial: SerialNumber, bytes: &[u8]) -> Result<Self, ModelError> {
+        Self::parse(serial, bytes).ok_or(ModelError::Malformed { table: "certificate" })
+    }
+
+    fn parse(serial: SerialNumber, bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        let index = fields.u64()?;
+        let lineage = LineageId::from_array(fields.array()?);
+        let generation = Generation(u32::from_be_bytes(fields.array()?));
+        let not_before = fields.time()?;
+        let not_after = fields.time()?;
+        let key = Digest::from_array(fields.array()?);
+        let [evidence, assurance, state, reason] = fields.array()?;
+        let time = fields.time()?;
+        let [profile_length] = fields.array()?;
+        let profile = std::str::from_utf8(fields.take(usize::from(profile_length))?).ok()?.to_owned();
+        let identity = SpiffeId::parse(std::str::from_utf8(fields.0).ok()?).ok()?;
+        let state = match state {
+            0 => CertificateState::Good,
+            1 => CertificateState::Held { since: time },
+            2 => CertificateState::Revoked { at: time, reason: RevocationReason::from_code(reason).ok()? },
+            _ => return None,
+        };
+        Some(Self {
+            serial,
+            index,
+            identity,
+            lineage,
+            generation,
+            not_before,
+            not_after,
+            key,
+            profile,
+            evidence: EVIDENCE.get(usize::from(evidence)).copied()?,
+            assurance: AssuranceLevel::from_number(assurance)?,
+            state,
+        })
+    }
+}
+
+const EVIDENCE: [EvidenceKind; 4] =
+    [EvidenceKind::JoinToken, EvidenceKind::X509Pop, EvidenceKind::Renewal, EvidenceKind::Operator];
+
+fn evidence_number(kind: EvidenceKind) -> u8 {
+    match kind {
+        EvidenceKind::JoinToken => 0,
+        EvidenceKind::X509Pop => 1,
+        EvidenceKind::Renewal => 2,
+        EvidenceKind::Operator => 3,
+    }
+}
+
+/// One enrolment and where its renewals have got to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LineageRecord {
+    /// Its id.
+    pub lineage: LineageId,
+    /// The latest generation.
+    pub generation: Generation,
+    /// Since when it is held, if it is.
+    pub held_since: Option<Timestamp>,
+    /// What the evidence at enrolment was worth.
+    pub enrolled_with: AssuranceLevel,
+    /// Its certificates that had not expired when the latest was issued, the latest last.
+    pub living: Vec<SerialNumber>,
+}
+
+impl LineageRecord {
+    /// generation | assurance | held since (0: not held) | serials
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(13 + SerialNumber::LENGTH * self.living.len());
+        bytes.extend_from_slice(&self.generation.0.to_be_bytes());
+        bytes.push(self.enrolled_with.number());
+        bytes.extend_from_slice(&self.held_since.map_or(0, Timestamp::millis).to_be_bytes());
+        for serial in &self.living {
+            bytes.extend_from_slice(serial.as_bytes());
+        }
+        bytes
+    }
+
+    pub(crate) fn from_bytes(lineage: LineageId, bytes: &[u8]) -> Result<Self, ModelError> {
+        let parse = || {
+            let mut fields = Fields(bytes);
+            let generation = Generation(u32::from_be_bytes(fields.array()?));
+            let [assurance] = fields.array()?;
+            let held_since = Some(fields.time()?).filter(|time| time.millis() != 0);
+            let living = fields
+                .0
+                .chunks(SerialNumber::LENGTH)
+                .map(SerialNumber::from_bytes)
+                .collect::<Result<Vec<_>, _>>()
+                .ok()?;
+            let enrolled_with = AssuranceLevel::from_number(assurance)?;
+            Some(Self { lineage, generation, held_since, enrolled_with, living })
+        };
+        parse().ok_or(ModelError::Malformed { table: "lineage" })
+    }
+}
+
+/// A line of a revocation list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RevokedCertificate {
+    /// Which.
+    pub serial: SerialNumber,
+    /// Why; `certificate-hold` for a held one.
+    pub reason: RevocationReason,
+    /// When.
+    pub at: Timestamp,
+    /// Until when the list must name it.
+    pub not_after: Timestamp,
+}
+
+impl RevokedCertificate {
+    /// reason | at | not after
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = vec![self.reason.code()];
+        bytes.extend_from_slice(&self.at.millis().to_be_bytes());
+        bytes.extend_from_slice(&self.not_after.millis().to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn from_bytes(serial: SerialNumber, bytes: &[u8]) -> Result<Self, ModelError> {
+        let parse = || {
+            let mut fields = Fields(bytes);
+            let [reason] = fields.array()?;
+            let reason = RevocationReason::from_code(reason).ok()?;
+            Some(Self { serial, reason, at: fields.time()?, not_after: fields.time()? })
+        };
+        parse().ok_or(ModelError::Malformed { table: "revoked" })
+    }
+}
+
+/// A registered identity and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityRecord {
+    /// The document.
+    pub identity: Identity,
+    /// Whether it may be issued to.
+    pub state: IdentityState,
+    /// Index of the entry that registered or last changed the document.
+    pub index: u64,
+    /// When it was first registered.
+    pub registered: Timestamp,
+    /// When document or state last changed.
+    pub changed: Timestamp,
+    /// Who changed it last.
+    pub changed_by: String,
+}
+
+/// A template for identities.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateRecord {
+    /// Its name.
+    pub name: String,
+    /// The identity document with placeholders.
+    pub document: serde_json::Value,
+    /// Index of the entry that registered it.
+    pub index: u64,
+}
+
+/// How a join token stands, expiry aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum TokenState {
+    /// It may be used.
+    Open,
+    /// It bought this certificate.
+    Spent {
+        /// The certificate.
+        serial: SerialNumber,
+    },
+    /// It was withdrawn.
+    Revoked,
+}
+
+/// A join token; its secret is known to nobody here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Its public half.
+    pub token: TokenId,
+    /// Domain-separated SHA-256 of its secret half.
+    pub secret_hash: Digest,
+    /// The identity it is for; absent for a template.
+    pub identity: Option<SpiffeId>,
+    /// The template it is for, with the values of its placeholders.
+    pub template: Option<(String, serde_json::Value)>,
+    /// The only key that may use it.
+    pub key: Option<Digest>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Who made it.
+    pub created_by: String,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// How it stands.
+    pub state: TokenState,
+}
+
+/// Whether an issuer signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IssuerState {
+    /// It signs certificates.
+    Active,
+    /// It signs status only.
+    Retired,
+}
+
+/// An issuer of this authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuerRecord {
+    /// Its epoch.
+    pub epoch: IssuerEpoch,
+    /// Its certificate, DER.
+    pub certificate: Vec<u8>,
+    /// Whether it signs.
+    pub state: IssuerState,
+    /// Index of the entry that activated it.
+    pub index: u64,
+}
+
+/// The last list published for an issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrlRecord {
+    /// Its number.
+    pub number: u64,
+    /// thisUpdate.
+    pub this_update: Timestamp,
+    /// nextUpdate.
+    pub next_update: Timestamp,
+    /// Lines in it.
+    pub entries: u64,
+    /// SHA-256 of the list.
+    pub hash: Digest,
+}
+
+/// A record as JSON.
+pub(crate) fn to_json<T: Serialize>(record: &T) -> Vec<u8> {
+    serde_json::to_vec(record).expect("records have text keys only")
+}
+
+/// A record from JSON.
+pub(crate) fn from_json<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, ModelError> {
+    serde_json::from_slice(bytes).map_err(|_| ModelError::Malformed { table })
+}
+
+/// Takes fixed fields off the front.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn time(&mut self) -> Option<Timestamp> {
+        self.array().map(i64::from_be_bytes).map(Timestamp::from_millis)
+    }
+}

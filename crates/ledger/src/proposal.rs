@@ -1,0 +1,212 @@
+//! What is asked of the ledger, and what it answers.
+
+use std::fmt;
+
+use chancery_entry::{Entry, HoldTarget, TooLong};
+use chancery_merkle::leaf_hash;
+use chancery_types::{
+    Digest, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId, Timestamp, TokenId,
+};
+
+/// Entries that become durable together or not at all, if everything they require still holds.
+///
+/// Encoding and leaf hashing happen here, on the proposer's thread: the sequencer only checks, writes and syncs.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    pub(crate) requires: Vec<Precondition>,
+    pub(crate) entries: Vec<ProposedEntry>,
+}
+
+/// One entry with the bytes and the leaf hash that it will have.
+#[derive(Debug, Clone)]
+pub(crate) struct ProposedEntry {
+    pub(crate) entry: Entry,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) leaf: Digest,
+}
+
+impl Proposal {
+    /// Encodes the entries.
+    ///
+    /// # Errors
+    /// [`TooLong`] when one of them cannot be a leaf.
+    pub fn new(requires: Vec<Precondition>, entries: Vec<Entry>) -> Result<Self, TooLong> {
+        let entries = entries.into_iter().map(ProposedEntry::new).collect::<Result<_, _>>()?;
+        Ok(Self { requires, entries })
+    }
+
+    /// How many entries it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it has no entries: it then only asks whether its preconditions hold.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl ProposedEntry {
+    fn new(entry: Entry) -> Result<Self, TooLong> {
+        let bytes = entry.encode()?;
+        let leaf = leaf_hash(&bytes);
+        Ok(Self { entry, bytes, leaf })
+    }
+}
+
+/// What must be true at the moment when the order is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// The ledger has no entries.
+    Empty,
+    /// No certificate has this serial.
+    SerialUnused(SerialNumber),
+    /// The token exists and is not spent, revoked or expired at this time.
+    TokenUsable {
+        /// Which.
+        token: TokenId,
+        /// The time to judge expiry by.
+        now: Timestamp,
+    },
+    /// The token exists and is neither spent nor revoked.
+    TokenOpen(TokenId),
+    /// No lineage has this id.
+    LineageUnused(LineageId),
+    /// The lineage stands at this generation and is not held.
+    LineageAt {
+        /// Which.
+        lineage: LineageId,
+        /// The generation that the renewing certificate has.
+        generation: Generation,
+    },
+    /// The identity is registered and active.
+    IdentityActive(SpiffeId),
+    /// The identity is registered and not retired.
+    IdentityRegistered(SpiffeId),
+    /// The identity is held.
+    IdentityHeld(SpiffeId),
+    /// No identity has, or ever had, this name.
+    IdentityUnused(SpiffeId),
+    /// The template exists.
+    TemplateExists(String),
+    /// The issuer signs.
+    IssuerActive(IssuerEpoch),
+    /// No issuer has this epoch.
+    IssuerUnused(IssuerEpoch),
+    /// The certificate is recorded, and is not revoked, or may still move to this reason.
+    Revocable {
+        /// Which.
+        serial: SerialNumber,
+        /// The reason proposed.
+        reason: RevocationReason,
+    },
+    /// The target is recorded and neither revoked nor held.
+    Holdable(HoldTarget),
+    /// The target is held.
+    Releasable(HoldTarget),
+    /// No issuance carries this idempotency hash.
+    IdempotencyUnused(Digest),
+    /// The issuer's last published list has a lower number.
+    CrlNumberAbove {
+        /// The issuer.
+        epoch: IssuerEpoch,
+        /// The number proposed.
+        number: u64,
+    },
+}
+
+/// What became of one proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Durable. Its entries have consecutive indexes from here on.
+    Accepted {
+        /// Index of its first entry.
+        first_index: u64,
+    },
+    /// Something that it requires does not hold; nothing of it was recorded.
+    Refused(Conflict),
+}
+
+/// Why a proposal was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The precondition that fails.
+    pub precondition: Precondition,
+    /// How things stand instead.
+    pub standing: Standing,
+}
+
+/// How things stand where a precondition fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no such thing.
+    Unknown,
+    /// It exists already.
+    Exists,
+    /// The token was spent.
+    Spent,
+    /// It was revoked or withdrawn.
+    Revoked,
+    /// It has expired.
+    Expired,
+    /// It is held.
+    Held,
+    /// It is not held.
+    NotHeld,
+    /// It was retired.
+    Retired,
+    /// The lineage has gone on to this generation.
+    Generation(Generation),
+    /// The last list has this number.
+    Number(u64),
+    /// The idempotency hash belongs to this certificate.
+    Issued(SerialNumber),
+    /// The ledger has entries.
+    NotEmpty,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => formatter.write_str("there is no such thing"),
+            Self::Exists => formatter.write_str("it exists already"),
+            Self::Spent => formatter.write_str("it was spent"),
+            Self::Revoked => formatter.write_str("it was revoked"),
+            Self::Expired => formatter.write_str("it has expired"),
+            Self::Held => formatter.write_str("it is held"),
+            Self::NotHeld => formatter.write_str("it is not held"),
+            Self::Retired => formatter.write_str("it was retired"),
+            Self::Generation(generation) => write!(formatter, "it stands at generation {generation}"),
+            Self::Number(number) => write!(formatter, "the last number is {number}"),
+            Self::Issued(serial) => write!(formatter, "it belongs to certificate {serial}"),
+            Self::NotEmpty => formatter.write_str("the ledger has entries already"),
+        }
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?} does not hold: {}", self.precondition, self.standing)
+    }
+}
+
+/// Nothing of the call was recorded, or nothing can be known to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The disk is full. Everything acknowledged is safe; commits work again when there is room.
+    #[error("no room left on the ledger's disk; free some, writes are refused until then")]
+    DiskFull,
+    /// A write or sync failed in a way after which nothing written may be trusted. Reads go on.
+    #[error(
+        "the ledger has stopped accepting writes: {reason}; restart the process, it will check the journal"
+    )]
+    Halted {
+        /// What happened.
+        reason: String,
+    },
+    /// The process is shutting down.
+    #[error("the ledger is closing; try again on the next process")]
+    Closing,
+}
