@@ -1,0 +1,4 @@
+//! What the modules do together: published vectors, a naive second implementation, hostile input.
+
+mod texts;
+mod tree;
