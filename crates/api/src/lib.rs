@@ -1,1 +1,63 @@
-//! Request, response and problem types of the HTTP interface.
+//! What is said over the wire: every request, response and problem document of the HTTP interface.
+//!
+//! The server answers in these types and every client asks in them, so the two cannot drift apart, and the
+//! OpenAPI description is derived from them. What is here is shape and nothing else: a value that parses is
+//! well-formed, not true, and not permitted. There is no I/O, no HTTP status (those live in the server's
+//! `problem` module) and no decision. Requests refuse fields that they do not know, so that a misspelt
+//! restriction is an error instead of a restriction that is not applied; responses may grow fields.
+//!
+//! Called by `server`, `client`, `verify` and `cli`. Everything that is read is limited by [`limits`].
+
+mod audit;
+mod certificate;
+mod decision;
+mod encoding;
+mod enroll;
+mod health;
+mod identity;
+pub mod limits;
+mod log;
+mod operation;
+mod operator;
+mod page;
+mod problem;
+mod proof_of_possession;
+mod revocation;
+mod template;
+mod token;
+mod trust;
+
+pub use audit::{AuditExportQuery, AuditFormat};
+pub use certificate::{
+    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusResponse,
+};
+pub use decision::{
+    DecisionView, Outcome, PolicyCheckRequest, PolicyCheckResponse, PolicyFile, PolicyView, ProfileView,
+};
+pub use encoding::{Base64Bytes, CertificateDer, CsrDer, EncodingError, KeySource, PublicKeyDer};
+pub use enroll::{
+    BatchEnrollRequest, BatchEnrollResponse, BatchItem, BatchResult, EnrollRequest, EnrollResponse, Evidence,
+    Ignored, KeyMaterial, NonceResponse, Reduction, RenewRequest, TimeWindow,
+};
+pub use health::{HealthCheck, HealthResponse, HealthState};
+pub use identity::{IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView};
+pub use log::{LogEntriesQuery, LogEntriesResponse, LogEntryView, LogProofResponse};
+pub use operation::{Audience, Method, Operation, PathParameter, percent_encode};
+pub use operator::OperatorRequest;
+pub use page::{Cursor, CursorError, Page, PageQuery};
+pub use problem::{FieldProblem, PROBLEM_MEDIA_TYPE, Problem, ProblemCode, UnknownProblemCode};
+pub use proof_of_possession::{enrollment_message, key_compromise_message};
+pub use revocation::{
+    ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, SelectorKind,
+};
+pub use template::{TemplateDocument, TemplateView};
+pub use token::{
+    CreateTokenRequest, CreateTokenResponse, TokenQuery, TokenState, TokenSubject, TokenSubjectError,
+    TokenView,
+};
+pub use trust::{IssuerState, IssuerView, IssuersResponse, Jwk, JwksBundle};
+
+/// Carries the caller's own name for a request, so that a retry is answered with the first result.
+pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
+/// Names one request in the response, the problem document and the server's log.
+pub const REQUEST_ID_HEADER: &str = "x-request-id";
