@@ -1,1 +1,16 @@
-//! Revokes, holds and publishes status: one CRL and OCSP, from one ledger order.
+//! Revokes, holds and releases, and publishes how things stand: OCSP and one full CRL, from one ledger order.
+//!
+//! An operation is one commit: when it returns, the ledger holds it, the read model shows it, renewal is refused
+//! everywhere and [`OcspResponder`] answers `revoked`. [`CrlPublisher`] follows within a second. Who may revoke
+//! what is policy's business and was decided before this crate is called. It trusts the ledger for order and
+//! state, and checks what its own keys sign before anybody sees it.
+
+mod crl;
+mod ocsp;
+mod operation;
+mod selection;
+
+pub use crl::{CrlPublisher, PublishError, PublishedCrl};
+pub use ocsp::{OcspAnswer, OcspResponder, ResponderCredential};
+pub use operation::{Operation, OperationError, Revoker};
+pub use selection::{Selection, Selector};

@@ -136,9 +136,9 @@ fn issue(
     };
     let before = if issuance.generation.0 == 0 { None } else { query::lineage(view, issuance.lineage)? };
     let mut living = Vec::with_capacity(2);
-    let mut enrolled_with = issuance.assurance;
+    let mut enrolled = (issuance.evidence, issuance.assurance, time);
     if let Some(before) = before {
-        enrolled_with = before.enrolled_with;
+        enrolled = (before.enrolled_by, before.enrolled_with, before.enrolled_at);
         for earlier in before.living {
             if query::certificate(view, earlier)?.is_some_and(|record| record.not_after > time) {
                 living.push(earlier);
@@ -150,7 +150,9 @@ fn issue(
         lineage: issuance.lineage,
         generation: issuance.generation,
         held_since: None,
-        enrolled_with,
+        enrolled_by: enrolled.0,
+        enrolled_with: enrolled.1,
+        enrolled_at: enrolled.2,
         living,
     };
     let mut by_identity = query::identity_prefix(&issuance.identity);

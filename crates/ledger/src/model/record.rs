@@ -149,18 +149,23 @@ pub struct LineageRecord {
     pub generation: Generation,
     /// Since when it is held, if it is.
     pub held_since: Option<Timestamp>,
-    /// What the evidence at enrolment was worth.
+    /// The evidence at enrolment.
+    pub enrolled_by: EvidenceKind,
+    /// What that evidence was worth.
     pub enrolled_with: AssuranceLevel,
+    /// When the enrolment was recorded.
+    pub enrolled_at: Timestamp,
     /// Its certificates that had not expired when the latest was issued, the latest last.
     pub living: Vec<SerialNumber>,
 }
 
 impl LineageRecord {
-    /// generation | assurance | held since (0: not held) | serials
+    /// generation | evidence | assurance | enrolled at | held since (0: not held) | serials
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(13 + SerialNumber::LENGTH * self.living.len());
+        let mut bytes = Vec::with_capacity(22 + SerialNumber::LENGTH * self.living.len());
         bytes.extend_from_slice(&self.generation.0.to_be_bytes());
-        bytes.push(self.enrolled_with.number());
+        bytes.extend_from_slice(&[evidence_number(self.enrolled_by), self.enrolled_with.number()]);
+        bytes.extend_from_slice(&self.enrolled_at.millis().to_be_bytes());
         bytes.extend_from_slice(&self.held_since.map_or(0, Timestamp::millis).to_be_bytes());
         for serial in &self.living {
             bytes.extend_from_slice(serial.as_bytes());
@@ -172,7 +177,8 @@ impl LineageRecord {
         let parse = || {
             let mut fields = Fields(bytes);
             let generation = Generation(u32::from_be_bytes(fields.array()?));
-            let [assurance] = fields.array()?;
+            let [evidence, assurance] = fields.array()?;
+            let enrolled_at = fields.time()?;
             let held_since = Some(fields.time()?).filter(|time| time.millis() != 0);
             let living = fields
                 .0
@@ -180,8 +186,9 @@ impl LineageRecord {
                 .map(SerialNumber::from_bytes)
                 .collect::<Result<Vec<_>, _>>()
                 .ok()?;
+            let enrolled_by = EVIDENCE.get(usize::from(evidence)).copied()?;
             let enrolled_with = AssuranceLevel::from_number(assurance)?;
-            Some(Self { lineage, generation, held_since, enrolled_with, living })
+            Some(Self { lineage, generation, held_since, enrolled_by, enrolled_with, enrolled_at, living })
         };
         parse().ok_or(ModelError::Malformed { table: "lineage" })
     }

@@ -1,0 +1,123 @@
+//! The issuer that signs: its certificate, its key and its counter.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chancery_keys::Signer;
+use chancery_types::{IssuerEpoch, Random, RandomError, SerialError, SerialNumber, TrustDomain};
+use chancery_x509::{Certificate, CertificateError};
+
+/// Where relying parties find status; written into certificates as it stands here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusUrls {
+    /// The full CRL.
+    pub crl: String,
+    /// The OCSP responder.
+    pub ocsp: String,
+    /// The issuer's certificate.
+    pub ca_issuers: String,
+}
+
+impl StatusUrls {
+    /// Borrowed, as profiles and lints take them.
+    #[must_use]
+    pub fn as_refs(&self) -> chancery_x509::StatusUrls<'_> {
+        chancery_x509::StatusUrls {
+            crl: Some(&self.crl),
+            ocsp: Some(&self.ocsp),
+            ca_issuers: Some(&self.ca_issuers),
+        }
+    }
+}
+
+/// Why an issuer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// Its certificate is not one.
+    #[error("the issuer's certificate cannot be read: {0}")]
+    Certificate(#[from] CertificateError),
+    /// It may not issue.
+    #[error("the certificate of issuer {0} is not a CA certificate")]
+    NotAuthority(IssuerEpoch),
+    /// Key and certificate do not belong together.
+    #[error(
+        "the key of issuer {0} does not belong to its certificate; check keys.issuer in the configuration \
+         against the certificate of that epoch"
+    )]
+    OtherKey(IssuerEpoch),
+}
+
+/// An active issuer.
+#[derive(Debug)]
+pub struct Issuer {
+    trust_domain: TrustDomain,
+    epoch: IssuerEpoch,
+    certificate: Certificate,
+    signer: Arc<dyn Signer>,
+    urls: StatusUrls,
+    next_counter: AtomicU64,
+}
+
+impl Issuer {
+    /// An issuer whose recorded serials end at `last_counter`.
+    ///
+    /// # Errors
+    /// [`IssuerError`] when certificate and key do not make an issuer.
+    pub fn new(
+        trust_domain: TrustDomain,
+        epoch: IssuerEpoch,
+        certificate: &[u8],
+        signer: Arc<dyn Signer>,
+        urls: StatusUrls,
+        last_counter: Option<u64>,
+    ) -> Result<Self, IssuerError> {
+        let certificate = Certificate::from_der(certificate)?;
+        if !certificate.tbs().is_authority() {
+            return Err(IssuerError::NotAuthority(epoch));
+        }
+        if certificate.tbs().spki_der() != signer.public_key().spki_der() {
+            return Err(IssuerError::OtherKey(epoch));
+        }
+        let next_counter = AtomicU64::new(last_counter.map_or(0, |last| last + 1));
+        Ok(Self { trust_domain, epoch, certificate, signer, urls, next_counter })
+    }
+
+    /// The trust domain that it issues in.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// Its epoch.
+    #[must_use]
+    pub fn epoch(&self) -> IssuerEpoch {
+        self.epoch
+    }
+
+    /// Its certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn signer(&self) -> &Arc<dyn Signer> {
+        &self.signer
+    }
+
+    /// Where its status is published.
+    #[must_use]
+    pub fn urls(&self) -> &StatusUrls {
+        &self.urls
+    }
+
+    /// The next serial. A number that is not recorded afterwards is lost, which the revocation set can bear.
+    pub(crate) fn next_serial(
+        &self,
+        random: &dyn Random,
+    ) -> Result<Result<SerialNumber, SerialError>, RandomError> {
+        let counter = self.next_counter.fetch_add(1, Ordering::Relaxed);
+        SerialNumber::generate(self.epoch, counter, random)
+    }
+}

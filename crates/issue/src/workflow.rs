@@ -1,0 +1,160 @@
+//! The steps in a row.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use chancery_entry::{Body, Entry};
+use chancery_ledger::{CertificateRecord, IssuedSignature, Ledger, ReadError};
+use chancery_types::{Clock, Digest, Random};
+
+use crate::error::{IssueError, RecordError, SigningError};
+use crate::issued::Issued;
+use crate::issuer::Issuer;
+use crate::prepare::{IssueRequest, Prepared, prepare};
+use crate::record::{Recorded, record};
+use crate::sign::sign;
+
+/// Issues certificates: everything that the steps need, in one place.
+pub struct Workflow {
+    ledger: Arc<dyn Ledger>,
+    issuer: ArcSwap<Issuer>,
+    forbidden_keys: Vec<Digest>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl std::fmt::Debug for Workflow {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Workflow")
+            .field("issuer", &self.issuer.load().epoch())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Workflow {
+    /// A workflow that signs with this issuer. `forbidden_keys` are the fingerprints of the authority's keys:
+    /// no certificate is made for them.
+    #[must_use]
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        issuer: Arc<Issuer>,
+        forbidden_keys: Vec<Digest>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self { ledger, issuer: ArcSwap::new(issuer), forbidden_keys, clock, random }
+    }
+
+    /// The issuer that signs now.
+    #[must_use]
+    pub fn issuer(&self) -> Arc<Issuer> {
+        self.issuer.load_full()
+    }
+
+    /// The ledger that it records in.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.ledger
+    }
+
+    /// Issues one certificate.
+    ///
+    /// # Errors
+    /// [`IssueError`] by the step that failed.
+    pub async fn issue(&self, request: IssueRequest) -> Result<Issued, IssueError> {
+        let mut results = self.issue_batch(vec![request]).await;
+        results.pop().expect("one request has one result")
+    }
+
+    /// Issues several with one commit; each succeeds or fails for itself.
+    pub async fn issue_batch(&self, requests: Vec<IssueRequest>) -> Vec<Result<Issued, IssueError>> {
+        let issuer = self.issuer.load_full();
+        let now = self.clock.now();
+        let mut failed = Vec::with_capacity(requests.len());
+        let mut batch: Vec<Prepared> = Vec::with_capacity(requests.len());
+        for request in requests {
+            match prepare(request, &issuer, &self.forbidden_keys, self.random.as_ref(), now) {
+                Ok(prepared) => {
+                    batch.push(prepared);
+                    failed.push(None);
+                }
+                Err(error) => failed.push(Some(IssueError::from(error))),
+            }
+        }
+        let count = batch.len();
+        let mut recorded = match record(self.ledger.as_ref(), batch).await {
+            Ok(recorded) => recorded.into_iter(),
+            Err(error) => {
+                std::iter::repeat_with(|| Err(error.clone())).take(count).collect::<Vec<_>>().into_iter()
+            }
+        };
+        let issued: Vec<_> = failed
+            .into_iter()
+            .map(|failure| match failure {
+                Some(error) => Err(error),
+                None => finish(recorded.next().expect("one outcome for each prepared"), &issuer),
+            })
+            .collect();
+        self.keep_signatures(&issued).await;
+        issued
+    }
+
+    /// A certificate as it was issued, from its record: the recorded TBS with the kept signature, or with a new
+    /// signature over the same bytes where a crash took the old one.
+    ///
+    /// # Errors
+    /// [`SigningError`].
+    pub async fn retrieve(&self, record: &CertificateRecord) -> Result<Issued, SigningError> {
+        let bytes = self.ledger.entry(record.index).await?;
+        let entry = bytes.and_then(|bytes| Entry::decode(&bytes).ok()).map(|entry| entry.body);
+        let Some(Body::Issuance(issuance)) = entry else {
+            let problem = format!("entry {} is not the issuance of {}", record.index, record.serial);
+            return Err(ReadError(problem).into());
+        };
+        let issuer = self.issuer.load_full();
+        if let Some(signature) = self.ledger.signature(record.index).await? {
+            let algorithm = issuer.signer().algorithm();
+            return Ok(Issued {
+                serial: issuance.serial,
+                identity: issuance.identity,
+                lineage: issuance.lineage,
+                generation: issuance.generation,
+                not_before: issuance.not_before,
+                not_after: issuance.not_after,
+                profile: issuance.profile,
+                index: record.index,
+                der: chancery_x509::assemble(&issuance.tbs.0, algorithm, &signature),
+                signature,
+                issuer: issuer.certificate().der().to_vec(),
+            });
+        }
+        let issued = sign(Recorded { issuance: *issuance, index: record.index }, &issuer);
+        let issued = [issued.map_err(IssueError::from)];
+        self.keep_signatures(&issued).await;
+        let [issued] = issued;
+        issued.map_err(|error| match error {
+            IssueError::Sign(error) => error,
+            other => ReadError(other.to_string()).into(),
+        })
+    }
+
+    /// Keeps what was signed beside its entries. A failure costs nothing but a second signature later.
+    async fn keep_signatures(&self, issued: &[Result<Issued, IssueError>]) {
+        let signatures: Vec<IssuedSignature> = issued
+            .iter()
+            .flatten()
+            .map(|issued| IssuedSignature { index: issued.index, signature: issued.signature.clone() })
+            .collect();
+        if signatures.is_empty() {
+            return;
+        }
+        if let Err(error) = self.ledger.keep_signatures(signatures).await {
+            tracing::warn!(%error, "signatures could not be kept beside their entries");
+        }
+    }
+}
+
+fn finish(recorded: Result<Recorded, RecordError>, issuer: &Issuer) -> Result<Issued, IssueError> {
+    Ok(sign(recorded?, issuer)?)
+}

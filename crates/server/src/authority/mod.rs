@@ -1,0 +1,197 @@
+//! The authority itself: everything it can do, without a word of HTTP.
+//!
+//! It wires the crates of the road together and holds what they share: ledger, keys, rules. The doors (REST
+//! now, others later) translate their requests into its methods and its errors into theirs.
+
+mod enrolment;
+mod error;
+mod open;
+mod own;
+mod records;
+mod registry;
+mod rules;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use chancery_attest::{CertificateRecords, CertificateState, MemoryNonces, Verifiers};
+use chancery_issue::Workflow;
+use chancery_ledger::{EmbeddedLedger, Ledger};
+use chancery_merkle::NoteVerifier;
+use chancery_policy::CallerFacts;
+use chancery_revoke::Revoker;
+use chancery_types::{Clock, IdentityState, Random, SpiffeId};
+use chancery_x509::{Certificate, WeakKeyList};
+use tokio::sync::Notify;
+
+pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
+pub use error::AuthorityError;
+pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
+pub(crate) use open::{note_signer, open_keys};
+pub use own::ServerCredential;
+pub use registry::{NewToken, TokenFor};
+pub use rules::{Rules, RulesError};
+
+use crate::config::Config;
+
+/// A certificate authority, open.
+pub struct Authority {
+    config: Config,
+    embedded: Arc<EmbeddedLedger>,
+    ledger: Arc<dyn Ledger>,
+    workflow: Workflow,
+    rules: ArcSwap<Rules>,
+    verifiers: Verifiers,
+    nonces: Arc<MemoryNonces>,
+    records: records::LedgerRecords,
+    revoker: Revoker,
+    status_changed: Arc<Notify>,
+    weak_keys: WeakKeyList,
+    root: Certificate,
+    intermediates: Vec<Vec<u8>>,
+    log_key: NoteVerifier,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Authority")
+            .field("trust_domain", &self.config.trust_domain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who holds a client certificate of ours, and whether it counts at this moment.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The identity in the certificate.
+    pub identity: SpiffeId,
+    /// For policy.
+    pub facts: CallerFacts,
+}
+
+impl Authority {
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.ledger
+    }
+
+    /// The ledger as the embedded backend that it is.
+    #[must_use]
+    pub fn embedded(&self) -> &Arc<EmbeddedLedger> {
+        &self.embedded
+    }
+
+    /// The issuance workflow.
+    #[must_use]
+    pub fn workflow(&self) -> &Workflow {
+        &self.workflow
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// Changes of status.
+    #[must_use]
+    pub fn revoker(&self) -> &Revoker {
+        &self.revoker
+    }
+
+    /// Told after each change of status.
+    #[must_use]
+    pub fn status_changed(&self) -> &Arc<Notify> {
+        &self.status_changed
+    }
+
+    /// Nonces for proofs of possession.
+    #[must_use]
+    pub fn nonces(&self) -> &Arc<MemoryNonces> {
+        &self.nonces
+    }
+
+    /// The root certificate.
+    #[must_use]
+    pub fn root(&self) -> &Certificate {
+        &self.root
+    }
+
+    /// Certificates between issuer and root, DER; none when the root signed the issuer.
+    #[must_use]
+    pub fn intermediates(&self) -> &[Vec<u8>] {
+        &self.intermediates
+    }
+
+    /// The key that verifies the log's checkpoints.
+    #[must_use]
+    pub fn log_key(&self) -> &NoteVerifier {
+        &self.log_key
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The source of randomness.
+    #[must_use]
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.random
+    }
+
+    /// Puts the rules on disk into force, all or nothing.
+    ///
+    /// # Errors
+    /// What is wrong with them; those in force stay.
+    pub async fn reload_rules(&self, by: &str) -> Result<(), ReloadError> {
+        let config = &self.config;
+        let rules = Rules::load(&config.profiles, &config.policy, &config.trust_domain)?;
+        rules.record(self.ledger.as_ref(), by, self.clock.now()).await?;
+        self.rules.store(Arc::new(rules));
+        Ok(())
+    }
+
+    /// Who the holder of this client certificate is, if the certificate counts at this moment: issued here, in
+    /// force, neither held nor revoked, its identity active. TLS has proved possession of its key.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Model`] when the records cannot be read; `None` when it does not count.
+    pub async fn caller(&self, certificate: &[u8]) -> Result<Option<Caller>, AuthorityError> {
+        let Ok(certificate) = Certificate::from_der(certificate) else { return Ok(None) };
+        let Some(serial) = certificate.serial_number() else { return Ok(None) };
+        let standing = self.records.certificate(serial).await.map_err(chancery_attest::AttestError::from)?;
+        let counts = standing.filter(|standing| {
+            standing.state == CertificateState::Good
+                && standing.identity_state == IdentityState::Active
+                && standing.not_after > self.clock.now()
+                && chancery_types::Digest::of(certificate.tbs().spki_der()) == standing.key
+        });
+        Ok(counts.map(|standing| Caller {
+            facts: CallerFacts::mtls(&standing.identity, standing.role),
+            identity: standing.identity,
+        }))
+    }
+}
+
+/// Why rules were not put into force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// They are wrong.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// They could not be recorded.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+}

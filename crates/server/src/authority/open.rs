@@ -1,0 +1,344 @@
+//! Opening an authority: keys, rules, ledger, and the checks that they belong together.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use chancery_attest::{
+    ForeignAuthority, ForeignAuthorityOptions, JoinTokenVerifier, MemoryNonces, OperatorVerifier,
+    PurposeRule, RenewalVerifier, SameKey, Verifiers, X509PopVerifier,
+};
+use chancery_issue::{Issuer, StatusUrls, Workflow};
+use chancery_keys::{KeyLocation, Protection, Signer, read_secret, store};
+use chancery_ledger::{EmbeddedLedger, IssuerState, Ledger, Options};
+use chancery_merkle::{Ed25519NoteSigner, NoteSigner, NoteVerifier};
+use chancery_revoke::Revoker;
+use chancery_types::{
+    Clock, Digest, Identity, IssuerEpoch, KeyAlgorithm, Random, Sensitivity, SpiffeId, TrustDomain,
+};
+use chancery_x509::{Certificate, WeakKeyList, read_certificates};
+use tokio::sync::Notify;
+
+use super::records::LedgerRecords;
+use super::rules::{Rules, RulesError};
+use super::{Authority, AuthorityError};
+use crate::config::{Config, ServerName};
+
+/// How long a nonce for a proof of possession is good for.
+const NONCE_LIFETIME: Duration = Duration::from_secs(120);
+/// Nonces that may be outstanding.
+const MAX_NONCES: usize = 100_000;
+/// Certificates between issuer and root at the most.
+const MAX_INTERMEDIATES: usize = 4;
+
+/// Whether the server may run where it could read the root's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnlineRoot {
+    /// No: it refuses to start.
+    Refuse,
+    /// Yes: somebody said so, on a laptop.
+    Allow,
+}
+
+/// Why an authority was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The root's key is where the server could read it.
+    #[error(
+        "the root key at {0} is readable from here: whoever takes this server takes the root. Move its directory \
+         to offline storage (the certificate stays), or start with --allow-online-root on a machine that \
+         matters to nobody"
+    )]
+    RootIsOnline(String),
+    /// A file cannot be read.
+    #[error("{path}: {why}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// A key cannot be used.
+    #[error("{purpose} key: {error}")]
+    Key {
+        /// Which.
+        purpose: &'static str,
+        /// Why not.
+        error: chancery_keys::KeyError,
+    },
+    /// The log's key is not Ed25519.
+    #[error("the ledger key is {0}; checkpoints need ed25519")]
+    LedgerKey(KeyAlgorithm),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] chancery_ledger::OpenError),
+    /// Rules are wrong.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// No issuer is active.
+    #[error("no issuer is active; finish `chancery init` (--import), or activate one")]
+    NoIssuer,
+    /// An issuer cannot be used.
+    #[error(transparent)]
+    Issuer(#[from] chancery_issue::IssuerError),
+    /// A foreign authority cannot be used.
+    #[error(transparent)]
+    Foreign(#[from] chancery_attest::ForeignAuthorityError),
+    /// What was asked of the ledger at start failed.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+}
+
+/// The origin line of a trust domain's log.
+#[must_use]
+pub fn log_origin(trust_domain: &TrustDomain) -> String {
+    format!("{trust_domain}/chancery-log")
+}
+
+/// The keys that a server holds.
+pub(crate) struct Keys {
+    pub(crate) issuer: Arc<dyn Signer>,
+    pub(crate) ledger: Arc<dyn Signer>,
+    pub(crate) jwt: Arc<dyn Signer>,
+}
+
+/// Opens the keys that a configuration names.
+pub(crate) fn open_keys(config: &Config) -> Result<Keys, OpenError> {
+    let protection = match &config.passphrase_file {
+        Some(file) => Protection::Passphrase(
+            read_secret(file)
+                .map_err(|error| OpenError::Key { purpose: "passphrase of every", error: error.into() })?,
+        ),
+        None => Protection::Plain,
+    };
+    let open = |purpose, location: &KeyLocation| {
+        store::open(location, &protection).map_err(|error| OpenError::Key { purpose, error })
+    };
+    Ok(Keys {
+        issuer: open("issuer", &config.issuer_key)?,
+        ledger: open("ledger", &config.ledger_key)?,
+        jwt: open("jwt", &config.jwt_key)?,
+    })
+}
+
+/// The signer of the log's checkpoints, and the key that verifies them.
+pub(crate) fn note_signer(
+    trust_domain: &TrustDomain,
+    key: &Arc<dyn Signer>,
+) -> Result<(Box<dyn NoteSigner + Send + Sync>, NoteVerifier), OpenError> {
+    let algorithm = key.public_key().algorithm();
+    let public: [u8; 32] =
+        key.public_key().key_bytes().try_into().map_err(|_| OpenError::LedgerKey(algorithm))?;
+    let custodian = Arc::clone(key);
+    let sign = move |message: &[u8]| custodian.sign(message);
+    let signer = Ed25519NoteSigner::new(&log_origin(trust_domain), public, sign)
+        .expect("a trust domain has only characters that a key name may have");
+    let verifier = signer.verifier().clone();
+    Ok((Box::new(signer), verifier))
+}
+
+/// The identity of the authority's own server: its names are those of the configuration.
+#[must_use]
+pub fn server_identity(config: &Config) -> Identity {
+    let mut identity = Identity::new(own_id(&config.trust_domain, "server"), "chancery");
+    for name in &config.names {
+        match name {
+            ServerName::Dns(name) => identity.dns_names.push(name.clone()),
+            ServerName::Ip(address) => identity.ip_addresses.push(*address),
+        }
+    }
+    identity.purpose = "the authority's own server".into();
+    identity.environment = "chancery".into();
+    identity.sensitivity = Sensitivity::High;
+    identity.profiles = vec!["server".into()];
+    identity
+}
+
+/// The identity of the delegated OCSP responder of an issuer.
+pub(crate) fn responder_identity(trust_domain: &TrustDomain, epoch: IssuerEpoch) -> Identity {
+    let mut identity = Identity::new(own_id(trust_domain, &format!("ocsp/{epoch}")), "chancery");
+    identity.purpose = "the authority's own OCSP responder".into();
+    identity.environment = "chancery".into();
+    identity.sensitivity = Sensitivity::High;
+    identity.profiles = vec!["ocsp".into()];
+    identity
+}
+
+fn own_id(trust_domain: &TrustDomain, name: &str) -> SpiffeId {
+    trust_domain.member(&format!("/chancery/{name}")).expect("the path is plain")
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, OpenError> {
+    std::fs::read(path)
+        .map_err(|error| OpenError::File { path: path.display().to_string(), why: error.to_string() })
+}
+
+fn read_certificate_file(path: &Path) -> Result<Vec<Vec<u8>>, OpenError> {
+    read_certificates(&read(path)?, 1 + MAX_INTERMEDIATES)
+        .map_err(|error| OpenError::File { path: path.display().to_string(), why: error.to_string() })
+}
+
+impl Authority {
+    /// Opens the authority that a configuration describes.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do.
+    pub async fn open(
+        config: Config,
+        online_root: OnlineRoot,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        if online_root == OnlineRoot::Refuse
+            && let Some(location) = config.root_key.as_ref().filter(|location| store::is_readable(location))
+        {
+            return Err(OpenError::RootIsOnline(location.to_string()));
+        }
+        let keys = open_keys(&config)?;
+        let (signer, log_key) = note_signer(&config.trust_domain, &keys.ledger)?;
+        let embedded = Arc::new(EmbeddedLedger::open(&config.ledger, signer, Options::default())?);
+        Self::assemble(config, keys, embedded, log_key, clock, random).await
+    }
+
+    pub(crate) async fn assemble(
+        config: Config,
+        keys: Keys,
+        embedded: Arc<EmbeddedLedger>,
+        log_key: NoteVerifier,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        let ledger: Arc<dyn Ledger> = embedded.clone();
+        let rules = Rules::load(&config.profiles, &config.policy, &config.trust_domain)?;
+        rules.record(ledger.as_ref(), "chancery", clock.now()).await?;
+        let mut root = read_certificate_file(&config.root_certificate)?;
+        let intermediates = root.split_off(1.min(root.len()));
+        let root =
+            root.pop().and_then(|der| Certificate::from_der(&der).ok()).ok_or_else(|| OpenError::File {
+                path: config.root_certificate.display().to_string(),
+                why: "the first certificate in it cannot be read".into(),
+            })?;
+        let issuer = active_issuer(&config, &keys, ledger.as_ref()).await?;
+        let forbidden = forbidden_keys(&keys, &root);
+        let records = LedgerRecords(Arc::clone(&ledger));
+        let nonces = Arc::new(MemoryNonces::new(Arc::clone(&random), NONCE_LIFETIME, MAX_NONCES));
+        let verifiers = verifiers(&config, &records, &nonces)?;
+        let status_changed = Arc::new(Notify::new());
+        let revoker = Revoker::new(Arc::clone(&ledger), Arc::clone(&clock), Arc::clone(&status_changed));
+        let workflow = Workflow::new(
+            Arc::clone(&ledger),
+            Arc::new(issuer),
+            forbidden,
+            Arc::clone(&clock),
+            Arc::clone(&random),
+        );
+        let weak_keys = weak_keys(&config.directory)?;
+        let rules = ArcSwap::from_pointee(rules);
+        let authority = Self {
+            config,
+            embedded,
+            ledger,
+            workflow,
+            rules,
+            verifiers,
+            nonces,
+            records,
+            revoker,
+            status_changed,
+            weak_keys,
+            root,
+            intermediates,
+            log_key,
+            clock,
+            random,
+        };
+        authority.keep_own_identities().await?;
+        Ok(authority)
+    }
+
+    /// Registers the authority's own identities, and follows the configuration when its names change.
+    async fn keep_own_identities(&self) -> Result<(), AuthorityError> {
+        let epoch = self.workflow.issuer().epoch();
+        for wanted in [server_identity(&self.config), responder_identity(&self.config.trust_domain, epoch)] {
+            match self.ledger.identity(&wanted.spiffe_id).await? {
+                None => self.register_identity(&wanted, "chancery").await?,
+                Some(found) if found.identity != wanted => self.change_identity(&wanted, "chancery").await?,
+                Some(found) => found.index,
+            };
+        }
+        Ok(())
+    }
+}
+
+async fn active_issuer(config: &Config, keys: &Keys, ledger: &dyn Ledger) -> Result<Issuer, OpenError> {
+    let issuers = ledger.issuers().await.map_err(AuthorityError::from)?;
+    let active = issuers.into_iter().rev().find(|issuer| issuer.state == IssuerState::Active);
+    let active = active.ok_or(OpenError::NoIssuer)?;
+    let last_counter = ledger.last_counter(active.epoch).await.map_err(AuthorityError::from)?;
+    let (epoch, base) = (active.epoch, &config.status_url);
+    let urls = StatusUrls {
+        crl: format!("{base}/crl/{epoch}.crl"),
+        ocsp: format!("{base}/ocsp"),
+        ca_issuers: format!("{base}/ca/{epoch}.der"),
+    };
+    let signer = Arc::clone(&keys.issuer);
+    Ok(Issuer::new(config.trust_domain.clone(), epoch, &active.certificate, signer, urls, last_counter)?)
+}
+
+/// No certificate is ever made for a key of the authority.
+fn forbidden_keys(keys: &Keys, root: &Certificate) -> Vec<Digest> {
+    let own = [&keys.issuer, &keys.ledger, &keys.jwt];
+    let mut forbidden: Vec<Digest> = own.iter().map(|key| key.public_key().fingerprint()).collect();
+    forbidden.push(Digest::of(root.tbs().spki_der()));
+    forbidden
+}
+
+fn verifiers(
+    config: &Config,
+    records: &LedgerRecords,
+    nonces: &Arc<MemoryNonces>,
+) -> Result<Verifiers, OpenError> {
+    let same_key = if config.renew_same_key { SameKey::Allowed } else { SameKey::Refused };
+    let mut users: BTreeSet<u32> = config.admin_users.iter().copied().collect();
+    users.insert(rustix::process::geteuid().as_raw());
+    let mut verifiers = Verifiers::new()
+        .with(Arc::new(JoinTokenVerifier::new(Arc::new(records.clone()))))
+        .with(Arc::new(RenewalVerifier::new(Arc::new(records.clone()), same_key)))
+        .with(Arc::new(OperatorVerifier::new(Arc::new(records.clone()), users)));
+    if !config.x509_pop.is_empty() {
+        let authorities = config.x509_pop.iter().map(foreign_authority).collect::<Result<_, _>>()?;
+        let nonces: Arc<dyn chancery_attest::Nonces> = nonces.clone();
+        verifiers = verifiers.with(Arc::new(X509PopVerifier::new(authorities, nonces)?));
+    }
+    Ok(verifiers)
+}
+
+fn foreign_authority(
+    config: &crate::config::ForeignAuthorityConfig,
+) -> Result<Arc<ForeignAuthority>, OpenError> {
+    let crls =
+        config.crls.as_ref().map(|files| files.iter().map(|file| read(file)).collect::<Result<_, _>>());
+    let purposes = PurposeRule::from_texts(&config.purposes).map_err(|error| OpenError::File {
+        path: format!("attestation.x509_pop.{}.purposes", config.name),
+        why: error.to_string(),
+    })?;
+    let options = ForeignAuthorityOptions { purposes, revocation_lists: crls.transpose()? };
+    Ok(Arc::new(ForeignAuthority::new(&config.name, &read(&config.roots)?, options)?))
+}
+
+/// Every list in `weak-keys/`, if there is such a directory.
+fn weak_keys(directory: &Path) -> Result<WeakKeyList, OpenError> {
+    let lists = directory.join("weak-keys");
+    let problem = |why: String| OpenError::File { path: lists.display().to_string(), why };
+    if !lists.is_dir() {
+        return Ok(WeakKeyList::default());
+    }
+    let entries = std::fs::read_dir(&lists).map_err(|error| problem(error.to_string()))?;
+    let files: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| problem(error.to_string()))?;
+    WeakKeyList::from_files(&files).map_err(|error| problem(error.to_string()))
+}

@@ -1,0 +1,87 @@
+//! The ledger's read model as the verifiers of evidence see it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chancery_attest::{
+    CertificateRecords, CertificateStanding, CertificateState, LineageStanding, RecordsError, TokenBinding,
+    TokenRecord, TokenRecords, TokenState,
+};
+use chancery_ledger::{self as ledger, Ledger};
+use chancery_types::{EvidenceKind, IdentityState, SerialNumber, TokenId};
+
+/// Adapts a ledger to the records that attestation needs.
+#[derive(Clone)]
+pub(crate) struct LedgerRecords(pub(crate) Arc<dyn Ledger>);
+
+fn records_error(error: impl std::fmt::Display) -> RecordsError {
+    RecordsError(error.to_string())
+}
+
+#[async_trait]
+impl TokenRecords for LedgerRecords {
+    async fn token(&self, id: TokenId) -> Result<Option<TokenRecord>, RecordsError> {
+        let Some(record) = self.0.token(id).await.map_err(records_error)? else { return Ok(None) };
+        let binding = match (record.identity, record.template) {
+            (Some(identity), _) => TokenBinding::Identity(identity),
+            (None, Some((name, parameters))) => {
+                let parameters = serde_json::from_value(parameters).map_err(records_error)?;
+                TokenBinding::Template { name, parameters }
+            }
+            (None, None) => return Err(RecordsError(format!("token {id} is bound to nothing"))),
+        };
+        let state = match record.state {
+            ledger::TokenState::Open => TokenState::Unspent,
+            ledger::TokenState::Spent { .. } => TokenState::Spent,
+            ledger::TokenState::Revoked => TokenState::Revoked,
+        };
+        let (hash, key, expires) = (record.secret_hash, record.key, record.expires);
+        Ok(Some(TokenRecord { id, hash, binding, key, expires, state }))
+    }
+}
+
+#[async_trait]
+impl CertificateRecords for LedgerRecords {
+    async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateStanding>, RecordsError> {
+        let Some(record) = self.0.certificate(serial).await.map_err(records_error)? else { return Ok(None) };
+        let lineage = self.0.lineage(record.lineage).await.map_err(records_error)?;
+        let identity = self.0.identity(&record.identity).await.map_err(records_error)?;
+        let (Some(lineage), Some(identity)) = (lineage, identity) else {
+            return Err(RecordsError(format!(
+                "certificate {serial} has no lineage or no identity on record"
+            )));
+        };
+        let current_serial = lineage.living.last().copied().unwrap_or(serial);
+        let current_key = if current_serial == serial {
+            record.key
+        } else {
+            self.0.certificate(current_serial).await.map_err(records_error)?.map_or(record.key, |c| c.key)
+        };
+        let state = match record.state {
+            ledger::CertificateState::Good if lineage.held_since.is_some() => CertificateState::Held,
+            ledger::CertificateState::Good => CertificateState::Good,
+            ledger::CertificateState::Held { .. } => CertificateState::Held,
+            ledger::CertificateState::Revoked { reason, .. } => CertificateState::Revoked { reason },
+        };
+        Ok(Some(CertificateStanding {
+            state,
+            identity: record.identity,
+            identity_state: identity.state,
+            role: identity.identity.role.filter(|_| identity.state == IdentityState::Active),
+            key: record.key,
+            profile: record.profile,
+            not_after: record.not_after,
+            lineage: LineageStanding {
+                lineage: record.lineage,
+                generation: record.generation,
+                current: lineage.generation,
+                current_serial,
+                current_key,
+                enrolled_by: lineage.enrolled_by,
+                assurance: lineage.enrolled_with,
+                repeatable: lineage.enrolled_by == EvidenceKind::X509Pop,
+                enrolled_at: lineage.enrolled_at,
+            },
+        }))
+    }
+}
