@@ -13,6 +13,7 @@ mod certificate;
 mod decision;
 mod encoding;
 mod enroll;
+mod export;
 mod health;
 mod identity;
 pub mod limits;
@@ -39,6 +40,7 @@ pub use enroll::{
     BatchEnrollRequest, BatchEnrollResponse, BatchItem, BatchResult, EnrollRequest, EnrollResponse, Evidence,
     Ignored, KeyMaterial, NonceResponse, Reduction, RenewRequest, TimeWindow,
 };
+pub use export::{EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 pub use health::{HealthCheck, HealthResponse, HealthState};
 pub use identity::{IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView};
 pub use log::{LogEntriesQuery, LogEntriesResponse, LogEntryView, LogProofResponse};
@@ -53,7 +55,7 @@ pub use revocation::{
 pub use template::{TemplateDocument, TemplateView};
 pub use token::{
     CreateTokenRequest, CreateTokenResponse, TokenQuery, TokenState, TokenSubject, TokenSubjectError,
-    TokenView,
+    TokenView, root_fingerprint,
 };
 pub use trust::{IssuerState, IssuerView, IssuersResponse, Jwk, JwksBundle};
 

@@ -149,6 +149,8 @@ operations! {
         "An issuer's certificate as DER: `1.der` for epoch 1 (the target of AIA).";
     CrlDer, "crl-der", Get, "/crl/full.der", Anybody, "The full CRL, as DER.";
     CrlPem, "crl-pem", Get, "/crl/full.pem", Anybody, "The full CRL, as PEM.";
+    IssuerCrl, "issuer-crl", Get, "/crl/{file}", Anybody,
+        "The full CRL of one issuer, as DER: `1.crl` for epoch 1 (the target of CRLDP).";
     OcspGet, "ocsp-get", Get, "/ocsp/{*request}", Anybody, "Answers an OCSP request in the path (RFC 6960 A.1).";
     OcspPost, "ocsp-post", Post, "/ocsp", Anybody, "Answers an OCSP request in the body (RFC 6960 A.1).";
 

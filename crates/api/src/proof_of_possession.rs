@@ -1,32 +1,34 @@
 //! The exact bytes that a caller signs to prove that it holds a key.
 //!
-//! Both sides compute them here. Each begins with a line of its own, so that a signature made for one purpose
-//! is worth nothing for another, and each binds what the proof is used for, so that a proof that was
-//! overheard cannot be used with another request.
+//! Form: for a label and then for each field, a 32-bit big-endian length and the bytes. The label keeps a
+//! signature made for one purpose from being used for another; the trust domain keeps it from being used at
+//! another authority; the key binds it to one request. The verifying side computes them by itself, and a test
+//! of the server holds the two equal.
 
-/// What the key of a foreign certificate signs so that it may enrol: the server's nonce and the request.
-///
-/// `csr_sha256` is the SHA-256 of the certificate request's DER.
+use chancery_types::{Digest, TrustDomain};
+
+/// What the key of a foreign certificate signs so that it may enrol. `request_key` is the SHA-256 of the
+/// SubjectPublicKeyInfo (DER) that the certificate is asked for.
 #[must_use]
-pub fn enrollment_message(nonce: &[u8], csr_sha256: &[u8; 32]) -> Vec<u8> {
-    message("chancery proof of possession for enrolment, version 1\n", nonce, csr_sha256)
+pub fn enrollment_message(nonce: &[u8], trust_domain: &TrustDomain, request_key: &Digest) -> Vec<u8> {
+    message("chancery x509 proof of possession v1", nonce, trust_domain, request_key)
 }
 
-/// What a leaked key signs so that every certificate with it is revoked.
-///
-/// `spki_sha256` is the SHA-256 of the key's SubjectPublicKeyInfo.
+/// What a leaked key signs so that every certificate with it is revoked. `key` is the SHA-256 of its
+/// SubjectPublicKeyInfo (DER).
 #[must_use]
-pub fn key_compromise_message(nonce: &[u8], spki_sha256: &[u8; 32]) -> Vec<u8> {
-    message("chancery proof of key compromise, version 1\n", nonce, spki_sha256)
+pub fn key_compromise_message(nonce: &[u8], trust_domain: &TrustDomain, key: &Digest) -> Vec<u8> {
+    message("chancery proof of key compromise v1", nonce, trust_domain, key)
 }
 
-fn message(purpose: &str, nonce: &[u8], subject: &[u8; 32]) -> Vec<u8> {
-    let length = u32::try_from(nonce.len()).expect("a nonce is at most a few kilobytes");
-    let mut message = Vec::with_capacity(purpose.len() + 4 + nonce.len() + subject.len());
-    message.extend_from_slice(purpose.as_bytes());
-    message.extend_from_slice(&length.to_be_bytes());
-    message.extend_from_slice(nonce);
-    message.extend_from_slice(subject);
+fn message(label: &str, nonce: &[u8], trust_domain: &TrustDomain, key: &Digest) -> Vec<u8> {
+    let fields = [label.as_bytes(), nonce, trust_domain.as_str().as_bytes(), key.as_bytes()];
+    let mut message = Vec::with_capacity(256);
+    for field in fields {
+        let length = u32::try_from(field.len()).expect("every field is at most a few kilobytes");
+        message.extend_from_slice(&length.to_be_bytes());
+        message.extend_from_slice(field);
+    }
     message
 }
 
@@ -34,19 +36,29 @@ fn message(purpose: &str, nonce: &[u8], subject: &[u8; 32]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn domain(name: &str) -> TrustDomain {
+        TrustDomain::parse(name).unwrap()
+    }
+
     #[test]
-    fn a_proof_for_one_purpose_nonce_or_subject_is_none_for_another() {
-        let message = enrollment_message(b"nonce", &[1; 32]);
-        assert_ne!(message, key_compromise_message(b"nonce", &[1; 32]));
-        assert_ne!(message, enrollment_message(b"other", &[1; 32]));
-        assert_ne!(message, enrollment_message(b"nonce", &[2; 32]));
+    fn a_proof_for_one_purpose_nonce_authority_or_key_is_none_for_another() {
+        let key = Digest::from_array([1; 32]);
+        let message = enrollment_message(b"nonce", &domain("example.org"), &key);
+        assert_ne!(message, key_compromise_message(b"nonce", &domain("example.org"), &key));
+        assert_ne!(message, enrollment_message(b"other", &domain("example.org"), &key));
+        assert_ne!(message, enrollment_message(b"nonce", &domain("example.com"), &key));
+        let other = Digest::from_array([2; 32]);
+        assert_ne!(message, enrollment_message(b"nonce", &domain("example.org"), &other));
     }
 
     #[test]
     fn golden_bytes() {
-        let expected =
-            [b"chancery proof of key compromise, version 1\n".as_slice(), &[0, 0, 0, 2], b"no", &[3; 32]]
-                .concat();
-        assert_eq!(key_compromise_message(b"no", &[3; 32]), expected);
+        let expected = [
+            b"\0\0\0\x23chancery proof of key compromise v1\0\0\0\x02no\0\0\0\x01e\0\0\0\x20".as_slice(),
+            &[3; 32],
+        ]
+        .concat();
+        let message = key_compromise_message(b"no", &domain("e"), &Digest::from_array([3; 32]));
+        assert_eq!(message, expected);
     }
 }

@@ -92,6 +92,16 @@ pub struct CreateTokenResponse {
     pub expires: Timestamp,
 }
 
+/// The root's fingerprint that a join token's text carries as its fourth part, if it does: what the holder needs
+/// to recognise the authority before it shows the token.
+#[must_use]
+pub fn root_fingerprint(token: &SecretString) -> Option<Digest> {
+    let text = token.expose_secret().trim();
+    let mut parts = text.split('.').skip(3);
+    let fingerprint = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some(fingerprint)
+}
+
 /// A join token as the ledger knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
@@ -182,6 +192,16 @@ mod tests {
         assert_eq!(stray.subject(), Err(TokenSubjectError::ParametersWithoutTemplate));
         assert!(matches!(request(r#"{"template":"ci"}"#).subject(), Ok(TokenSubject::Template(..))));
         assert!(serde_json::from_str::<CreateTokenRequest>(r#"{"identiy":"spiffe://e/x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_token_carries_the_fingerprint_as_its_fourth_part_or_not_at_all() {
+        let fingerprint = |text: &str| root_fingerprint(&SecretString::new(text.to_owned()));
+        let root = "ab".repeat(32);
+        assert_eq!(fingerprint(&format!("chancery1.id.secret.{root}\n")).unwrap().to_string(), root);
+        assert_eq!(fingerprint("chancery1.id.secret"), None);
+        assert_eq!(fingerprint("chancery1.id.secret.abcd"), None);
+        assert_eq!(fingerprint(&format!("chancery1.id.secret.{root}.x")), None);
     }
 
     #[test]

@@ -208,6 +208,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::IssuerCertificate
         | Operation::CrlDer
         | Operation::CrlPem
+        | Operation::IssuerCrl
         | Operation::OcspGet
         | Operation::OcspPost
         | Operation::LogCheckpoint

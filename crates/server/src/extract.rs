@@ -1,7 +1,7 @@
 //! What handlers take out of a request. Whatever cannot be read becomes a problem that says where and why.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use chancery_api::{IDEMPOTENCY_KEY_HEADER, ProblemCode, limits};
 use http::HeaderMap;
@@ -80,7 +80,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     type Rejection = HttpProblem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpProblem> {
-        axum::extract::Path::from_request_parts(parts, state)
+        <axum::extract::Path<T> as FromRequestParts<S>>::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Path(path)| Self(path))
             .map_err(|error| malformed("the path does not fit").field("", error.body_text()))
@@ -124,6 +124,17 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
             return Err(refused("the Idempotency-Key header is not 1 to 128 visible ASCII characters"));
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for IdempotencyKey {
+    type Rejection = HttpProblem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, HttpProblem> {
+        if !parts.headers.contains_key(IDEMPOTENCY_KEY_HEADER) {
+            return Ok(None);
+        }
+        <Self as FromRequestParts<S>>::from_request_parts(parts, state).await.map(Some)
     }
 }
 

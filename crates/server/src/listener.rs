@@ -1,4 +1,7 @@
 //! The door to the network: TCP, TLS, and then HTTP, with bounds on everything that a stranger can hold.
+//!
+//! A listener without TLS is for what relying parties fetch before they can trust a connection (RFC 5280
+//! section 8: status over TLS would need status); whoever comes through it is a stranger.
 
 use std::io;
 use std::net::SocketAddr;
@@ -46,7 +49,7 @@ impl Default for ListenerLimits {
 #[derive(Debug)]
 pub struct Listener {
     tcp: TcpListener,
-    tls: TlsSlot,
+    tls: Option<TlsSlot>,
     limits: ListenerLimits,
 }
 
@@ -56,7 +59,15 @@ impl Listener {
     /// # Errors
     /// When the address is taken or not ours.
     pub async fn bind(address: SocketAddr, tls: TlsSlot, limits: ListenerLimits) -> io::Result<Self> {
-        Ok(Self { tcp: TcpListener::bind(address).await?, tls, limits })
+        Ok(Self { tcp: TcpListener::bind(address).await?, tls: Some(tls), limits })
+    }
+
+    /// Binds an address that is served over HTTP/1.1 without TLS; port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub async fn bind_plain(address: SocketAddr, limits: ListenerLimits) -> io::Result<Self> {
+        Ok(Self { tcp: TcpListener::bind(address).await?, tls: None, limits })
     }
 
     /// The address that it has.
@@ -92,7 +103,7 @@ impl Listener {
             };
             match connections.enter(address.ip()) {
                 Ok(place) => {
-                    let acceptor = TlsAcceptor::from(self.tls.current());
+                    let acceptor = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
                     let visit =
                         Visit { host: host.clone(), address, place, handshake: self.limits.handshake };
                     host.shutdown.spawn(visit.run(stream, acceptor));
@@ -113,7 +124,22 @@ struct Visit {
 }
 
 impl Visit {
-    async fn run(self, stream: TcpStream, acceptor: TlsAcceptor) {
+    async fn run(self, stream: TcpStream, acceptor: Option<TlsAcceptor>) {
+        // Answers are small and whole; waiting to fill a packet only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(address = %self.address, %error, "cannot set TCP_NODELAY");
+        }
+        match acceptor {
+            Some(acceptor) => self.serve_tls(stream, acceptor).await,
+            None => {
+                let peer = Peer::Network { address: self.address, certificate: None };
+                self.host.serve(stream, Protocol::Http1, peer).await;
+            }
+        }
+        drop(self.place);
+    }
+
+    async fn serve_tls(&self, stream: TcpStream, acceptor: TlsAcceptor) {
         let Some(stream) = self.shake_hands(stream, acceptor).await else { return };
         let session = stream.get_ref().1;
         let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
@@ -127,14 +153,9 @@ impl Visit {
                 self.host.metrics.refused_connection("client-certificate");
             }
         }
-        drop(self.place);
     }
 
     async fn shake_hands(&self, stream: TcpStream, acceptor: TlsAcceptor) -> Option<TlsStream<TcpStream>> {
-        // Answers are small and whole; waiting to fill a packet only delays them.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(address = %self.address, %error, "cannot set TCP_NODELAY");
-        }
         let reason = tokio::select! {
             result = tokio::time::timeout(self.handshake, acceptor.accept(stream)) => match result {
                 Ok(Ok(stream)) => {

@@ -34,10 +34,24 @@ pub fn assemble<S>(chassis: &Arc<Chassis>, state: S, route: impl Fn(Operation) -
 where
     S: Clone + Send + Sync + 'static,
 {
+    assemble_some(chassis, state, |operation| Some(route(operation)))
+}
+
+/// Routes the operations that `route` gives something for, behind the same gates; for the others there is no
+/// such path.
+pub fn assemble_some<S>(
+    chassis: &Arc<Chassis>,
+    state: S,
+    route: impl Fn(Operation) -> Option<MethodRouter<S>>,
+) -> Router
+where
+    S: Clone + Send + Sync + 'static,
+{
     let gate = |operation| Gate { chassis: Arc::clone(chassis), operation };
     let mut router = Router::new();
     for &operation in Operation::ALL {
-        let handler = route(operation).route_layer(from_fn_with_state(gate(Some(operation)), pass));
+        let Some(handler) = route(operation) else { continue };
+        let handler = handler.route_layer(from_fn_with_state(gate(Some(operation)), pass));
         router = router.route(operation.path(), handler);
     }
     let unrouted = || from_fn_with_state(gate(None), pass);

@@ -1,10 +1,17 @@
-//! What the tests of this crate share: an authority, and documents that are kept equal to the code.
+//! What the tests of this crate share: an authority, a log, and documents that are kept equal to the code.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chancery_client::{Client, ClientBuilder, Endpoint, RetryPolicy, TlsIdentity, TrustAnchors};
+use chancery_entry::{Body, Entry, TokenBinding, TokenCreation};
+use chancery_ledger::{EmbeddedLedger, Ledger, Options, Outcome, Proposal};
+use chancery_merkle::{Ed25519NoteSigner, NoteVerifier};
+use chancery_types::{Digest, FixedRandom, Timestamp, TokenId};
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::tls::{OldestTls, TlsMaterial};
@@ -64,6 +71,52 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+}
+
+/// When the first entry of a [`TestLog`] was made; each later one a second after the one before.
+pub(crate) fn log_start() -> Timestamp {
+    Timestamp::from_seconds(1_795_000_000)
+}
+
+/// A ledger in a directory of its own.
+pub(crate) struct TestLog {
+    pub(crate) ledger: Arc<EmbeddedLedger>,
+    pub(crate) verifier: NoteVerifier,
+    _directory: tempfile::TempDir,
+}
+
+impl TestLog {
+    pub(crate) fn new() -> Self {
+        let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let public: [u8; 32] = key.public_key().as_ref().try_into().unwrap();
+        let sign = move |message: &[u8]| Ok::<_, std::io::Error>(key.sign(message).as_ref().to_vec());
+        let signer = Ed25519NoteSigner::new("example.org/chancery-log", public, sign).unwrap();
+        let verifier = signer.verifier().clone();
+        let directory = tempfile::tempdir().unwrap();
+        let random = FixedRandom::dangerous_seeded(1);
+        let ledger =
+            EmbeddedLedger::create(directory.path(), Box::new(signer), Options::default(), &random).unwrap();
+        Self { ledger: Arc::new(ledger), verifier, _directory: directory }
+    }
+
+    /// Records this many tokens, the one at index 7 for `spiffe://example.org/web-7`.
+    pub(crate) async fn add_tokens(&self, count: u64) {
+        let start = self.ledger.head().size;
+        let proposals = (start..start + count).map(|index| {
+            let now = log_start() + Duration::from_secs(index);
+            let created = TokenCreation {
+                token: TokenId::from_array((1 << 64 | u128::from(index)).to_be_bytes()),
+                secret_hash: Digest::of(&index.to_be_bytes()),
+                binding: TokenBinding::Identity(format!("spiffe://example.org/web-{index}").parse().unwrap()),
+                key: None,
+                expires: now + Duration::from_secs(60),
+                by: "test".into(),
+            };
+            Proposal::new(vec![], vec![Entry::new(now, Body::TokenCreated(created))]).unwrap()
+        });
+        let outcomes = self.ledger.commit(proposals.collect()).await.unwrap();
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Accepted { .. })));
     }
 }
 

@@ -21,7 +21,7 @@ use chancery_merkle::NoteVerifier;
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
 use chancery_types::{Clock, IdentityState, Random, SpiffeId};
-use chancery_x509::{Certificate, WeakKeyList};
+use chancery_x509::{Certificate, PublicKey, WeakKeyList};
 use tokio::sync::Notify;
 
 pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
@@ -50,6 +50,7 @@ pub struct Authority {
     root: Certificate,
     intermediates: Vec<Vec<u8>>,
     log_key: NoteVerifier,
+    jwt_key: PublicKey,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -137,6 +138,12 @@ impl Authority {
     #[must_use]
     pub fn log_key(&self) -> &NoteVerifier {
         &self.log_key
+    }
+
+    /// The key that verifies JWT-SVIDs.
+    #[must_use]
+    pub fn jwt_key(&self) -> &PublicKey {
+        &self.jwt_key
     }
 
     /// The clock.

@@ -222,6 +222,7 @@ impl Authority {
             })?;
         let issuer = active_issuer(&config, &keys, ledger.as_ref()).await?;
         let forbidden = forbidden_keys(&keys, &root);
+        let jwt_key = keys.jwt.public_key().clone();
         let records = LedgerRecords(Arc::clone(&ledger));
         let nonces = Arc::new(MemoryNonces::new(Arc::clone(&random), NONCE_LIFETIME, MAX_NONCES));
         let verifiers = verifiers(&config, &records, &nonces)?;
@@ -251,6 +252,7 @@ impl Authority {
             root,
             intermediates,
             log_key,
+            jwt_key,
             clock,
             random,
         };

@@ -182,6 +182,14 @@ impl Authority {
         self.commit(vec![Precondition::TokenOpen(token)], Body::TokenRevoked(revocation)).await
     }
 
+    /// Records a fact that requires nothing; returns its index.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Commit`].
+    pub async fn record(&self, body: Body) -> Result<u64, AuthorityError> {
+        self.commit(Vec::new(), body).await
+    }
+
     /// Commits one entry; returns its index.
     pub(crate) async fn commit(
         &self,

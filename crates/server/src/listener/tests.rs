@@ -344,3 +344,30 @@ async fn a_bound_address_is_not_given_twice() {
     let second = Listener::bind(address, door.slot.clone(), ListenerLimits::default()).await;
     assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
 }
+
+#[tokio::test]
+async fn without_tls_everybody_is_a_stranger_and_the_bounds_are_the_same() {
+    let mut limits = quick();
+    limits.connections.per_address = 1;
+    let listener = Listener::bind_plain("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
+    let port = listener.local_address().unwrap().port();
+    let (metrics, shutdown) = (Arc::new(Metrics::new()), Shutdown::new());
+    listener.start(router(), Arc::clone(&metrics), &shutdown);
+
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let head = b"GET /v1/healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let mut answer = vec![0; 1024];
+    let length = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("nobody"), "{answer}");
+
+    let mut second = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    assert!(is_closed(&mut second).await);
+    assert!(is_closed(&mut stream).await, "an idle connection is closed");
+    let counts = metrics.encode();
+    assert!(counts.contains(r#"chancery_connections_refused_total{reason="too-many-from-address"} 1"#));
+    assert!(counts.contains(r#"chancery_connections_closed_total{reason="idle"} 1"#));
+    assert!(counts.contains("chancery_tls_handshakes_total 0"), "{counts}");
+    assert_eq!(shutdown.finish(Duration::from_secs(5)).await, Drained::Completely);
+}

@@ -1,0 +1,256 @@
+//! Enrolment, renewal, batches, nonces.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use chancery_api::{
+    BatchEnrollRequest, BatchEnrollResponse, BatchItem, BatchResult, Base64Bytes, CsrDer, EnrollRequest,
+    EnrollResponse, Evidence as ApiEvidence, Ignored as ApiIgnored, KeyMaterial, NonceResponse, ProblemCode,
+    Reduction as ApiReduction, RenewRequest, TimeWindow, limits,
+};
+use chancery_attest::{
+    Evidence, Nonce, Nonces as _, OperatorChannel, OperatorEvidence, PopEvidence, RenewalEvidence, TokenEvidence,
+};
+use chancery_issue::Issued;
+use chancery_policy::{Action, ResourceFacts};
+use chancery_types::{Digest, SpiffeId};
+use chancery_x509::{ProvenRequest, PublicKey, write_pem};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::access::Who;
+use super::{log, problem_of};
+use crate::authority::{Enrolled, Enrolment, Requester, Wish};
+use crate::site::Site;
+use crate::{HttpProblem, IdempotencyKey, Json};
+
+pub(super) async fn enroll(
+    State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
+    key: Option<IdempotencyKey>,
+    Json(request): Json<EnrollRequest>,
+) -> Result<Json<EnrollResponse>, HttpProblem> {
+    let idempotency = idempotency(&who, key.as_ref(), &request);
+    let wants_receipt = request.receipt;
+    let enrolment = Enrolment {
+        request: prove(&site, &request.csr)?,
+        evidence: evidence(request.evidence, request.identity)?,
+        wish: Wish { profile: request.profile, lifetime: request.lifetime },
+        requester: requester(&who),
+        idempotency,
+    };
+    let enrolled = site.authority.enroll(enrolment).await.map_err(problem_of)?;
+    response(&site, enrolled, wants_receipt).await.map(Json)
+}
+
+pub(super) async fn renew(
+    State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
+    key: Option<IdempotencyKey>,
+    Json(request): Json<RenewRequest>,
+) -> Result<Json<EnrollResponse>, HttpProblem> {
+    let idempotency = idempotency(&who, key.as_ref(), &request);
+    let certificate = who.certificate().ok_or_else(no_certificate)?.to_vec();
+    let enrolment = Enrolment {
+        request: prove(&site, &request.csr)?,
+        evidence: Evidence::Renewal(RenewalEvidence { certificate }),
+        wish: Wish { profile: None, lifetime: request.lifetime },
+        requester: requester(&who),
+        idempotency,
+    };
+    let enrolled = site.authority.enroll(enrolment).await.map_err(problem_of)?;
+    response(&site, enrolled, request.receipt).await.map(Json)
+}
+
+pub(super) async fn enroll_batch(
+    State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
+    Json(request): Json<BatchEnrollRequest>,
+) -> Result<Json<BatchEnrollResponse>, HttpProblem> {
+    if request.items.len() > limits::BATCH_ITEMS {
+        let detail = format!("a batch has at most {} items, this one has {}", limits::BATCH_ITEMS, request.items.len());
+        return Err(HttpProblem::new(ProblemCode::TooManyItems, detail).field("/items", "too many"));
+    }
+    let certificate = who.certificate().ok_or_else(no_certificate)?.to_vec();
+    let mut prepared = Vec::with_capacity(request.items.len());
+    let mut receipts = Vec::with_capacity(request.items.len());
+    for item in request.items {
+        receipts.push(item.receipt);
+        prepared.push(batch_item(&site, &who, &certificate, item).await);
+    }
+    let mut enrolments = Vec::with_capacity(prepared.len());
+    let mut failures = Vec::with_capacity(prepared.len());
+    for item in prepared {
+        match item {
+            Ok(enrolment) => {
+                enrolments.push(enrolment);
+                failures.push(None);
+            }
+            Err(problem) => failures.push(Some(problem)),
+        }
+    }
+    let mut enrolled = site.authority.enroll_batch(enrolments).await.into_iter();
+    let mut results = Vec::with_capacity(failures.len());
+    for (failure, wants_receipt) in failures.into_iter().zip(receipts) {
+        let result = match failure {
+            Some(problem) => Err(problem),
+            None => match enrolled.next().expect("one result for each enrolment") {
+                Ok(enrolled) => response(&site, enrolled, wants_receipt).await,
+                Err(error) => Err(problem_of(error)),
+            },
+        };
+        results.push(match result {
+            Ok(response) => BatchResult::Issued(Box::new(response)),
+            Err(problem) => BatchResult::Refused(Box::new(problem.into_problem())),
+        });
+    }
+    Ok(Json(BatchEnrollResponse { results }))
+}
+
+/// An item that policy lets this caller vouch for.
+async fn batch_item(
+    site: &Site,
+    who: &Who,
+    certificate: &[u8],
+    item: BatchItem,
+) -> Result<Enrolment, HttpProblem> {
+    let record = site.authority.ledger().identity(&item.identity).await.map_err(problem_of)?;
+    let record = record.ok_or_else(|| {
+        HttpProblem::new(ProblemCode::NotFound, format!("there is no identity {}", item.identity))
+    })?;
+    let resource = ResourceFacts::of("identity", item.identity.as_str(), &record.identity);
+    site.permit(who, Action::CertificateRequest, resource, None).await?;
+    let request = match item.key {
+        KeyMaterial::Csr(csr) => prove(site, &csr)?,
+        KeyMaterial::PublicKey(key) => {
+            let key = PublicKey::from_spki_der(key.as_der()).map_err(problem_of)?;
+            // What stands for possession is the caller's own certificate, which the evidence records.
+            let evidence = Digest::of(certificate);
+            ProvenRequest::dangerous_key_vouched_by_attested_agent(key, Vec::new(), evidence)
+        }
+    };
+    let channel = OperatorChannel::Mtls { certificate: certificate.to_vec(), peer: who.address };
+    let evidence = OperatorEvidence { channel, identity: item.identity, approval: None };
+    Ok(Enrolment {
+        request,
+        evidence: Evidence::Operator(evidence),
+        wish: Wish { profile: item.profile, lifetime: item.lifetime },
+        requester: requester(who),
+        idempotency: None,
+    })
+}
+
+pub(super) async fn nonce(State(site): State<Arc<Site>>) -> Result<Json<NonceResponse>, HttpProblem> {
+    let now = site.authority.clock().now();
+    let nonce = site
+        .authority
+        .nonces()
+        .issue(now)
+        .await
+        .map_err(|error| problem_of(chancery_attest::AttestError::from(error)))?;
+    let expires = now + std::time::Duration::from_secs(limits::NONCE_SECONDS);
+    Ok(Json(NonceResponse { nonce: Base64Bytes(nonce.as_bytes().to_vec()), expires }))
+}
+
+pub(super) fn prove(site: &Site, csr: &CsrDer) -> Result<ProvenRequest, HttpProblem> {
+    site.authority.prove(csr.as_der()).map_err(|error| problem_of(error).field("/csr", "not usable"))
+}
+
+pub(super) fn requester(who: &Who) -> Requester {
+    Requester { name: who.name(), address: who.address }
+}
+
+fn no_certificate() -> HttpProblem {
+    HttpProblem::new(ProblemCode::CertificateRequired, "there is no client certificate on the connection")
+}
+
+fn evidence(evidence: ApiEvidence, identity: Option<SpiffeId>) -> Result<Evidence, HttpProblem> {
+    Ok(match evidence {
+        ApiEvidence::JoinToken { token } => Evidence::JoinToken(TokenEvidence { token }),
+        ApiEvidence::X509Pop { chain, nonce, signature } => Evidence::X509Pop(PopEvidence {
+            chain: chain.into_iter().map(chancery_api::CertificateDer::into_der).collect(),
+            nonce: read_nonce(&nonce)?,
+            signature: signature.0,
+            wanted: identity,
+        }),
+    })
+}
+
+pub(super) fn read_nonce(nonce: &Base64Bytes) -> Result<Nonce, HttpProblem> {
+    let bytes: [u8; 32] = nonce.0.as_slice().try_into().map_err(|_| {
+        HttpProblem::new(ProblemCode::NonceUnknown, "a nonce of ours has 32 bytes")
+    })?;
+    Ok(Nonce::from_array(bytes))
+}
+
+/// Hash over the caller, its key and the whole request: the same request again finds the first one's result.
+fn idempotency(who: &Who, key: Option<&IdempotencyKey>, request: &impl Serialize) -> Option<Digest> {
+    let key = &key?.0;
+    // The request may hold a token's secret.
+    let body = Zeroizing::new(serde_json::to_vec(request).ok()?);
+    let certificate = who.certificate().map(Digest::of).unwrap_or_default();
+    let mut transcript = b"chancery idempotency v1\0".to_vec();
+    transcript.extend_from_slice(certificate.as_bytes());
+    transcript.extend_from_slice(Digest::of(key.as_bytes()).as_bytes());
+    transcript.extend_from_slice(Digest::of(&body).as_bytes());
+    Some(Digest::of(&transcript))
+}
+
+pub(super) async fn response(
+    site: &Site,
+    enrolled: Enrolled,
+    wants_receipt: bool,
+) -> Result<EnrollResponse, HttpProblem> {
+    let Enrolled { issued, assurance, reductions, ignored } = enrolled;
+    let receipt = match wants_receipt {
+        true => Some(log::receipt(site, issued.index()).await?),
+        false => None,
+    };
+    Ok(EnrollResponse {
+        serial: issued.serial(),
+        spiffe_id: issued.identity().clone(),
+        profile: issued.profile().to_owned(),
+        certificate: write_pem("CERTIFICATE", issued.der()),
+        chain: chain_pem(site, issued.issuer_der()),
+        not_before: issued.not_before(),
+        not_after: issued.not_after(),
+        renew_after: renewal_window(&issued),
+        lineage: issued.lineage(),
+        generation: issued.generation(),
+        assurance,
+        reduced: reductions
+            .into_iter()
+            .map(|reduction| ApiReduction {
+                what: reduction.what,
+                asked: reduction.asked,
+                granted: reduction.granted,
+                because: reduction.because,
+            })
+            .collect(),
+        ignored: ignored
+            .iter()
+            .map(|ignored| ApiIgnored {
+                what: ignored.to_string(),
+                because: "this authority does not take it from requests".to_owned(),
+            })
+            .collect(),
+        log_index: issued.index(),
+        receipt,
+    })
+}
+
+/// The issuers up to the root, without it.
+pub(super) fn chain_pem(site: &Site, issuer: &[u8]) -> String {
+    let between = site.authority.intermediates().iter().rev();
+    std::iter::once(issuer)
+        .chain(between.map(Vec::as_slice))
+        .map(|der| write_pem("CERTIFICATE", der))
+        .collect()
+}
+
+/// From half of the life to three quarters: time enough to try again before the end.
+fn renewal_window(issued: &Issued) -> TimeWindow {
+    let life = issued.not_after().since(issued.not_before());
+    TimeWindow { start: issued.not_before() + life / 2, end: issued.not_before() + life * 3 / 4 }
+}

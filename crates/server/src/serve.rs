@@ -1,0 +1,275 @@
+//! Running an authority: doors open, credentials rotating, status published, until somebody says stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_api::{HealthCheck, HealthState};
+use chancery_revoke::{CrlPublisher, OcspResponder};
+use chancery_types::{Clock, Random, RandomError};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerCredential};
+use crate::callers::LedgerCallers;
+use crate::config::Config;
+use crate::connections::ConnectionLimits;
+use crate::rate::Rate;
+use crate::site::Site;
+use crate::{
+    AdminSocket, AdminSocketError, Chassis, Drained, Listener, ListenerLimits, OldestTls, RequestLimits,
+    TlsError, TlsMaterial, TlsSlot, routes,
+};
+
+/// How long requests under way may take once the server is told to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How often the authority's own certificates are looked at.
+const CREDENTIAL_CHECK: Duration = Duration::from_secs(30);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The authority does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The authority's own certificates were not made.
+    #[error("the server's own certificate was not issued: {0}")]
+    Own(#[from] AuthorityError),
+    /// TLS cannot be configured.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {error}; choose another address in [listen], or stop what uses it")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The admin socket cannot be made.
+    #[error(transparent)]
+    AdminSocket(#[from] AdminSocketError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The directory of lists cannot be made.
+    #[error("{path}: {error}")]
+    Directory {
+        /// Which.
+        path: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+}
+
+/// A server that accepts requests.
+#[derive(Debug)]
+pub struct Server {
+    site: Site,
+    tls: TlsSlot,
+    api: SocketAddr,
+    status: SocketAddr,
+}
+
+impl Server {
+    /// Opens the authority, issues what the server needs, opens the doors.
+    ///
+    /// # Errors
+    /// [`ServeError`], which says what to do.
+    pub async fn start(
+        config: Config,
+        online_root: OnlineRoot,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, ServeError> {
+        let authority =
+            Arc::new(Authority::open(config, online_root, Arc::clone(&clock), Arc::clone(&random)).await?);
+        let config = authority.config();
+        let callers = Arc::new(LedgerCallers::new(Arc::clone(&authority)));
+        let chassis =
+            Arc::new(Chassis::new(request_limits(config), callers, Arc::clone(&clock), random.as_ref())?);
+        let ocsp = responder(&authority).await?;
+        let crl = publisher(&authority)?;
+        let credential = authority.server_credential().await?;
+        let tls = TlsSlot::new(material(&authority, &credential))?;
+        let site = Site { authority: Arc::clone(&authority), ocsp, crl, chassis: Arc::clone(&chassis) };
+        watch_health(&site);
+
+        let limits = listener_limits(config);
+        let metrics = chassis.metrics();
+        let shutdown = chassis.shutdown();
+        let bind = |address| move |error| ServeError::Bind { address, error };
+        let api = Listener::bind(config.api, tls.clone(), limits).await.map_err(bind(config.api))?;
+        let status = Listener::bind_plain(config.status, limits).await.map_err(bind(config.status))?;
+        let admin = AdminSocket::bind(&config.admin_socket).await?;
+        let addresses = (api.local_address(), status.local_address());
+        let (Ok(api_address), Ok(status_address)) = addresses else {
+            return Err(ServeError::Bind {
+                address: config.api,
+                error: std::io::Error::other("the operating system does not say where it listens"),
+            });
+        };
+        let router = routes::all(&site);
+        api.start(router.clone(), Arc::clone(metrics), shutdown);
+        admin.start(router, Arc::clone(metrics), shutdown);
+        status.start(routes::status(&site), Arc::clone(metrics), shutdown);
+        let server = Self { site, tls, api: api_address, status: status_address };
+        server.start_tasks(credential);
+        Ok(server)
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn api_address(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Where status is served over plain HTTP.
+    #[must_use]
+    pub fn status_address(&self) -> SocketAddr {
+        self.status
+    }
+
+    /// What it serves.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Stops: finishes what is under way, closes the ledger.
+    pub async fn stop(&self) -> Drained {
+        let drained = self.site.chassis.shutdown().finish(DRAIN).await;
+        self.site.authority.embedded().close();
+        drained
+    }
+
+    fn start_tasks(&self, credential: ServerCredential) {
+        let shutdown = self.site.chassis.shutdown().clone();
+        let (site, tls) = (self.site.clone(), self.tls.clone());
+        shutdown.spawn({
+            let stop = shutdown.clone();
+            let site = site.clone();
+            async move {
+                tokio::select! {
+                    () = rotate_credentials(&site, &tls, credential) => {}
+                    () = stop.begun() => {}
+                }
+            }
+        });
+        shutdown.spawn({
+            let stop = shutdown.clone();
+            async move {
+                tokio::select! {
+                    () = site.crl.run(site.authority.status_changed()) => {}
+                    () = stop.begun() => {}
+                }
+            }
+        });
+    }
+}
+
+/// Replaces the server's and the responder's certificates at half of their lives. A failure is tried again;
+/// what is in use stays.
+async fn rotate_credentials(site: &Site, tls: &TlsSlot, mut server: ServerCredential) {
+    loop {
+        tokio::time::sleep(CREDENTIAL_CHECK).await;
+        let now = site.authority.clock().now();
+        if server.is_due(now) {
+            match site.authority.server_credential().await {
+                Ok(credential) => match tls.replace(material(&site.authority, &credential)) {
+                    Ok(()) => {
+                        tracing::info!(not_after = %credential.not_after, "the server has a new certificate");
+                        server = credential;
+                    }
+                    Err(error) => tracing::error!(%error, "the server's new certificate cannot be used"),
+                },
+                Err(error) => tracing::error!(%error, "the server's certificate was not renewed"),
+            }
+        }
+        if site.ocsp.credential().is_none_or(|credential| credential.is_due(now)) {
+            match site.authority.responder_credential().await {
+                Ok(credential) => site.ocsp.use_credential(credential),
+                Err(error) => tracing::error!(%error, "the OCSP responder's certificate was not renewed"),
+            }
+        }
+    }
+}
+
+async fn responder(authority: &Authority) -> Result<Arc<OcspResponder>, ServeError> {
+    let ocsp = OcspResponder::new(
+        Arc::clone(authority.ledger()),
+        Arc::clone(authority.clock()),
+        authority.config().ocsp_validity,
+    );
+    let issuer = authority.workflow().issuer();
+    ocsp.add_issuer(issuer.epoch(), issuer.certificate());
+    ocsp.use_credential(authority.responder_credential().await?);
+    Ok(Arc::new(ocsp))
+}
+
+fn publisher(authority: &Authority) -> Result<Arc<CrlPublisher>, ServeError> {
+    let directory = authority.config().directory.join("crl");
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| ServeError::Directory { path: directory.display().to_string(), error })?;
+    let issuer = authority.workflow().issuer();
+    Ok(Arc::new(CrlPublisher::new(
+        Arc::clone(authority.ledger()),
+        Arc::clone(authority.clock()),
+        issuer.epoch(),
+        issuer.certificate().clone(),
+        Arc::clone(issuer.signer()),
+        authority.config().crl_validity,
+        directory.join(format!("{}.crl", issuer.epoch())),
+    )))
+}
+
+fn material(authority: &Authority, credential: &ServerCredential) -> TlsMaterial {
+    let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8_der().to_vec());
+    TlsMaterial {
+        chain: credential.chain.iter().cloned().map(CertificateDer::from).collect(),
+        key: PrivateKeyDer::Pkcs8(key),
+        client_roots: vec![CertificateDer::from(authority.root().der().to_vec())],
+        oldest: if authority.config().tls12 { OldestTls::Tls12 } else { OldestTls::Tls13 },
+    }
+}
+
+fn watch_health(site: &Site) {
+    let authority = Arc::clone(&site.authority);
+    site.chassis.health().register(move || match authority.embedded().halted() {
+        None => check("ledger", HealthState::Ok, None),
+        Some(error) => check("ledger", HealthState::Failed, Some(error.to_string())),
+    });
+    let (crl, clock) = (Arc::clone(&site.crl), Arc::clone(site.authority.clock()));
+    site.chassis.health().register(move || match crl.current() {
+        Some(list) if list.next_update > clock.now() => check("crl", HealthState::Ok, None),
+        Some(list) => {
+            check("crl", HealthState::Degraded, Some(format!("the list ran out at {}", list.next_update)))
+        }
+        None => check("crl", HealthState::Degraded, Some("no list was published yet".into())),
+    });
+}
+
+fn check(name: &str, state: HealthState, detail: Option<String>) -> HealthCheck {
+    HealthCheck { name: name.to_owned(), state, detail: detail.unwrap_or_default() }
+}
+
+fn request_limits(config: &Config) -> RequestLimits {
+    let rate = Rate {
+        per_second: f64::from(config.limits.requests_per_second),
+        burst: f64::from(config.limits.burst),
+    };
+    let mut limits = RequestLimits::default();
+    limits.address_rate = Some(rate);
+    limits.identity_rate = Some(rate);
+    limits.writes.running = config.limits.concurrent_requests;
+    limits
+}
+
+fn listener_limits(config: &Config) -> ListenerLimits {
+    ListenerLimits {
+        connections: ConnectionLimits {
+            total: config.limits.connections,
+            per_address: config.limits.connections_per_address,
+        },
+        ..ListenerLimits::default()
+    }
+}

@@ -1,0 +1,21 @@
+//! What handlers work with: the authority and what publishes its status.
+
+use std::sync::Arc;
+
+use chancery_revoke::{CrlPublisher, OcspResponder};
+
+use crate::Chassis;
+use crate::authority::Authority;
+
+/// The state of every route.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The authority.
+    pub authority: Arc<Authority>,
+    /// Answers OCSP.
+    pub ocsp: Arc<OcspResponder>,
+    /// Publishes the list of the active issuer.
+    pub crl: Arc<CrlPublisher>,
+    /// What every request goes through.
+    pub chassis: Arc<Chassis>,
+}

@@ -1,0 +1,351 @@
+//! The rules that hold between entries: what must have happened before, what may happen once.
+//!
+//! It keeps a few dozen bytes for each certificate, lineage, token and identity, never the entries themselves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chancery_entry::{Body, CrlPublished, Entry, Genesis, HoldTarget, Issuance, IssuerActivation};
+use chancery_types::{
+    Digest, EvidenceKind, Generation, IdentityState, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
+    SpiffeId, Timestamp,
+};
+use chancery_x509::Certificate;
+
+use super::certificate::{Job, RecordedProfile};
+use super::finding::{Check, Finding, Findings};
+use super::holds::HoldEvent;
+use super::issuers::Issuer;
+use super::status::{Collected, Issued, RecordedList, Revoked, Status};
+use super::tokens::Tokens;
+
+/// What the entries so far amount to.
+#[derive(Default)]
+pub(crate) struct History {
+    genesis: Option<Genesis>,
+    root: Option<Certificate>,
+    latest: Option<Timestamp>,
+    issuers: HashMap<IssuerEpoch, IssuerRecord>,
+    profiles: HashMap<Digest, Arc<RecordedProfile>>,
+    identities: HashMap<SpiffeId, IdentityState>,
+    lineages: HashMap<LineageId, Lineage>,
+    tokens: Tokens,
+    issued: Vec<Issued>,
+    revoked: HashMap<SerialNumber, Revoked>,
+    holds: Vec<HoldEvent>,
+    lists: HashMap<IssuerEpoch, Vec<RecordedList>>,
+}
+
+struct IssuerRecord {
+    /// Nothing when its certificate is unreadable.
+    issuer: Option<Arc<Issuer>>,
+    retired: bool,
+}
+
+struct Lineage {
+    generation: Generation,
+    identity: IdentityTag,
+    is_held: bool,
+}
+
+/// Half of a SHA-256: enough to tell identities apart, in less memory than their names.
+pub(super) type IdentityTag = [u8; 16];
+
+/// An entry with the index that it has.
+pub(crate) struct Placed<'a> {
+    pub(crate) index: u64,
+    pub(crate) entry: &'a Entry,
+}
+
+impl History {
+    /// Follows one entry. An issuance yields what is left to check about it.
+    pub(crate) fn follow(
+        &mut self,
+        index: u64,
+        entry: Entry,
+        signature: Option<Vec<u8>>,
+        findings: &mut Findings,
+    ) -> Option<Job> {
+        let mut report = |finding: Finding| findings.push(finding.at(index));
+        self.check_time(entry.time, &mut report);
+        if signature.is_some() && !matches!(entry.body, Body::Issuance(_)) {
+            let detail = "a signature stands beside an entry that is no issuance";
+            report(Finding::new(Check::CertificateSignature, detail));
+        }
+        if self.genesis.is_none() && !matches!(entry.body, Body::Genesis(_)) && index == 0 {
+            report(Finding::new(Check::Genesis, format!("the log begins with {}", entry.body.kind())));
+        }
+        match &entry.body {
+            Body::Issuance(_) => {}
+            _ => self.follow_other(&Placed { index, entry: &entry }, &mut report),
+        }
+        match entry.body {
+            Body::Issuance(issuance) => {
+                let trust_domain = self.genesis.as_ref().map(|genesis| genesis.trust_domain.trust_domain());
+                let (issuer, profile) = self.follow_issuance(index, &issuance, &mut report);
+                let time = entry.time;
+                Some(Job { index, time, trust_domain, issuance, issuer, profile, signature })
+            }
+            _ => None,
+        }
+    }
+
+    /// The genesis entry, once it was seen.
+    pub(crate) fn genesis(&self) -> Option<&Genesis> {
+        self.genesis.as_ref()
+    }
+
+    /// The certificates of all issuers that were activated.
+    pub(crate) fn issuer_fingerprints(&self) -> Vec<Digest> {
+        let readable = self.issuers.values().filter_map(|record| record.issuer.as_ref());
+        readable.map(|issuer| issuer.fingerprint()).collect()
+    }
+
+    /// The rules that can be judged only at the end, and the status of every certificate.
+    pub(crate) fn finish(mut self, findings: &mut Findings) -> Status {
+        self.tokens.report_lone_halves(findings);
+        let issuers = self.issuers.into_values().filter_map(|record| record.issuer).collect();
+        let collected = Collected {
+            issued: self.issued,
+            revoked: self.revoked,
+            holds: self.holds,
+            lists: self.lists,
+            issuers,
+        };
+        Status::of(collected, findings)
+    }
+
+    fn check_time(&mut self, time: Timestamp, report: &mut impl FnMut(Finding)) {
+        match self.latest {
+            Some(latest) if time.millis() + CLOCK_TOLERANCE_MS < latest.millis() => {
+                let detail = format!("dated {time}, after an entry of {latest}");
+                report(Finding::new(Check::TimeOrder, detail));
+            }
+            Some(latest) if time <= latest => {}
+            _ => self.latest = Some(time),
+        }
+    }
+
+    fn follow_other(&mut self, placed: &Placed<'_>, report: &mut impl FnMut(Finding)) {
+        let (index, time) = (placed.index, placed.entry.time);
+        match &placed.entry.body {
+            Body::Null
+            | Body::Issuance(_)
+            | Body::Refusal(_)
+            | Body::TemplateRegistered(_)
+            | Body::TemplateRemoved(_)
+            | Body::PolicyChanged(_)
+            | Body::OperatorAction(_)
+            | Body::Ceremony(_) => {}
+            Body::Genesis(genesis) => self.follow_genesis(index, genesis, report),
+            Body::Revocation(revocation) => {
+                self.follow_revocation(index, time, revocation.serial, revocation.reason, report);
+            }
+            Body::Hold(hold) => self.follow_hold(placed, &hold.target, true),
+            Body::Release(release) => self.follow_hold(placed, &release.target, false),
+            Body::CrlPublished(list) => self.follow_list(index, list, report),
+            Body::IdentityRegistered(registration) | Body::IdentityChanged(registration) => {
+                self.identities.entry(registration.identity.clone()).or_insert(IdentityState::Active);
+            }
+            Body::IdentityHeld(change) => {
+                self.identities.insert(change.identity.clone(), IdentityState::Held);
+            }
+            Body::IdentityReleased(change) => {
+                self.identities.insert(change.identity.clone(), IdentityState::Active);
+            }
+            Body::IdentityRetired(change) => {
+                self.identities.insert(change.identity.clone(), IdentityState::Retired);
+            }
+            Body::TokenCreated(creation) => self.tokens.create(creation, report),
+            Body::TokenSpent(spend) => self.tokens.spend(index, time, spend, report),
+            Body::TokenRevoked(revocation) => self.tokens.withdraw(revocation.token, report),
+            Body::IssuerActivated(activation) => self.follow_activation(activation, report),
+            Body::IssuerRetired(retirement) => match self.issuers.get_mut(&retirement.epoch) {
+                Some(record) if !record.retired => record.retired = true,
+                _ => {
+                    let detail = format!("issuer {} is retired and was not active", retirement.epoch);
+                    report(Finding::new(Check::IssuerInactive, detail));
+                }
+            },
+            Body::ProfileChanged(change) => {
+                let computed = Digest::of(change.text.as_bytes());
+                if computed != change.profile_hash {
+                    let (name, stated) = (&change.name, change.profile_hash);
+                    let detail = format!("profile {name}: recorded as {stated}, its text has {computed}");
+                    report(Finding::new(Check::ProfileHash, detail));
+                }
+                let domain = self.genesis.as_ref().map(|genesis| genesis.trust_domain.trust_domain());
+                let (profile, finding) = RecordedProfile::read(&change.name, &change.text, domain.as_ref());
+                finding.into_iter().for_each(report);
+                self.profiles.insert(change.profile_hash, Arc::new(profile));
+            }
+        }
+    }
+
+    fn follow_genesis(&mut self, index: u64, genesis: &Genesis, report: &mut impl FnMut(Finding)) {
+        if index != 0 || self.genesis.is_some() {
+            report(Finding::new(Check::Genesis, "a second beginning within the log"));
+            return;
+        }
+        match Certificate::from_der(&genesis.root.0) {
+            Ok(root) => self.root = Some(root),
+            Err(error) => report(Finding::new(Check::Genesis, format!("field root: {error}"))),
+        }
+        self.genesis = Some(genesis.clone());
+    }
+
+    fn follow_activation(&mut self, activation: &IssuerActivation, report: &mut impl FnMut(Finding)) {
+        let epoch = activation.epoch;
+        if self.issuers.contains_key(&epoch) {
+            let detail = format!("issuer {epoch} is activated a second time");
+            report(Finding::new(Check::IssuerCertificate, detail));
+            return;
+        }
+        let (issuer, finding) = Issuer::read(epoch, &activation.certificate.0, self.root.as_ref());
+        finding.into_iter().for_each(report);
+        self.issuers.insert(epoch, IssuerRecord { issuer: issuer.map(Arc::new), retired: false });
+    }
+
+    fn follow_issuance(
+        &mut self,
+        index: u64,
+        issuance: &Issuance,
+        report: &mut impl FnMut(Finding),
+    ) -> (Option<Arc<Issuer>>, Option<Arc<RecordedProfile>>) {
+        let serial = issuance.serial;
+        let mut report = |check, detail: String| report(Finding::new(check, detail).of(serial));
+        let record = self.issuers.get(&serial.epoch());
+        match record {
+            Some(record) if !record.retired => {}
+            Some(_) => report(Check::IssuerInactive, format!("issuer {} was retired", serial.epoch())),
+            None => report(Check::IssuerInactive, format!("issuer {} was never activated", serial.epoch())),
+        }
+        let issuer = record.and_then(|record| record.issuer.clone());
+        let profile = self.profiles.get(&issuance.profile_hash).cloned();
+        match &profile {
+            None => {
+                let (name, hash) = (&issuance.profile, issuance.profile_hash);
+                report(
+                    Check::ProfileUnknown,
+                    format!("profile {name:?} with hash {hash} was not in force before"),
+                );
+            }
+            Some(profile) if profile.name != issuance.profile => {
+                let (stated, named) = (&issuance.profile, &profile.name);
+                report(
+                    Check::ProfileUnknown,
+                    format!("the hash is that of profile {named:?}, not of {stated:?}"),
+                );
+            }
+            Some(_) => {}
+        }
+        self.check_identity(issuance, &mut report);
+        self.check_lineage(issuance, &mut report);
+        if issuance.evidence == EvidenceKind::JoinToken {
+            self.tokens.buy(index, issuance, &mut |finding| report(finding.check, finding.detail));
+        }
+        self.issued.push(Issued { serial, lineage: issuance.lineage, index, not_after: issuance.not_after });
+        (issuer, profile)
+    }
+
+    fn check_identity(&self, issuance: &Issuance, report: &mut impl FnMut(Check, String)) {
+        let identity = &issuance.identity;
+        if let Some(genesis) = &self.genesis
+            && genesis.trust_domain.trust_domain_name() != identity.trust_domain_name()
+        {
+            report(Check::TbsMismatch, format!("field identity: {identity} is of another trust domain"));
+        }
+        match self.identities.get(identity) {
+            Some(IdentityState::Active) => {}
+            Some(IdentityState::Held) => report(Check::IdentityInactive, format!("{identity} was held")),
+            Some(IdentityState::Retired) => {
+                report(Check::IdentityInactive, format!("{identity} was retired"))
+            }
+            None => report(Check::IdentityUnknown, format!("{identity} was not registered")),
+        }
+    }
+
+    fn check_lineage(&mut self, issuance: &Issuance, report: &mut impl FnMut(Check, String)) {
+        let (id, generation) = (issuance.lineage, issuance.generation);
+        let identity = tag(&issuance.identity);
+        let Some(lineage) = self.lineages.get_mut(&id) else {
+            if generation.0 != 0 {
+                let detail = format!("lineage {id} begins with generation {generation}");
+                report(Check::LineageGeneration, detail);
+            }
+            self.lineages.insert(id, Lineage { generation, identity, is_held: false });
+            return;
+        };
+        let expected = lineage.generation.next();
+        if generation != expected {
+            let detail = format!("lineage {id} has generation {generation} where {expected} comes next");
+            report(Check::LineageGeneration, detail);
+        }
+        if lineage.is_held {
+            report(Check::LineageState, format!("lineage {id} was renewed while it was held"));
+        }
+        if lineage.identity != identity {
+            let detail = format!("lineage {id} went over to {}", issuance.identity);
+            report(Check::LineageState, detail);
+        }
+        lineage.generation = lineage.generation.max(generation);
+    }
+
+    fn follow_revocation(
+        &mut self,
+        index: u64,
+        time: Timestamp,
+        serial: SerialNumber,
+        reason: RevocationReason,
+        report: &mut impl FnMut(Finding),
+    ) {
+        match self.revoked.get_mut(&serial) {
+            None => {
+                self.revoked.insert(serial, Revoked { index, since: time, reason, changed: time });
+            }
+            // A revocation is for good; only its reason may become graver.
+            Some(revoked) if reason == RevocationReason::KeyCompromise && revoked.reason != reason => {
+                revoked.reason = reason;
+                revoked.changed = time;
+            }
+            Some(revoked) => {
+                let detail = format!("revoked for {reason}, and was revoked for {} before", revoked.reason);
+                report(Finding::new(Check::Revocation, detail).of(serial));
+            }
+        }
+    }
+
+    /// Remembers a hold or release; what it means for certificates is replayed at the end.
+    fn follow_hold(&mut self, placed: &Placed<'_>, target: &HoldTarget, begins: bool) {
+        if let HoldTarget::Lineage(id) = target
+            && let Some(lineage) = self.lineages.get_mut(id)
+        {
+            lineage.is_held = begins;
+        }
+        let (index, time, target) = (placed.index, placed.entry.time, target.clone());
+        self.holds.push(HoldEvent { index, time, target, begins });
+    }
+
+    fn follow_list(&mut self, index: u64, list: &CrlPublished, report: &mut impl FnMut(Finding)) {
+        let epoch = list.epoch;
+        if !self.issuers.contains_key(&epoch) {
+            let detail = format!("a revocation list of issuer {epoch}, which was never activated");
+            report(Finding::new(Check::CrlRecord, detail));
+        }
+        let lists = self.lists.entry(epoch).or_default();
+        if let Some(last) = lists.last().filter(|last| last.number >= list.number) {
+            let detail = format!("issuer {epoch}: list {} follows list {}", list.number, last.number);
+            report(Finding::new(Check::CrlRecord, detail));
+        }
+        lists.push(RecordedList { index, number: list.number, entries: list.entries, hash: list.hash });
+    }
+}
+
+pub(super) fn tag(identity: &SpiffeId) -> IdentityTag {
+    let digest = Digest::of(identity.as_str().as_bytes());
+    let [tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *digest.as_bytes();
+    tag
+}
+
+/// How far the clocks of proposers may be apart before the order of entries looks odd: five minutes.
+const CLOCK_TOLERANCE_MS: i64 = 5 * 60 * 1000;
