@@ -14,7 +14,7 @@ mod model;
 mod proposal;
 
 pub use embedded::{EmbeddedLedger, OpenError, Options};
-pub use model::query::{CertificateQuery, IdentityQuery, Page, PageRequest};
+pub use model::query::{CertificateQuery, IdentityQuery, Page, PageRequest, StateFilter};
 pub use model::record::{
     CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,
     RevokedCertificate, TemplateRecord, TokenRecord, TokenState,

@@ -8,6 +8,7 @@ use chancery_api::{HealthCheck, HealthState};
 use chancery_revoke::{CrlPublisher, OcspResponder};
 use chancery_types::{Clock, Random, RandomError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerCredential};
 use crate::callers::LedgerCallers;
@@ -133,6 +134,30 @@ impl Server {
     #[must_use]
     pub fn site(&self) -> &Site {
         &self.site
+    }
+
+    /// Serves until SIGTERM or SIGINT; SIGHUP puts the rules on disk into force, all of them or none.
+    ///
+    /// # Errors
+    /// When the operating system does not deliver signals.
+    pub async fn run(&self) -> std::io::Result<Drained> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => match self.site.authority.reload_rules("SIGHUP").await {
+                    Ok(()) => tracing::info!("profiles and policy were read again and are in force"),
+                    Err(error) => {
+                        tracing::error!(%error, "profiles and policy on disk are wrong; those in force stay");
+                    }
+                },
+            }
+        }
+        tracing::info!("stopping: finishing what is under way");
+        Ok(self.stop().await)
     }
 
     /// Stops: finishes what is under way, closes the ledger.
