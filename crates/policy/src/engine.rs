@@ -1,40 +1,57 @@
 //! The policies in force, prepared once so that a decision is cheap.
+//!
+//! Cedar's own authorizer builds the condition of every policy anew for every request, and its public
+//! constructors compute the transitive closure of the entities each time; both together cost several times the
+//! evaluation itself. Here the conditions are taken from the parsed policies once, and Cedar's evaluator is
+//! asked directly. What remains to be done by us is Cedar's rule of combination (a forbid wins, without a permit
+//! it is a denial) and our stricter one for errors. In test builds every verdict is compared with that of
+//! Cedar's authorizer.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use cedar_policy::{
-    ActionConstraint, Authorizer, Context, Decision, Effect, Entities, Entity, EntityUid, Policy, PolicyId,
-    PolicySet, Request, Schema, ValidationMode, Validator,
+use cedar_policy_core::ast::{
+    Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, Request, SlotEnv, Value, ValueKind,
 };
-use chancery_types::{Digest, HumanDuration};
+use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
+use cedar_policy_core::evaluator::Evaluator;
+use cedar_policy_core::extensions::Extensions;
+use chancery_types::Digest;
 
+use crate::load::load;
 use crate::vocabulary::Vocabulary;
-use crate::{Action, PolicyErrors, PolicyMistake, PolicySource};
+use crate::{Action, PolicyErrors, PolicySource};
 
 /// Policies that were parsed, validated strictly against their schema, and prepared. Immutable: a change makes
 /// a new engine, which is swapped in whole.
 pub struct Engine {
     by_action: Vec<ActionPolicies>,
-    notes: HashMap<PolicyId, Note>,
     pub(crate) vocabulary: Vocabulary,
-    authorizer: Authorizer,
     hash: Digest,
     #[cfg(test)]
-    schema: Schema,
+    schema: cedar_policy::Schema,
 }
 
-/// The policies whose scope admits one action: only they can decide it, so only they are evaluated.
-struct ActionPolicies {
-    policies: PolicySet,
-    entity: Entity,
+/// The policies whose scope admits one action, in the order of their ids: only they can decide it.
+pub(crate) struct ActionPolicies {
+    pub(crate) policies: Vec<Prepared>,
+    /// The action with all its groups.
+    pub(crate) entity: Arc<Entity>,
+    /// The same policies as Cedar's authorizer takes them.
+    #[cfg(test)]
+    pub(crate) official: cedar_policy::PolicySet,
 }
 
-/// What a policy's annotations say.
-#[derive(Debug, Clone, Default)]
-struct Note {
-    message: Option<String>,
-    max_lifetime: Option<Duration>,
+/// One policy, ready to be evaluated.
+pub(crate) struct Prepared {
+    pub(crate) id: String,
+    pub(crate) effect: cedar_policy::Effect,
+    /// What has to hold, apart from what holds for every request about the action.
+    pub(crate) condition: Expr,
+    /// `@message`
+    pub(crate) message: Option<String>,
+    /// `@max_lifetime`
+    pub(crate) max_lifetime: Option<Duration>,
 }
 
 /// What the policies say to one action.
@@ -59,24 +76,14 @@ impl Engine {
     /// # Errors
     /// [`PolicyErrors`]: every mistake in every file.
     pub fn new(schema: &PolicySource, sources: &[PolicySource]) -> Result<Self, PolicyErrors> {
-        let parsed_schema = parse_schema(schema)?;
-        let mut mistakes = check_actions(schema, &parsed_schema);
-        let policies = collect_policies(sources, &mut mistakes);
-        validate(&policies, &parsed_schema, &mut mistakes);
-        let notes = read_notes(&policies, &mut mistakes);
-        if !mistakes.is_empty() {
-            return Err(PolicyErrors(mistakes));
-        }
         let vocabulary = Vocabulary::new();
-        let by_action = partition(&policies, &parsed_schema, &vocabulary, schema)?;
+        let loaded = load(schema, sources, &vocabulary)?;
         Ok(Self {
-            by_action,
-            notes,
+            by_action: loaded.by_action,
             vocabulary,
-            authorizer: Authorizer::new(),
             hash: hash_of(schema, sources),
             #[cfg(test)]
-            schema: parsed_schema,
+            schema: loaded.schema,
         })
     }
 
@@ -90,58 +97,92 @@ impl Engine {
     /// The ids of the policies that can decide this action, sorted.
     #[must_use]
     pub fn policies_for(&self, action: Action) -> Vec<String> {
-        let mut ids: Vec<String> =
-            self.for_action(action).policies.policies().map(|policy| policy.id().to_string()).collect();
-        ids.sort_unstable();
-        ids
+        self.for_action(action).policies.iter().map(|policy| policy.id.clone()).collect()
     }
 
     /// The entity of an action, which goes into the entities of every request for it.
-    pub(crate) fn action_entity(&self, action: Action) -> Entity {
-        self.for_action(action).entity.clone()
+    pub(crate) fn action_entity(&self, action: Action) -> Arc<Entity> {
+        Arc::clone(&self.for_action(action).entity)
     }
 
     /// The schema, for tests that prove that the requests we build conform to it.
     #[cfg(test)]
-    pub(crate) fn schema(&self) -> &Schema {
+    pub(crate) fn schema(&self) -> &cedar_policy::Schema {
         &self.schema
     }
 
-    /// Asks the policies. `entities` must hold the action's entity.
+    pub(crate) fn for_action(&self, action: Action) -> &ActionPolicies {
+        &self.by_action[action as usize]
+    }
+
+    /// Asks the policies. Principal and resource must be of the types that the action applies to, and
+    /// `entities` must hold them and the action's entity.
     pub(crate) fn ask(
         &self,
         action: Action,
-        principal: EntityUid,
-        resource: EntityUid,
+        principal: EntityUID,
+        resource: EntityUID,
         context: Context,
         entities: &Entities,
     ) -> Verdict {
-        let uid = self.vocabulary.action(action);
-        let request = match Request::new(principal, uid, resource, context, None) {
-            Ok(request) => request,
-            Err(error) => return Verdict::failed(error.to_string()),
-        };
-        let response = self.authorizer.is_authorized(&request, &self.for_action(action).policies, entities);
-        let diagnostics = response.diagnostics();
-        let mut errors: Vec<String> = diagnostics.errors().map(ToString::to_string).collect();
-        errors.sort_unstable();
-        let mut deciding: Vec<&PolicyId> = diagnostics.reason().collect();
-        deciding.sort_unstable();
-        let permitted = response.decision() == Decision::Allow && errors.is_empty();
-        let notes = || deciding.iter().filter_map(|id| self.notes.get(*id).map(|note| (*id, note)));
-        Verdict {
-            permitted,
-            max_lifetime: notes()
-                .filter_map(|(id, note)| note.max_lifetime.map(|lifetime| (lifetime, id.to_string())))
-                .min(),
-            message: notes().find_map(|(_, note)| note.message.clone()),
-            policies: deciding.iter().map(ToString::to_string).collect(),
-            errors,
+        let request = Request::new_unchecked(
+            EntityUIDEntry::known(principal, None),
+            EntityUIDEntry::known(self.vocabulary.action(action), None),
+            EntityUIDEntry::known(resource, None),
+            Some(context),
+        );
+        let policies = &self.for_action(action).policies;
+        let verdict =
+            combine(policies, &Evaluator::new(request.clone(), entities, Extensions::all_available()));
+        #[cfg(test)]
+        tests::compare_with_cedar(&verdict, request, &self.for_action(action).official, entities);
+        verdict
+    }
+}
+
+/// The entities of a request. None of ours has ancestors but the actions, and those have all of theirs.
+pub(crate) fn entities_of(entities: impl IntoIterator<Item = Arc<Entity>>) -> Result<Entities, String> {
+    Entities::new()
+        .add_entities(
+            entities,
+            None::<&NoEntitiesSchema>,
+            TCComputation::AssumeAlreadyComputed,
+            Extensions::all_available(),
+        )
+        .map_err(|error| error.to_string())
+}
+
+/// Cedar's rule: a forbid wins; without a permit it is a denial. Ours: an error is a denial, whatever else.
+fn combine(policies: &[Prepared], evaluator: &Evaluator<'_>) -> Verdict {
+    let slots = SlotEnv::new();
+    let (mut permits, mut forbids, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    for policy in policies {
+        match evaluator.interpret(&policy.condition, &slots) {
+            Ok(value) => match (truth(&value), policy.effect) {
+                (Some(true), cedar_policy::Effect::Permit) => permits.push(policy),
+                (Some(true), cedar_policy::Effect::Forbid) => forbids.push(policy),
+                (Some(false), _) => {}
+                (None, _) => errors.push(format!("policy {}: its condition is not true or false", policy.id)),
+            },
+            Err(error) => errors.push(format!("policy {}: {error}", policy.id)),
         }
     }
+    let permitted = errors.is_empty() && forbids.is_empty() && !permits.is_empty();
+    let deciding = if forbids.is_empty() { permits } else { forbids };
+    let limits = deciding.iter().filter_map(|one| one.max_lifetime.map(|limit| (limit, &one.id)));
+    Verdict {
+        permitted,
+        max_lifetime: limits.min().map(|(limit, id)| (limit, id.clone())),
+        message: deciding.iter().find_map(|policy| policy.message.clone()),
+        policies: deciding.iter().map(|policy| policy.id.clone()).collect(),
+        errors,
+    }
+}
 
-    fn for_action(&self, action: Action) -> &ActionPolicies {
-        &self.by_action[action as usize]
+fn truth(value: &Value) -> Option<bool> {
+    match value.value_kind() {
+        ValueKind::Lit(Literal::Bool(truth)) => Some(*truth),
+        _ => None,
     }
 }
 
@@ -164,140 +205,6 @@ impl Verdict {
     }
 }
 
-fn parse_schema(source: &PolicySource) -> Result<Schema, PolicyErrors> {
-    match Schema::from_cedarschema_str(&source.text) {
-        Ok((schema, _warnings)) => Ok(schema),
-        Err(error) => Err(PolicyErrors(vec![PolicyMistake::of(source, &error)])),
-    }
-}
-
-/// The schema's actions must be exactly those that the program asks about.
-fn check_actions(source: &PolicySource, schema: &Schema) -> Vec<PolicyMistake> {
-    let applicable: HashSet<String> =
-        schema.request_envs().map(|environment| environment.action().id().unescaped().to_owned()).collect();
-    let missing = Action::ALL.iter().filter(|action| !applicable.contains(action.as_str()));
-    let missing = missing.map(|action| format!("action {action} is missing; the server asks about it"));
-    let unknown = applicable.iter().filter(|name| name.parse::<Action>().is_err());
-    let unknown = unknown.map(|name| format!("action {name:?} is never asked about; remove it"));
-    let mut messages: Vec<String> = missing.chain(unknown).collect();
-    messages.sort_unstable();
-    messages.into_iter().map(|message| PolicyMistake::at(source, None, message)).collect()
-}
-
-/// A policy with the place that it came from.
-struct Located<'a> {
-    source: &'a PolicySource,
-    policy: Policy,
-}
-
-fn collect_policies<'a>(sources: &'a [PolicySource], mistakes: &mut Vec<PolicyMistake>) -> Vec<Located<'a>> {
-    let mut collected: Vec<Located<'a>> = Vec::new();
-    let mut homes: BTreeMap<String, &str> = BTreeMap::new();
-    for source in sources {
-        let set = match source.text.parse::<PolicySet>() {
-            Ok(set) => set,
-            Err(errors) => {
-                mistakes.extend(errors.iter().map(|error| PolicyMistake::of(source, error)));
-                continue;
-            }
-        };
-        if set.num_of_templates() > 0 {
-            let message = "templates (?principal, ?resource) are not supported; write the policies out";
-            mistakes.push(PolicyMistake::at(source, None, message.to_owned()));
-        }
-        for policy in set.policies() {
-            let Some(id) = policy.annotation("id").filter(|id| !id.is_empty()) else {
-                let message = "the policy needs an @id(\"...\")".to_owned();
-                mistakes.push(PolicyMistake::at(source, line_of(source, policy), message));
-                continue;
-            };
-            if let Some(home) = homes.insert(id.to_owned(), &source.name) {
-                let message = format!("policy id {id:?} is used twice, first in {home}; ids are unique");
-                mistakes.push(PolicyMistake::at(source, line_of(source, policy), message));
-                continue;
-            }
-            collected.push(Located { source, policy: policy.new_id(PolicyId::new(id)) });
-        }
-    }
-    collected
-}
-
-/// Where a policy begins. Cedar keeps the text that a policy was read from.
-fn line_of(source: &PolicySource, policy: &Policy) -> Option<usize> {
-    let text = policy.to_string();
-    source.text.find(text.trim()).map(|offset| source.line_at(offset))
-}
-
-fn validate(policies: &[Located<'_>], schema: &Schema, mistakes: &mut Vec<PolicyMistake>) {
-    let validator = Validator::new(schema.clone());
-    for located in policies {
-        let set = PolicySet::from_policies([located.policy.clone()]).expect("one policy has no namesake");
-        let result = validator.validate(&set, ValidationMode::Strict);
-        mistakes.extend(result.validation_errors().map(|error| PolicyMistake::of(located.source, error)));
-    }
-}
-
-fn read_notes(policies: &[Located<'_>], mistakes: &mut Vec<PolicyMistake>) -> HashMap<PolicyId, Note> {
-    let mut notes = HashMap::new();
-    for Located { source, policy } in policies {
-        let mut note = Note::default();
-        for (key, value) in policy.annotations() {
-            let problem = match key {
-                "id" => None,
-                "message" => {
-                    note.message = Some(value.to_owned());
-                    None
-                }
-                "max_lifetime" if policy.effect() == Effect::Forbid => {
-                    Some("@max_lifetime means nothing on a forbid".to_owned())
-                }
-                "max_lifetime" => match value.parse::<HumanDuration>() {
-                    Ok(HumanDuration(lifetime)) => {
-                        note.max_lifetime = Some(lifetime);
-                        None
-                    }
-                    Err(error) => Some(format!("@max_lifetime: {error}")),
-                },
-                other => Some(format!("@{other} is not known; use @id, @message and @max_lifetime")),
-            };
-            if let Some(problem) = problem {
-                let message = format!("policy {}: {problem}", policy.id());
-                mistakes.push(PolicyMistake::at(source, line_of(source, policy), message));
-            }
-        }
-        notes.insert(policy.id().clone(), note);
-    }
-    notes
-}
-
-/// For each action the policies whose scope admits it, and its entity with all its groups.
-fn partition(
-    policies: &[Located<'_>],
-    schema: &Schema,
-    vocabulary: &Vocabulary,
-    source: &PolicySource,
-) -> Result<Vec<ActionPolicies>, PolicyErrors> {
-    let mistake = |error: String| PolicyErrors(vec![PolicyMistake::at(source, None, error)]);
-    let actions = schema.action_entities().map_err(|error| mistake(error.to_string()))?;
-    let prepare = |action: &Action| {
-        let uid = vocabulary.action(*action);
-        let groups: HashSet<EntityUid> = actions.ancestors(&uid).into_iter().flatten().cloned().collect();
-        let admitted = policies.iter().map(|located| &located.policy);
-        let admitted = admitted.filter(|policy| admits(&policy.action_constraint(), &uid, &groups)).cloned();
-        let policies = PolicySet::from_policies(admitted).map_err(|error| mistake(error.to_string()))?;
-        Ok(ActionPolicies { policies, entity: Entity::new_no_attrs(uid, groups) })
-    };
-    Action::ALL.iter().map(prepare).collect()
-}
-
-fn admits(constraint: &ActionConstraint, action: &EntityUid, groups: &HashSet<EntityUid>) -> bool {
-    match constraint {
-        ActionConstraint::Any => true,
-        ActionConstraint::Eq(one) => one == action,
-        ActionConstraint::In(several) => several.iter().any(|one| one == action || groups.contains(one)),
-    }
-}
-
 fn hash_of(schema: &PolicySource, sources: &[PolicySource]) -> Digest {
     let mut sorted: Vec<&PolicySource> = sources.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
@@ -311,6 +218,9 @@ fn hash_of(schema: &PolicySource, sources: &[PolicySource]) -> Digest {
     }
     Digest::of(&bytes)
 }
+
+#[cfg(test)]
+pub(crate) use tests::check_conformity;
 
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cedar_policy::{Context, Entities, EntityUid};
+use cedar_policy_core::ast::{Context, EntityUID};
+use cedar_policy_core::entities::Entities;
 use chancery_attest::Attested;
 use chancery_types::{HumanDuration, Identity, IdentityState};
 use chancery_x509::Profile;
 
-use crate::engine::Verdict;
+use crate::engine::{Verdict, entities_of};
 use crate::inputs::{EvidenceFacts, IssueInputs, NameFacts, ProfileFacts, RenewalFacts};
 use crate::receipt::Ruling;
 use crate::rules::{self, Ceiling};
@@ -68,8 +69,16 @@ impl Engine {
     /// Decides whether the certificate may be made, and how.
     #[must_use]
     pub fn decide_issue(&self, request: IssueRequest<'_>) -> Decision {
-        let IssueRequest { attested, identity, identity_state, template, profile, requested, context, alternatives } =
-            request;
+        let IssueRequest {
+            attested,
+            identity,
+            identity_state,
+            template,
+            profile,
+            requested,
+            context,
+            alternatives,
+        } = request;
         let supposition = Supposition {
             identity: Arc::clone(&identity),
             identity_state,
@@ -138,8 +147,8 @@ impl Engine {
 struct Question<'a> {
     engine: &'a Engine,
     inputs: &'a IssueInputs,
-    principal: EntityUid,
-    resource: EntityUid,
+    principal: EntityUID,
+    resource: EntityUID,
     context: Context,
     entities: Entities,
 }
@@ -147,12 +156,16 @@ struct Question<'a> {
 impl<'a> Question<'a> {
     fn new(engine: &'a Engine, inputs: &'a IssueInputs, ceiling: &Ceiling) -> Result<Self, String> {
         let vocabulary = &engine.vocabulary;
-        let identity = vocabulary.identity(&inputs.identity)?;
-        let profile = vocabulary.profile(&inputs.profile)?;
-        let (principal, resource) = (identity.uid(), profile.uid());
-        let mut entities = vec![identity, profile, vocabulary.evidence(inputs)?];
-        entities
-            .extend([engine.action_entity(Action::IssueFull), engine.action_entity(Action::IssueReduced)]);
+        let identity = vocabulary.identity(&inputs.identity);
+        let profile = vocabulary.profile(&inputs.profile);
+        let (principal, resource) = (identity.uid().clone(), profile.uid().clone());
+        let mut entities = vec![
+            Arc::new(identity),
+            Arc::new(profile),
+            Arc::new(vocabulary.evidence(inputs)),
+            engine.action_entity(Action::IssueFull),
+            engine.action_entity(Action::IssueReduced),
+        ];
         if inputs.renewal.is_some() {
             entities.push(engine.action_entity(Action::Renew));
         }
@@ -162,7 +175,7 @@ impl<'a> Question<'a> {
             principal,
             resource,
             context: vocabulary.issue_context(inputs, ceiling.lifetime)?,
-            entities: Entities::from_entities(entities, None).map_err(|error| error.to_string())?,
+            entities: entities_of(entities)?,
         })
     }
 

@@ -20,6 +20,7 @@ mod decision;
 mod engine;
 mod inputs;
 mod issue;
+mod load;
 mod mistake;
 mod operator;
 mod receipt;

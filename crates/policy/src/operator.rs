@@ -1,12 +1,12 @@
 //! The decision about everything that is not a certificate: who may ask the server for what.
 
 use std::fmt;
+use std::sync::Arc;
 
-use cedar_policy::Entities;
 use chancery_types::{Digest, Identity, Role, Sensitivity, SpiffeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Verdict;
+use crate::engine::{Verdict, entities_of};
 use crate::inputs::NetworkFacts;
 use crate::{Action, Engine, Outcome, RefusalCode};
 
@@ -241,17 +241,17 @@ impl Engine {
 
     fn ask_call(&self, request: &OperatorRequest) -> Result<Verdict, String> {
         let vocabulary = &self.vocabulary;
-        let caller = vocabulary.caller(&request.caller)?;
-        let resource = vocabulary.resource(&request.resource)?;
-        let (principal, target) = (caller.uid(), resource.uid());
+        let caller = vocabulary.caller(&request.caller);
+        let resource = vocabulary.resource(&request.resource);
+        let (principal, target) = (caller.uid().clone(), resource.uid().clone());
         let context = vocabulary.call_context(
             request.now,
             request.approval.as_deref(),
             request.affected,
             request.network.as_ref(),
         )?;
-        let entities = Entities::from_entities([caller, resource, self.action_entity(request.action)], None)
-            .map_err(|error| error.to_string())?;
+        let action = self.action_entity(request.action);
+        let entities = entities_of([Arc::new(caller), Arc::new(resource), action])?;
         Ok(self.ask(request.action, principal, target, context, &entities))
     }
 

@@ -127,8 +127,116 @@ fn check_sense(tbs: &TbsView<'_>, algorithm: &[u8]) -> Result<(), CertificateErr
 
 /// The dotted identifier of an extension that stands there twice.
 pub(crate) fn repeated_extension(tbs: &TbsView<'_>) -> Option<String> {
-    let twice = tbs.extensions().enumerate().find(|(index, extension)| {
-        tbs.extensions().take(*index).any(|earlier| earlier.oid == extension.oid)
+    let mut seen: Vec<&[u8]> = Vec::with_capacity(16);
+    let twice = tbs.extensions().find(|extension| {
+        let is_there = seen.contains(&extension.oid);
+        seen.push(extension.oid);
+        is_there
     });
-    twice.map(|(_, extension)| extension.dotted_oid())
+    twice.map(|extension| extension.dotted_oid())
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_types::KeyAlgorithm;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::authority::{Authority, names, profile, serial};
+    use crate::lint::tests::{Criticality, Parts};
+    use crate::{ExtensionKind, MAX_EXTENSIONS, assemble, oid};
+
+    fn good() -> Certificate {
+        let names = names(&["spiffe://example.org/web", "dns:web.example.org"]);
+        Authority::new(KeyAlgorithm::P256).leaf(&profile("workload"), KeyAlgorithm::P256, &names).certificate
+    }
+
+    fn bent(bend: impl FnOnce(&mut Parts)) -> Result<Certificate, CertificateError> {
+        let mut parts = Parts::of(good().tbs_der());
+        bend(&mut parts);
+        Certificate::from_der(&assemble(&parts.der(), SignatureAlgorithm::EcdsaSha256, &[7; 70]))
+    }
+
+    #[test]
+    fn every_byte_of_it_is_given_back() {
+        let certificate = good();
+        let again = Certificate::from_der(certificate.der()).unwrap();
+        assert_eq!(again, certificate);
+        let whole = assemble(certificate.tbs_der(), SignatureAlgorithm::EcdsaSha256, certificate.signature());
+        assert_eq!(whole, certificate.der());
+        assert_eq!(certificate.serial_number(), Some(serial(7)));
+        assert_eq!(certificate.signature_algorithm(), Some(SignatureAlgorithm::EcdsaSha256));
+        assert_eq!(certificate.fingerprint(), Digest::of(certificate.der()));
+        assert_eq!(certificate.tbs().der(), certificate.tbs_der());
+        assert!(format!("{certificate:?}").contains("dns:web.example.org"));
+    }
+
+    #[test]
+    fn refuses_what_no_relying_party_should_see() {
+        assert_eq!(bent(|_| ()).map(drop), Ok(()));
+        assert_eq!(bent(|p| p.version = None).unwrap_err(), CertificateError::Version(1));
+        assert_eq!(bent(|p| p.version = Some(1)).unwrap_err(), CertificateError::Version(2));
+        assert!(matches!(bent(|p| p.version = Some(3)).unwrap_err(), CertificateError::Der(_)));
+        assert_eq!(
+            bent(|p| p.extensions.push(p.extensions[0].clone())).unwrap_err(),
+            CertificateError::DuplicateExtension("2.5.29.35".into())
+        );
+        assert_eq!(
+            bent(|p| p.algorithm = SignatureAlgorithm::Ed25519.algorithm_identifier().to_vec()).unwrap_err(),
+            CertificateError::AlgorithmMismatch
+        );
+        assert_eq!(
+            bent(|p| p.subject = vec![0x30, 2, 0x31, 0]).unwrap_err(),
+            CertificateError::Name { which: "subject" }
+        );
+        assert!(matches!(
+            bent(|p| p.set(ExtensionKind::SubjectAltName, |value| value.octet_string(b"x"))).unwrap_err(),
+            CertificateError::Extension { name: "subjectAltName", .. }
+        ));
+        let unknown = (oid::CERTIFICATE_POLICIES.to_vec(), Criticality::No, Vec::new());
+        assert_eq!(
+            bent(|p| p.extensions.extend(vec![unknown; MAX_EXTENSIONS])).unwrap_err(),
+            CertificateError::TooManyExtensions
+        );
+    }
+
+    #[test]
+    fn refuses_bytes_around_and_too_many_of_them() {
+        let der = good().der().to_vec();
+        for length in 0..der.len() {
+            assert!(Certificate::from_der(&der[..length]).is_err(), "{length}");
+        }
+        let trailing = [der.as_slice(), &[0]].concat();
+        assert!(matches!(
+            Certificate::from_der(&trailing),
+            Err(CertificateError::Der(DerError::Trailing { .. }))
+        ));
+        assert!(matches!(
+            Certificate::from_der(&vec![0x30; MAX_CERTIFICATE + 1]),
+            Err(CertificateError::Der(DerError::TooLong { .. }))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn changed_and_random_bytes_never_panic(
+            changes in proptest::collection::vec((0_usize..900, any::<u8>()), 1..4),
+            junk in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            thread_local!(static GOOD: Certificate = good());
+            let mut der = GOOD.with(|certificate| certificate.der().to_vec());
+            for (place, value) in changes {
+                let length = der.len();
+                der[place % length] = value;
+            }
+            for input in [der.as_slice(), &junk] {
+                if let Ok(certificate) = Certificate::from_der(input) {
+                    let tbs = certificate.tbs();
+                    let _ = (tbs.subject_names(), tbs.spiffe_id(), tbs.crl_urls().count(), tbs.ocsp_urls().count());
+                    let _ = (tbs.key_usages(), tbs.basic_constraints(), format!("{certificate:?}"));
+                    let _ = crate::chain::check_issued_by(&certificate, &certificate);
+                }
+            }
+        }
+    }
 }

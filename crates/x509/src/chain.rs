@@ -163,7 +163,9 @@ fn name_of(tbs: &TbsView<'_>) -> String {
 mod tests {
     use super::*;
     use crate::authority::{Authority, names, profile, sign};
-    use crate::{BasicConstraints, CertificateSpec, DistinguishedName, NameConstraints, Subtree, Validity, assemble};
+    use crate::{
+        BasicConstraints, CertificateSpec, DistinguishedName, NameConstraints, Subtree, Validity, assemble,
+    };
     use chancery_types::KeyAlgorithm;
 
     fn chain_of(authority: &Authority) -> Vec<Certificate> {
@@ -264,7 +266,10 @@ mod tests {
     #[test]
     fn names_must_pass_every_authority_above() {
         let authority = Authority::new(KeyAlgorithm::P256);
-        let of = |subtree: &str| NameConstraints { permitted: vec![Subtree::Dns(subtree.into())], excluded: vec![] };
+        let of = |subtree: &str| NameConstraints {
+            permitted: vec![Subtree::Dns(subtree.into())],
+            excluded: vec![],
+        };
         let outer = below(&authority.root, "outer", None, Some(&of("example.org")));
         let inner = below(&outer, "inner", None, Some(&of("example.com")));
         let inner_too = Authority { root: outer, issuer: inner, now: authority.now };

@@ -37,7 +37,8 @@ pub enum SubjectKeyError {
     Pem(#[from] PemError),
     /// An older PEM format of a private key, or an encrypted one.
     #[error(
-        "the file holds a {found}, which is not read; convert it with `openssl pkcs8 -topk8 -nocrypt -in FILE`"
+        "the file holds a {found}, which is not read; \
+         convert it with `openssl pkcs8 -topk8 -nocrypt -in FILE`"
     )]
     Format {
         /// The PEM label.

@@ -17,7 +17,9 @@ pub enum DistinguishedNameError {
     #[error("not a distinguished name: {0}")]
     Der(#[from] DerError),
     /// A part of the text is not `TYPE=value`, or has a bad escape.
-    #[error("{0:?} is not TYPE=value with a comma, plus or backslash inside the value escaped by a backslash")]
+    #[error(
+        "{0:?} is not TYPE=value with a comma, plus or backslash inside the value escaped by a backslash"
+    )]
     Syntax(String),
     /// An attribute type that we do not write.
     #[error("{0:?} is not an attribute that we write; use CN, O, OU, C, ST, L, DC, UID or serialNumber")]
@@ -415,8 +417,8 @@ mod tests {
     fn the_most_specific_attribute_is_encoded_last_and_shown_first() {
         let name: DistinguishedName = "CN=web,O=Example".parse().unwrap();
         let der = [
-            0x30, 0x20, 0x31, 0x10, 0x30, 0x0e, 6, 3, 0x55, 4, 10, 0x0c, 7, b'E', b'x', b'a', b'm', b'p', b'l',
-            b'e', 0x31, 0x0c, 0x30, 0x0a, 6, 3, 0x55, 4, 3, 0x0c, 3, b'w', b'e', b'b',
+            0x30, 0x20, 0x31, 0x10, 0x30, 0x0e, 6, 3, 0x55, 4, 10, 0x0c, 7, b'E', b'x', b'a', b'm', b'p',
+            b'l', b'e', 0x31, 0x0c, 0x30, 0x0a, 6, 3, 0x55, 4, 3, 0x0c, 3, b'w', b'e', b'b',
         ];
         assert_eq!(name.der(), der);
         assert_eq!(name.to_string(), "CN=web,O=Example");

@@ -311,7 +311,6 @@ pub(crate) fn write_names(writer: &mut Writer, names: &[SubjectName]) {
     writer.sequence(|list| names.iter().for_each(|name| write_subject_name(list, name)));
 }
 
-
 /// One distribution point per URL.
 pub(crate) fn write_distribution_points<'a>(writer: &mut Writer, urls: impl Iterator<Item = &'a str>) {
     writer.sequence(|points| {

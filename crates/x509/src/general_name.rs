@@ -46,8 +46,7 @@ impl<'a> GeneralName<'a> {
             URI => Self::Uri(text()?),
             IP => Self::Ip(value.content),
             DIRECTORY => {
-                distinguished_name::check(value.content)
-                    .map_err(|_| value.invalid("distinguished name"))?;
+                distinguished_name::check(value.content).map_err(|_| value.invalid("distinguished name"))?;
                 Self::Directory(value.content)
             }
             0xa0 | 0xa3 | 0xa5 | 0x88 => Self::Other { tag: value.tag, content: value.content },
@@ -56,13 +55,23 @@ impl<'a> GeneralName<'a> {
     }
 
     pub(crate) fn write(&self, writer: &mut Writer) {
+        let content = match self {
+            Self::Email(text) | Self::Dns(text) | Self::Uri(text) => text.as_bytes(),
+            Self::Ip(bytes) | Self::Directory(bytes) => bytes,
+            Self::Other { content, .. } => content,
+        };
+        writer.value(self.tag(), content);
+    }
+
+    /// Its identifier octet, which tells its form.
+    pub(crate) fn tag(&self) -> u8 {
         match self {
-            Self::Email(text) => writer.value(EMAIL, text.as_bytes()),
-            Self::Dns(text) => writer.value(DNS, text.as_bytes()),
-            Self::Uri(text) => writer.value(URI, text.as_bytes()),
-            Self::Ip(bytes) => writer.value(IP, bytes),
-            Self::Directory(name) => writer.value(DIRECTORY, name),
-            Self::Other { tag, content } => writer.value(*tag, content),
+            Self::Email(_) => EMAIL,
+            Self::Dns(_) => DNS,
+            Self::Uri(_) => URI,
+            Self::Ip(_) => IP,
+            Self::Directory(_) => DIRECTORY,
+            Self::Other { tag, .. } => *tag,
         }
     }
 
@@ -129,7 +138,9 @@ mod tests {
 
     #[test]
     fn subject_names_survive_the_encoding() {
-        for text in ["uri:spiffe://e/x", "dns:*.a.example", "ip:10.0.0.1", "ip:2001:db8::1", "email:a@b.example"] {
+        for text in
+            ["uri:spiffe://e/x", "dns:*.a.example", "ip:10.0.0.1", "ip:2001:db8::1", "email:a@b.example"]
+        {
             let name: SubjectName = text.parse().unwrap();
             let mut writer = Writer::default();
             write_subject_name(&mut writer, &name);

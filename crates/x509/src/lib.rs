@@ -13,7 +13,7 @@ extern crate self as chancery_x509;
 
 mod calendar;
 mod certificate;
-pub mod chain;
+mod chain;
 mod client_key;
 pub mod crl;
 mod distinguished_name;
@@ -43,33 +43,33 @@ mod writer;
 #[path = "../tests/authority/mod.rs"]
 mod authority;
 
-pub use public_key::{PublicKey, PublicKeyError};
-pub use reader::DerError;
-pub use signature::{SignatureError, VerificationAlgorithm, verify_signature};
-pub use client_key::{SubjectKey, SubjectKeyError};
-pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
-pub use pem::{
-    CERTIFICATE, CERTIFICATE_REQUEST, MAX_PEM, PRIVATE_KEY, PemBlock, PemError, read_certificates, read_pem,
-    read_pem_one, write_pem, write_secret_pem,
-};
-pub use proven::{Possession, ProvenRequest};
-pub use request::{
-    CertificateRequest, Ignored, MAX_REQUEST, RequestError, RequestedConstraints, RequestedExtension,
-    RequestedSubject,
-};
-pub use request_builder::{RequestBuildError, RequestPurpose, RequestSpec};
-pub use usage::{ExtendedKeyUsage, KeyUsage, KeyUsages, UnknownExtendedKeyUsage, UnknownKeyUsage};
 pub use calendar::TimeForm;
 pub use certificate::Certificate;
+pub use chain::{ChainError, check_chain, check_issued_by};
+pub use client_key::{SubjectKey, SubjectKeyError};
+pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
 pub use extension::{BasicConstraints, Extension, ExtensionKind};
 pub use general_name::GeneralName;
 pub use name_constraints::{IpNetwork, NameConstraints, NameConstraintsView, NetworkError, Subtree};
+pub use pem::{
+    CERTIFICATE, CERTIFICATE_REQUEST, MAX_PEM, PRIVATE_KEY, PUBLIC_KEY, PemBlock, PemError,
+    read_certificates, read_pem, read_pem_one, write_pem, write_secret_pem,
+};
 pub use profile::{
     AuthorityRules, Issuance, Lifetime, NameForm, NameRefusal, NameRules, Problem, Profile, ProfileError,
     Profiles, ProfilesError, Purpose, SpecifyError, StatusChoice, StatusUrls, SubjectForm, UnknownPurpose,
     UriKind,
 };
+pub use proven::{Possession, ProvenRequest};
+pub use public_key::{PublicKey, PublicKeyError};
+pub use reader::DerError;
+pub use request::{
+    CertificateRequest, Ignored, MAX_REQUEST, RequestError, RequestedConstraints, RequestedExtension,
+    RequestedSubject,
+};
+pub use request_builder::{RequestBuildError, RequestPurpose, RequestSpec};
+pub use signature::{SignatureError, VerificationAlgorithm, verify_signature};
 pub use spec::{CertificateSpec, Validity, assemble};
 pub use tbs::{CertificateError, MAX_CERTIFICATE, MAX_EXTENSIONS, TbsView};
+pub use usage::{ExtendedKeyUsage, KeyUsage, KeyUsages, UnknownExtendedKeyUsage, UnknownKeyUsage};
 pub use weak_keys::{KnownWeakKey, WeakKeyList, WeakKeyListError};
-pub use chain::{ChainError, check_chain, check_issued_by};

@@ -12,9 +12,9 @@ mod canonical;
 mod catalog;
 mod crl;
 mod examined;
+mod own;
 mod rfc5280;
 mod rfc5280_names;
-mod own;
 mod spiffe;
 mod status;
 
@@ -115,10 +115,7 @@ pub fn check_root(tbs_der: &[u8], trust_domain: &TrustDomain, now: Timestamp) ->
     run(tbs_der, |tbs| Examined::root(tbs, trust_domain, now))
 }
 
-fn run<'a>(
-    tbs_der: &'a [u8],
-    examine: impl FnOnce(crate::TbsView<'a>) -> Examined<'a>,
-) -> Vec<Finding> {
+fn run<'a>(tbs_der: &'a [u8], examine: impl FnOnce(crate::TbsView<'a>) -> Examined<'a>) -> Vec<Finding> {
     let tbs = match crate::TbsView::from_der(tbs_der) {
         Ok(tbs) => tbs,
         Err(error) => return vec![Finding::of(catalog::STRUCTURE, error.to_string())],

@@ -159,16 +159,24 @@ pub struct NameConstraintsView<'a> {
 impl<'a> NameConstraintsView<'a> {
     /// Reads the value of the extension; minimum and maximum, which RFC 5280 forbids, are refused.
     pub(crate) fn read(value: &Value<'a>) -> Result<Self, DerError> {
+        let view = Self::locate(value)?;
+        for list in [view.permitted, view.excluded] {
+            let mut reader = Reader::new(list);
+            while !reader.is_empty() {
+                read_subtree(&mut reader)?;
+            }
+        }
+        Ok(view)
+    }
+
+    /// The same for a value whose subtrees were read before.
+    pub(crate) fn locate(value: &Value<'a>) -> Result<Self, DerError> {
         let mut constraints = value.reader();
         let mut lists = [&[][..]; 2];
         for (number, list) in (0..).zip(&mut lists) {
             if let Some(subtrees) = constraints.optional(tag::context_constructed(number))? {
-                let mut reader = subtrees.reader();
-                if reader.is_empty() {
+                if subtrees.content.is_empty() {
                     return Err(subtrees.invalid("list of name constraints"));
-                }
-                while !reader.is_empty() {
-                    read_subtree(&mut reader)?;
                 }
                 *list = subtrees.content;
             }
@@ -191,9 +199,13 @@ impl<'a> NameConstraintsView<'a> {
     /// its form, and outside every excluded one. Constraints of a form we cannot judge let nothing of it pass.
     #[must_use]
     pub fn permit(&self, name: &GeneralName<'_>) -> bool {
-        let mut same_form = self.permitted().filter(|base| is_same_form(name, base)).peekable();
-        let is_permitted = same_form.peek().is_none() || same_form.any(|base| is_within(name, &base));
-        is_permitted && !self.excluded().any(|base| is_same_form(name, &base) && may_touch(name, &base))
+        let mut is_constrained = false;
+        let is_within_one = subtrees_of(self.permitted, name.tag()).any(|base| {
+            is_constrained = true;
+            is_within(name, &base)
+        });
+        let is_excluded = || subtrees_of(self.excluded, name.tag()).any(|base| may_touch(name, &base));
+        (is_within_one || !is_constrained) && !is_excluded()
     }
 }
 
@@ -213,11 +225,11 @@ fn subtrees<'a>(content: &'a [u8]) -> impl Iterator<Item = GeneralName<'a>> + us
     std::iter::from_fn(move || read_subtree(&mut reader).ok())
 }
 
-fn is_same_form(name: &GeneralName<'_>, base: &GeneralName<'_>) -> bool {
-    match (name, base) {
-        (GeneralName::Other { tag: name, .. }, GeneralName::Other { tag: base, .. }) => name == base,
-        (name, base) => std::mem::discriminant(name) == std::mem::discriminant(base),
-    }
+/// The subtrees of one form; the others are skipped unread.
+fn subtrees_of<'a>(content: &'a [u8], form: u8) -> impl Iterator<Item = GeneralName<'a>> + use<'a> {
+    let mut reader = Reader::new(content);
+    let bases = std::iter::from_fn(move || reader.sequence().ok()?.value().ok());
+    bases.filter(move |base| base.tag == form).filter_map(|base| GeneralName::read(&base).ok())
 }
 
 fn is_within(name: &GeneralName<'_>, base: &GeneralName<'_>) -> bool {
@@ -327,7 +339,10 @@ mod tests {
                 Subtree::Uri(".deep.example".into()),
                 Subtree::Ip("10.0.0.0/8".parse().unwrap()),
             ],
-            excluded: vec![Subtree::Dns("secret.example.org".into()), Subtree::Ip("10.9.0.0/16".parse().unwrap())],
+            excluded: vec![
+                Subtree::Dns("secret.example.org".into()),
+                Subtree::Ip("10.9.0.0/16".parse().unwrap()),
+            ],
         };
         for (name, expected) in [
             ("dns:example.org", true),
@@ -358,7 +373,8 @@ mod tests {
 
     #[test]
     fn mailboxes_hosts_and_domains_differ() {
-        let of = |base: &str| NameConstraints { permitted: vec![Subtree::Email(base.into())], excluded: vec![] };
+        let of =
+            |base: &str| NameConstraints { permitted: vec![Subtree::Email(base.into())], excluded: vec![] };
         assert!(permits(&of("example.org"), "email:a@example.org"));
         assert!(!permits(&of("example.org"), "email:a@x.example.org"));
         assert!(permits(&of(".example.org"), "email:a@x.example.org"));

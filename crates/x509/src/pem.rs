@@ -3,10 +3,7 @@
 //! Text outside the blocks is skipped, because `openssl x509 -text` and people put it there. Inside a block
 //! there is base64 and nothing else: no headers (RFC 1421), no stray characters, no missing end.
 
-use data_encoding::{BASE64, Encoding, Specification};
-
-use std::sync::LazyLock;
-
+use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
 /// Longest PEM text that is read, in bytes.
@@ -22,12 +19,6 @@ pub enum PemError {
         length: usize,
         /// Bytes read at most.
         limit: usize,
-    },
-    /// The bytes are not text.
-    #[error("the file is not PEM: it has bytes outside ASCII at {at}")]
-    NotText {
-        /// The first such byte.
-        at: usize,
     },
     /// There is no BEGIN line at all.
     #[error("no -----BEGIN {expected}----- line was found")]
@@ -105,10 +96,10 @@ pub fn read_pem(text: &[u8], limit: usize) -> Result<Vec<PemBlock>, PemError> {
                 Some(end) if end == label => break,
                 Some(_) => return Err(PemError::Unfinished { line }),
                 None if inner.starts_with(b"-----BEGIN ") => return Err(PemError::Unfinished { line }),
-                None => base64.extend_from_slice(inner),
+                None => base64.extend(inner.iter().filter(|byte| !b" \t\r".contains(byte))),
             }
         }
-        let der = PEM_BASE64.decode(&base64).map_err(|_| PemError::Base64 { line })?;
+        let der = decode(&base64).ok_or(PemError::Base64 { line })?;
         let label = String::from_utf8_lossy(label).into_owned();
         blocks.push(PemBlock { label, der: Zeroizing::new(der), line });
     }
@@ -168,6 +159,8 @@ pub fn write_secret_pem(label: &str, der: &[u8]) -> Zeroizing<String> {
 pub const CERTIFICATE: &str = "CERTIFICATE";
 /// The label of a certificate request.
 pub const CERTIFICATE_REQUEST: &str = "CERTIFICATE REQUEST";
+/// The label of a subjectPublicKeyInfo.
+pub const PUBLIC_KEY: &str = "PUBLIC KEY";
 /// The label of an unencrypted PKCS #8 private key.
 pub const PRIVATE_KEY: &str = "PRIVATE KEY";
 
@@ -190,12 +183,14 @@ fn boundary<'a>(line: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     line.trim_ascii_end().strip_prefix(prefix)?.strip_suffix(b"-----")
 }
 
-/// Base64 with its padding, in which white space does not count.
-static PEM_BASE64: LazyLock<Encoding> = LazyLock::new(|| {
-    let mut specification: Specification = BASE64.specification();
-    specification.ignore.push_str(" \t\r");
-    specification.encoding().expect("BASE64 stays valid when characters outside its alphabet are ignored")
-});
+/// Base64 with its padding at the end; the decoder alone would also take several padded texts in a row.
+fn decode(base64: &[u8]) -> Option<Vec<u8>> {
+    let padding = base64.iter().position(|byte| *byte == b'=').unwrap_or(base64.len());
+    if base64.len() - padding > 2 {
+        return None;
+    }
+    BASE64.decode(base64).ok()
+}
 
 #[cfg(test)]
 mod tests;

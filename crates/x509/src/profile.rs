@@ -304,13 +304,7 @@ impl Profile {
     /// The validity of a certificate issued now for this long: backdated, and never beyond `end` (the issuer's
     /// own end, or the identity's) nor before `start` (the issuer's beginning).
     #[must_use]
-    pub fn validity(
-        &self,
-        now: Timestamp,
-        lifetime: Duration,
-        start: Timestamp,
-        end: Timestamp,
-    ) -> Validity {
+    pub fn validity(&self, now: Timestamp, lifetime: Duration, start: Timestamp, end: Timestamp) -> Validity {
         let now = now.whole_second();
         Validity {
             not_before: (now - self.lifetime.backdate).max(start),

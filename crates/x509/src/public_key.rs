@@ -19,6 +19,7 @@ use std::fmt;
 
 use chancery_types::{Digest, KeyAlgorithm};
 
+use crate::pem::{self, PemError};
 use crate::reader::DerError;
 use crate::signature::{SignatureError, VerificationAlgorithm, verify_parts};
 use crate::spki::{self, Spki};
@@ -30,9 +31,13 @@ pub enum PublicKeyError {
     /// Not a DER subjectPublicKeyInfo, or followed by something, or with unused bits, or too long.
     #[error("not a DER subjectPublicKeyInfo ({0}); `openssl pkey -pubout -outform DER` writes one")]
     Der(#[source] DerError),
+    /// Text that is no PEM public key.
+    #[error("the public key is not PEM: {0}; `openssl pkey -pubout` writes it")]
+    Pem(#[from] PemError),
     /// An algorithm that we do not certify.
     #[error(
-        "key algorithm {0}{hint} is not accepted; use P-256, P-384, Ed25519 or RSA with 2048, 3072 or 4096 bits",
+        "key algorithm {0}{hint} is not accepted; \
+         use P-256, P-384, Ed25519 or RSA with 2048, 3072 or 4096 bits",
         hint = algorithm_hint(.0)
     )]
     UnknownAlgorithm(String),
@@ -81,7 +86,10 @@ pub enum PublicKeyError {
     #[error("not a DER RSAPublicKey ({0}); make a new key")]
     RsaDer(#[source] DerError),
     /// A modulus size that is too weak, or so unusual that relying parties differ about it.
-    #[error("the RSA modulus has {bits} bits; accepted are 2048, 3072 and 4096{advice}", advice = size_advice(*.bits))]
+    #[error(
+        "the RSA modulus has {bits} bits; accepted are 2048, 3072 and 4096{advice}",
+        advice = size_advice(*.bits)
+    )]
     RsaSize {
         /// Bits of the modulus.
         bits: usize,
@@ -130,6 +138,18 @@ impl PublicKey {
         Ok(Self { spki: der.into(), key_start: der.len() - parts.key.len(), algorithm })
     }
 
+    /// Reads a key from PEM (`PUBLIC KEY`) or DER, whichever it is.
+    ///
+    /// # Errors
+    /// [`PublicKeyError`] naming the first fault found.
+    pub fn from_pem_or_der(bytes: &[u8]) -> Result<Self, PublicKeyError> {
+        if bytes.first() == Some(&tag::SEQUENCE) {
+            return Self::from_spki_der(bytes);
+        }
+        let block = pem::read_pem_one(bytes, &[pem::PUBLIC_KEY])?;
+        Self::from_spki_der(&block.der)
+    }
+
     /// What kind of key it is.
     #[must_use]
     pub fn algorithm(&self) -> KeyAlgorithm {
@@ -140,6 +160,12 @@ impl PublicKey {
     #[must_use]
     pub fn spki_der(&self) -> &[u8] {
         &self.spki
+    }
+
+    /// The key in PEM, as `openssl pkey -pubin` reads it.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        pem::write_pem(pem::PUBLIC_KEY, &self.spki)
     }
 
     /// The content of the BIT STRING: an uncompressed point, 32 bytes of Ed25519, or a DER RSAPublicKey.

@@ -233,7 +233,9 @@ pub(crate) fn boolean(value: &Value<'_>) -> Result<bool, DerError> {
 /// lint finds them.
 pub(crate) fn named_bits(value: &Value<'_>) -> Result<u16, DerError> {
     let (unused, bytes) = match value.content {
-        [unused @ 0..=7, bytes @ ..] if bytes.len() <= 2 && (*unused == 0 || !bytes.is_empty()) => (*unused, bytes),
+        [unused @ 0..=7, bytes @ ..] if bytes.len() <= 2 && (*unused == 0 || !bytes.is_empty()) => {
+            (*unused, bytes)
+        }
         _ => return Err(value.invalid("list of named bits")),
     };
     let word = u16::from_be_bytes([bytes.first().copied().unwrap_or(0), bytes.get(1).copied().unwrap_or(0)]);

@@ -59,7 +59,38 @@ pub struct CertificateSpec<'a> {
     pub ocsp_nocheck: bool,
 }
 
-impl CertificateSpec<'_> {
+impl<'a> CertificateSpec<'a> {
+    /// A root: its own issuer, an authority without a limit on the path below it, without pointers to status,
+    /// which would be its own word about itself. For SPIFFE, `names` is the ID of the trust domain.
+    #[must_use]
+    pub fn root(
+        serial: &'a [u8],
+        subject: &'a DistinguishedName,
+        validity: Validity,
+        public_key: &'a PublicKey,
+        names: &'a [SubjectName],
+    ) -> Self {
+        Self {
+            serial,
+            signature_algorithm: public_key.algorithm().signature_algorithm(),
+            issuer: subject.der(),
+            validity,
+            subject: subject.clone(),
+            public_key,
+            authority_key_id: None,
+            names,
+            key_usages: KeyUsages::AUTHORITY,
+            extended_key_usages: &[],
+            authority: Some(BasicConstraints { is_authority: true, path_length: None }),
+            name_constraints: None,
+            crl_url: None,
+            ocsp_url: None,
+            ca_issuers_url: None,
+            no_rev_avail: false,
+            ocsp_nocheck: false,
+        }
+    }
+
     /// The DER of the TBSCertificate: the exact bytes to lint, to record and to sign.
     #[must_use]
     pub fn to_tbs_der(&self) -> Vec<u8> {
@@ -147,3 +178,114 @@ pub fn assemble(tbs_der: &[u8], algorithm: SignatureAlgorithm, signature: &[u8])
 
 /// Version 3 is written as 2 (RFC 5280 section 4.1.2.1).
 const VERSION_3: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Subtree;
+    use data_encoding::HEXLOWER;
+
+    /// The public key of the first test of RFC 8032 section 7.1.
+    fn rfc_8032_key() -> PublicKey {
+        let spki = HEXLOWER
+            .decode(
+                b"302a300506032b6570032100d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            )
+            .unwrap();
+        PublicKey::from_spki_der(&spki).unwrap()
+    }
+
+    fn everything<'a>(
+        key: &'a PublicKey,
+        issuer: &'a DistinguishedName,
+        names: &'a [SubjectName],
+        constraints: &'a NameConstraints,
+    ) -> CertificateSpec<'a> {
+        CertificateSpec {
+            serial: &[0, 0x80, 1],
+            signature_algorithm: SignatureAlgorithm::Ed25519,
+            issuer: issuer.der(),
+            validity: Validity {
+                not_before: "2026-11-21T12:00:00.999Z".parse().unwrap(),
+                not_after: "2050-01-01T00:00:00Z".parse().unwrap(),
+            },
+            subject: DistinguishedName::empty(),
+            public_key: key,
+            authority_key_id: Some(&[0xaa; 4]),
+            names,
+            key_usages: KeyUsages::SIGNATURE,
+            extended_key_usages: &[ExtendedKeyUsage::ServerAuth, ExtendedKeyUsage::OcspSigning],
+            authority: Some(BasicConstraints { is_authority: true, path_length: Some(200) }),
+            name_constraints: Some(constraints),
+            crl_url: Some("http://c/"),
+            ocsp_url: Some("http://o/"),
+            ca_issuers_url: Some("http://i/"),
+            no_rev_avail: true,
+            ocsp_nocheck: true,
+        }
+    }
+
+    fn all_forms() -> Vec<SubjectName> {
+        ["uri:spiffe://e/x", "dns:*.a.example", "ip:10.0.0.1", "ip:::1", "email:a@b.example"]
+            .map(|name| name.parse().unwrap())
+            .to_vec()
+    }
+
+    /// Bytes that were read with `openssl asn1parse` and frozen: any change of the encoder shows here.
+    #[test]
+    fn the_encoding_never_changes() {
+        let (key, names) = (rfc_8032_key(), all_forms());
+        let issuer: DistinguishedName = "CN=Issuer,O=Example".parse().unwrap();
+        let constraints = NameConstraints {
+            permitted: vec![Subtree::Dns("a.example".into()), Subtree::Ip("10.0.0.0/8".parse().unwrap())],
+            excluded: vec![Subtree::Email("x@y.example".into())],
+        };
+        let tbs = everything(&key, &issuer, &names, &constraints).to_tbs_der();
+        let frozen = include_str!("../tests/fixtures/certificates/everything.tbs.hex");
+        assert_eq!(HEXLOWER.encode(&tbs), frozen.split_whitespace().collect::<String>());
+    }
+
+    #[test]
+    fn everything_that_was_written_is_read_back() {
+        let (key, names) = (rfc_8032_key(), all_forms());
+        let issuer: DistinguishedName = "CN=Issuer,O=Example".parse().unwrap();
+        let constraints =
+            NameConstraints { permitted: vec![], excluded: vec![Subtree::Uri(".x.example".into())] };
+        let spec = everything(&key, &issuer, &names, &constraints);
+        let der = spec.to_tbs_der();
+        let tbs = crate::TbsView::from_der(&der).unwrap();
+        assert_eq!(tbs.version(), 3);
+        assert_eq!(tbs.serial(), [0, 0x80, 1]);
+        assert_eq!(tbs.signature_algorithm(), Some(SignatureAlgorithm::Ed25519));
+        assert_eq!((tbs.issuer_der(), tbs.subject_der()), (issuer.der(), spec.subject.der()));
+        assert_eq!(tbs.not_before(), spec.validity.not_before.whole_second());
+        assert_eq!(tbs.not_after(), spec.validity.not_after);
+        assert_eq!(tbs.spki_der(), key.spki_der());
+        assert_eq!(tbs.subject_key_id(), Some(&key.key_identifier()[..]));
+        assert_eq!(tbs.authority_key_id(), spec.authority_key_id);
+        assert_eq!(tbs.subject_names(), names);
+        assert_eq!(tbs.spiffe_id().unwrap().as_str(), "spiffe://e/x");
+        assert_eq!(tbs.key_usages(), Some(spec.key_usages));
+        assert!(tbs.purposes().eq(spec.extended_key_usages.iter().map(|usage| usage.oid())));
+        assert_eq!(tbs.basic_constraints(), spec.authority);
+        let view = tbs.name_constraints().unwrap();
+        assert_eq!((view.permitted().count(), view.excluded().count()), (0, 1));
+        assert!(tbs.crl_urls().eq(spec.crl_url));
+        assert!(tbs.ocsp_urls().eq(spec.ocsp_url));
+        assert!(tbs.ca_issuers_urls().eq(spec.ca_issuers_url));
+        assert!(tbs.has_no_rev_avail() && tbs.has_ocsp_nocheck());
+        let order: Vec<_> = tbs.extensions().map(|extension| extension.kind()).collect();
+        assert_eq!(order, ExtensionKind::ALL.map(Some));
+        let critical: Vec<_> =
+            tbs.extensions().filter(|extension| extension.critical).filter_map(|e| e.kind()).collect();
+        assert_eq!(
+            critical,
+            [
+                ExtensionKind::KeyUsage,
+                ExtensionKind::BasicConstraints,
+                ExtensionKind::NameConstraints,
+                ExtensionKind::SubjectAltName,
+            ]
+        );
+    }
+}

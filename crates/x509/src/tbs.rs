@@ -264,14 +264,12 @@ impl<'a> TbsView<'a> {
     #[must_use]
     pub fn name_constraints(&self) -> Option<NameConstraintsView<'a>> {
         let value = Reader::single(self.value(ExtensionKind::NameConstraints)?, tag::SEQUENCE).ok()?;
-        NameConstraintsView::read(&value).ok()
+        NameConstraintsView::locate(&value).ok()
     }
 
     /// The URLs in cRLDistributionPoints.
     pub fn crl_urls(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.value(ExtensionKind::CrlDistributionPoints)
-            .into_iter()
-            .flat_map(extension::distribution_urls)
+        self.value(ExtensionKind::CrlDistributionPoints).into_iter().flat_map(extension::distribution_urls)
     }
 
     /// The OCSP URLs in authorityInfoAccess.

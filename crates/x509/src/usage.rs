@@ -189,7 +189,8 @@ impl FromStr for ExtendedKeyUsage {
 
 /// Names the purpose with these content bytes, ours by text, others by number.
 pub(crate) fn purpose_text(content: &[u8]) -> String {
-    ExtendedKeyUsage::from_oid(content).map_or_else(|| oid::dotted(content), |usage| usage.as_str().to_owned())
+    ExtendedKeyUsage::from_oid(content)
+        .map_or_else(|| oid::dotted(content), |usage| usage.as_str().to_owned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! What this crate writes, judged by programs that it did not write: OpenSSL, GnuTLS, pkilint, rustls-webpki.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test that called it")]
+#![expect(clippy::print_stderr, reason = "a judge that is missing must be noticed")]
+
 mod authority;
 
 use std::path::{Path, PathBuf};
@@ -119,8 +122,16 @@ fn openssl_verifies_every_chain_strictly() {
         for (name, leaf) in leaves(&authority) {
             let path = files.certificates(&format!("{name}.pem"), &[&leaf.certificate]);
             let arguments = [
-                "verify", "-x509_strict", "-check_ss_sig", "-attime", &at, "-CAfile", text(&root), "-untrusted",
-                text(&issuer), text(&path),
+                "verify",
+                "-x509_strict",
+                "-check_ss_sig",
+                "-attime",
+                &at,
+                "-CAfile",
+                text(&root),
+                "-untrusted",
+                text(&issuer),
+                text(&path),
             ];
             let Some((verified, output)) = judge("openssl", &arguments) else { return };
             assert!(verified, "{algorithm}, {name}: {output}");
@@ -186,7 +197,8 @@ fn openssl_holds_leaves_to_the_name_constraints_of_the_issuer() {
     for name in ["dns:example.com", "ip:8.8.8.8"] {
         let outside = authority.leaf(&profile("workload"), KeyAlgorithm::P256, &names(&[name]));
         let path = files.certificates("outside.pem", &[&outside.certificate]);
-        let arguments = ["verify", "-attime", &at, "-CAfile", text(&root), "-untrusted", text(&issuer), text(&path)];
+        let arguments =
+            ["verify", "-attime", &at, "-CAfile", text(&root), "-untrusted", text(&issuer), text(&path)];
         let Some((verified, output)) = judge("openssl", &arguments) else { return };
         assert!(!verified && output.contains("permitted subtree violation"), "{name}: {output}");
     }
@@ -198,7 +210,8 @@ fn openssl_obeys_our_revocation_lists() {
     let files = Files::new();
     let root = files.certificates("root.pem", &[&authority.root.certificate]);
     let issuer = files.certificates("issuer.pem", &[&authority.issuer.certificate]);
-    let leaf = authority.leaf(&profile("workload"), KeyAlgorithm::P256, &names(&["spiffe://example.org/web"]));
+    let leaf =
+        authority.leaf(&profile("workload"), KeyAlgorithm::P256, &names(&["spiffe://example.org/web"]));
     let path = files.certificates("leaf.pem", &[&leaf.certificate]);
     let at = now().seconds().to_string();
     let of_root = crl_of(&authority, &authority.root, &[], now());
@@ -210,14 +223,35 @@ fn openssl_obeys_our_revocation_lists() {
         let crls = files.write("crls.pem", pem.as_bytes());
         let der = files.write("crl.der", &of_issuer);
 
-        let arguments = ["crl", "-verify", "-noout", "-text", "-inform", "DER", "-in", text(&der), "-CAfile", text(&issuer)];
+        let arguments = [
+            "crl",
+            "-verify",
+            "-noout",
+            "-text",
+            "-inform",
+            "DER",
+            "-in",
+            text(&der),
+            "-CAfile",
+            text(&issuer),
+        ];
         let Some((_, output)) = judge("openssl", &arguments) else { return };
         for found in ["verify OK", "Version 2 (0x1)", "X509v3 CRL Number: \n                7"] {
             assert!(output.contains(found), "{output}");
         }
         let arguments = [
-            "verify", "-x509_strict", "-crl_check_all", "-attime", &at, "-CRLfile", text(&crls), "-CAfile", text(&root),
-            "-untrusted", text(&issuer), text(&path),
+            "verify",
+            "-x509_strict",
+            "-crl_check_all",
+            "-attime",
+            &at,
+            "-CRLfile",
+            text(&crls),
+            "-CAfile",
+            text(&root),
+            "-untrusted",
+            text(&issuer),
+            text(&path),
         ];
         let Some((verified, output)) = judge("openssl", &arguments) else { return };
         match expected {
@@ -234,18 +268,28 @@ fn openssl_believes_our_ocsp_answers_and_asks_what_we_read() {
     let files = Files::new();
     let root = files.certificates("root.pem", &[&authority.root.certificate]);
     let issuer = files.certificates("issuer.pem", &[&authority.issuer.certificate]);
-    let leaf = authority.leaf(&profile("workload"), KeyAlgorithm::P256, &names(&["spiffe://example.org/web"]));
+    let leaf =
+        authority.leaf(&profile("workload"), KeyAlgorithm::P256, &names(&["spiffe://example.org/web"]));
     let leaf_path = files.certificates("leaf.pem", &[&leaf.certificate]);
     let responder = authority.leaf(&profile("ocsp"), KeyAlgorithm::P256, &[]);
     let hashes = IssuerHashes::of(&authority.issuer.certificate);
     let revoked = CertificateStatus::Revoked { at: machine_now - HOUR, reason: RevocationReason::Superseded };
     for (digest, hash) in [("-sha1", CertIdHash::Sha1), ("-sha256", CertIdHash::Sha256)] {
-        for (status, expected) in
-            [(CertificateStatus::Good, "Cert Status: good"), (revoked, "superseded"), (CertificateStatus::Unknown, "Cert Status: unknown")]
-        {
+        for (status, expected) in [
+            (CertificateStatus::Good, "Cert Status: good"),
+            (revoked, "superseded"),
+            (CertificateStatus::Unknown, "Cert Status: unknown"),
+        ] {
             let request_path = files.path("request.der");
             let arguments = [
-                "ocsp", digest, "-issuer", text(&issuer), "-cert", text(&leaf_path), "-reqout", text(&request_path),
+                "ocsp",
+                digest,
+                "-issuer",
+                text(&issuer),
+                "-cert",
+                text(&leaf_path),
+                "-reqout",
+                text(&request_path),
             ];
             let Some((asked, output)) = judge("openssl", &arguments) else { return };
             assert!(asked, "{output}");
@@ -260,7 +304,16 @@ fn openssl_believes_our_ocsp_answers_and_asks_what_we_read() {
             let response = answer(&request, &responder, status, machine_now);
             let response_path = files.write("response.der", &response);
             let arguments = [
-                "ocsp", "-reqin", text(&request_path), "-respin", text(&response_path), "-CAfile", text(&root), "-verify_other", text(&issuer), "-text",
+                "ocsp",
+                "-reqin",
+                text(&request_path),
+                "-respin",
+                text(&response_path),
+                "-CAfile",
+                text(&root),
+                "-verify_other",
+                text(&issuer),
+                "-text",
             ];
             let Some((believed, output)) = judge("openssl", &arguments) else { return };
             assert!(believed && output.contains("Response verify OK"), "{output}");
@@ -305,15 +358,32 @@ fn we_believe_the_answers_of_openssl() {
     let serial = serial(7);
     let hexadecimal = serial.to_string().to_uppercase();
     let expires = "301231235959Z";
-    let index = files.write("index.txt", format!("V\t{expires}\t\t{hexadecimal}\tunknown\t/CN=x\n").as_bytes());
+    let index =
+        files.write("index.txt", format!("V\t{expires}\t\t{hexadecimal}\tunknown\t/CN=x\n").as_bytes());
     let hashes = IssuerHashes::of(&authority.issuer.certificate);
     let nonce = [7; 16];
-    let request =
-        files.write("request.der", &OcspRequest::to_der(&hashes, CertIdHash::Sha256, &[serial.as_bytes()], Some(&nonce)));
+    let request = files.write(
+        "request.der",
+        &OcspRequest::to_der(&hashes, CertIdHash::Sha256, &[serial.as_bytes()], Some(&nonce)),
+    );
     let response = files.path("response.der");
     let arguments = [
-        "ocsp", "-index", text(&index), "-rsigner", text(&responder_path), "-rkey", text(&key), "-CA", text(&issuer),
-        "-reqin", text(&request), "-respout", text(&response), "-ndays", "1", "-resp_key_id",
+        "ocsp",
+        "-index",
+        text(&index),
+        "-rsigner",
+        text(&responder_path),
+        "-rkey",
+        text(&key),
+        "-CA",
+        text(&issuer),
+        "-reqin",
+        text(&request),
+        "-respout",
+        text(&response),
+        "-ndays",
+        "1",
+        "-resp_key_id",
     ];
     let Some((answered, output)) = judge("openssl", &arguments) else { return };
     assert!(answered, "{output}");
@@ -337,7 +407,8 @@ fn gnutls_verifies_every_chain_and_obeys_the_list() {
     for (name, leaf) in leaves(&authority) {
         let chain = files.certificates("chain.pem", &[&leaf.certificate, &authority.issuer.certificate]);
         let verify = |crl: Option<&Path>| {
-            let mut arguments = vec!["--verify", "--load-ca-certificate", text(&root), "--infile", text(&chain)];
+            let mut arguments =
+                vec!["--verify", "--load-ca-certificate", text(&root), "--infile", text(&chain)];
             if let Some(crl) = crl {
                 arguments.extend(["--load-crl", text(crl)]);
             }
@@ -363,11 +434,8 @@ fn rustls_webpki_accepts_workloads_and_refuses_the_revoked() {
     for (name, leaf) in leaves(&authority).into_iter().take(5) {
         let der = rustls_pki_types::CertificateDer::from(leaf.certificate.der());
         let end_entity = webpki::EndEntityCert::try_from(&der).unwrap();
-        let usage = if name == "server" {
-            webpki::KeyUsage::server_auth()
-        } else {
-            webpki::KeyUsage::client_auth()
-        };
+        let usage =
+            if name == "server" { webpki::KeyUsage::server_auth() } else { webpki::KeyUsage::client_auth() };
         for revoked in [false, true] {
             let serials: &[&[u8]] = if revoked { &[leaf.certificate.tbs().serial()] } else { &[] };
             let crl_der = crl_of(&authority, &authority.issuer, serials, now());
@@ -408,7 +476,9 @@ fn pkilint_finds_nothing() {
         let is_alarmed = FALSE_ALARMS.iter().any(|alarm| output.contains(alarm));
         let found: Vec<&str> = output
             .lines()
-            .filter(|line| ["(ERROR)", "(FATAL)", "(WARNING)", "Traceback"].iter().any(|mark| line.contains(mark)))
+            .filter(|line| {
+                ["(ERROR)", "(FATAL)", "(WARNING)", "Traceback"].iter().any(|mark| line.contains(mark))
+            })
             .filter(|line| !FALSE_ALARMS.iter().any(|alarm| line.contains(alarm)))
             .collect();
         assert!(found.is_empty() && (is_silent || is_alarmed), "{subject}: {output}");
@@ -447,11 +517,9 @@ fn pkilint_finds_nothing() {
 fn rustls_webpki_refuses_every_uri_and_email_below_an_issuer_that_constrains_them() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ca-config/profiles/issuer.toml");
     let shipped = std::fs::read_to_string(path).unwrap();
-    for (form, name) in
-        [("uri", "spiffe://example.org/operator/ada"), ("email", "email:ada@example.org")]
-    {
-        let constrained =
-            shipped.replace("[authority.permitted]", &format!("[authority.permitted]\n{form} = [\"example.org\"]"));
+    for (form, name) in [("uri", "spiffe://example.org/operator/ada"), ("email", "email:ada@example.org")] {
+        let constrained = shipped
+            .replace("[authority.permitted]", &format!("[authority.permitted]\n{form} = [\"example.org\"]"));
         let authority = Authority::with_issuer_profile(KeyAlgorithm::P256, now(), &constrained);
         let leaf = authority.leaf(&profile("operator"), KeyAlgorithm::P256, &names(&[name]));
         let root_der = rustls_pki_types::CertificateDer::from(authority.root.certificate.der());
@@ -469,7 +537,11 @@ fn rustls_webpki_refuses_every_uri_and_email_below_an_issuer_that_constrains_the
             None,
         );
         assert_eq!(result.err(), Some(webpki::Error::NameConstraintViolation), "{form}");
-        let chain = [leaf.certificate.clone(), authority.issuer.certificate.clone(), authority.root.certificate.clone()];
-        chancery_x509::chain::check_chain(&chain).unwrap();
+        let chain = [
+            leaf.certificate.clone(),
+            authority.issuer.certificate.clone(),
+            authority.root.certificate.clone(),
+        ];
+        chancery_x509::check_chain(&chain).unwrap();
     }
 }

@@ -277,7 +277,7 @@ fn openssl_reads_our_keys_and_we_read_its() {
 fn openssl_request(der: &[u8]) -> String {
     let pem = write_pem(CERTIFICATE_REQUEST, der);
     let output = openssl(&["req", "-verify", "-noout", "-text"], pem.as_bytes());
-    String::from_utf8(output).unwrap()
+    String::from_utf8(output).expect("openssl prints text")
 }
 
 fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
@@ -287,9 +287,11 @@ fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
+        .expect("openssl was found before");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input).expect("openssl reads its input");
+    drop(stdin);
+    let output = child.wait_with_output().expect("openssl ends");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !complaint.contains("failure"), "openssl {arguments:?}: {complaint}");
     output.stdout

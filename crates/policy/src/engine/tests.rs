@@ -1,4 +1,5 @@
 use super::*;
+use crate::PolicyMistake;
 use crate::test_support::{engine, engine_of, schema, shipped};
 
 fn mistakes(text: &str) -> Vec<PolicyMistake> {
@@ -9,8 +10,8 @@ fn mistakes(text: &str) -> Vec<PolicyMistake> {
 fn the_shipped_policies_are_valid_and_every_action_but_none_has_a_permit() {
     let engine = engine();
     for action in Action::ALL {
-        let permits = engine.for_action(*action).policies.policies();
-        assert!(permits.filter(|policy| policy.effect() == Effect::Permit).count() > 0, "{action}");
+        let policies = &engine.for_action(*action).policies;
+        assert!(policies.iter().any(|policy| policy.effect == cedar_policy::Effect::Permit), "{action}");
     }
 }
 
@@ -98,4 +99,44 @@ fn only_policies_whose_scope_admits_an_action_are_asked_about_it() {
     assert_eq!(engine.policies_for(Action::TokenCreate), ["all", "list"]);
     assert_eq!(engine.policies_for(Action::TokenList), ["all", "one"]);
     assert_eq!(engine.policies_for(Action::HealthRead), ["all"]);
+}
+
+/// Every verdict of every test passes through here.
+pub(super) fn compare_with_cedar(
+    verdict: &Verdict,
+    request: Request,
+    policies: &cedar_policy::PolicySet,
+    entities: &Entities,
+) {
+    let authorizer = cedar_policy_core::authorizer::Authorizer::new();
+    let response = authorizer.is_authorized(request, policies.as_ref(), entities);
+    let mut reasons: Vec<String> = response.diagnostics.reason.iter().map(ToString::to_string).collect();
+    reasons.sort_unstable();
+    assert_eq!(verdict.policies, reasons, "the same policies decide");
+    assert_eq!(verdict.errors.len(), response.diagnostics.errors.len(), "the same policies fail");
+    let allowed = response.decision == cedar_policy_core::authorizer::Decision::Allow;
+    assert_eq!(verdict.permitted, allowed && response.diagnostics.errors.is_empty());
+}
+
+/// Panics unless Cedar finds that the request and its entities conform to the schema.
+pub(crate) fn check_conformity(
+    engine: &Engine,
+    action: Action,
+    (principal, resource): (&EntityUID, &EntityUID),
+    context: &Context,
+    entities: &Entities,
+) {
+    let (principal, resource) = (principal.clone(), resource.clone());
+    let uid = engine.vocabulary.action(action);
+    cedar_policy::Request::new(
+        principal.into(),
+        uid.into(),
+        resource.into(),
+        context.clone().into(),
+        Some(engine.schema()),
+    )
+    .unwrap_or_else(|error| panic!("{action}: {error}"));
+    let entities = cedar_policy::Entities::from(entities.clone());
+    cedar_policy::Entities::from_entities(entities, Some(engine.schema()))
+        .unwrap_or_else(|error| panic!("{action}: {error}"));
 }

@@ -578,19 +578,14 @@ fn what_is_built_conforms_to_the_schema() {
         let mut actions = vec![Action::IssueFull, Action::IssueReduced];
         actions.extend(inputs.renewal.is_some().then_some(Action::Renew));
         for action in actions {
-            let uid = engine.vocabulary.action(action);
-            let (principal, resource) = (question.principal.clone(), question.resource.clone());
-            cedar_policy::Request::new(
-                principal,
-                uid,
-                resource,
-                question.context.clone(),
-                Some(engine.schema()),
-            )
-            .unwrap_or_else(|error| panic!("{action}: {error}"));
+            crate::engine::check_conformity(
+                engine,
+                action,
+                (&question.principal, &question.resource),
+                &question.context,
+                &question.entities,
+            );
         }
-        Entities::from_entities(question.entities.clone(), Some(engine.schema()))
-            .unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

@@ -87,7 +87,8 @@ fn a_list_for_one_url_says_which() {
 fn refuses_serials_that_are_none_and_repetitions() {
     let authority = Authority::new(KeyAlgorithm::P256);
     let spec = spec(&authority.issuer.certificate);
-    let entry = |serial| RevokedCertificate { serial, revoked_at: now(), reason: RevocationReason::Superseded };
+    let entry =
+        |serial| RevokedCertificate { serial, revoked_at: now(), reason: RevocationReason::Superseded };
     for serial in [&[][..], &[0], &[0, 1], &[0x80], &[1; 21]] {
         let error = spec.to_tbs_der(vec![entry(&[5]), entry(serial)]).unwrap_err();
         assert_eq!(error, CrlSpecError::Serial { index: 1, serial: serial.to_vec() });

@@ -218,8 +218,7 @@ impl<'a> TbsCrlView<'a> {
             }
         }
         let entries = entries.map(|list| list.content);
-        let view =
-            Self { der, version, algorithm, issuer, this_update, next_update, entries, extensions };
+        let view = Self { der, version, algorithm, issuer, this_update, next_update, entries, extensions };
         view.check_extension_values()?;
         Ok(view)
     }
@@ -227,13 +226,13 @@ impl<'a> TbsCrlView<'a> {
     fn check_extension_values(&self) -> Result<(), CrlError> {
         for extension in self.extensions() {
             match extension.oid {
-                oid::AUTHORITY_KEY_ID => drop(AuthorityKeyId::read(extension.value)?),
+                oid::AUTHORITY_KEY_ID => AuthorityKeyId::read(extension.value).map(|_| ())?,
                 oid::CRL_NUMBER => {
                     let mut number = Reader::new(extension.value);
                     number.integer()?;
                     number.finish()?;
                 }
-                oid::ISSUING_DISTRIBUTION_POINT => drop(Scope::read(extension.value)?),
+                oid::ISSUING_DISTRIBUTION_POINT => Scope::read(extension.value).map(|_| ())?,
                 _ => {}
             }
         }

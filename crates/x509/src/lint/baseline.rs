@@ -38,7 +38,9 @@ pub(super) fn common_name_among_names(examined: &Examined<'_>) -> Check {
     }
     distinguished_name::common_names(examined.tbs.subject_der())
         .into_iter()
-        .find(|common| !examined.names.iter().filter_map(|(_, name)| name.as_ref()).any(|n| bare_text(n) == *common))
+        .find(|common| {
+            !examined.names.iter().filter_map(|(_, name)| name.as_ref()).any(|n| bare_text(n) == *common)
+        })
         .map(|common| format!("common name {common:?} is not one of the names"))
 }
 

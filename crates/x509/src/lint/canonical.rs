@@ -18,7 +18,10 @@ pub(super) fn reencodes_to_the_same_bytes(examined: &Examined<'_>) -> Option<Str
     let rewritten = rewrite(tbs);
     if rewritten != tbs.der() {
         let differs = rewritten.iter().zip(tbs.der()).position(|(ours, theirs)| ours != theirs);
-        return Some(format!("first difference at byte {}", differs.unwrap_or(rewritten.len().min(tbs.der().len()))));
+        return Some(format!(
+            "first difference at byte {}",
+            differs.unwrap_or(rewritten.len().min(tbs.der().len()))
+        ));
     }
     [tbs.issuer_der(), tbs.subject_der()]
         .into_iter()
@@ -49,7 +52,9 @@ fn rewrite(tbs: &TbsView<'_>) -> Vec<u8> {
         let mut extensions = tbs.extensions().peekable();
         if extensions.peek().is_some() {
             fields.nested(tag::context_constructed(3), |explicit| {
-                explicit.sequence(|list| extensions.for_each(|extension| rewrite_extension(list, &extension, tbs)));
+                explicit.sequence(|list| {
+                    extensions.for_each(|extension| rewrite_extension(list, &extension, tbs))
+                });
             });
         }
     });

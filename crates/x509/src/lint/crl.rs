@@ -6,7 +6,7 @@ use chancery_types::{SignatureAlgorithm, Timestamp};
 
 use super::{Finding, Severity};
 use crate::calendar::TimeForm;
-use crate::crl::{TbsCrlView, compare_serials};
+use crate::crl::{RevokedCertificate, TbsCrlView, compare_serials};
 use crate::{Certificate, KeyUsage, TbsView, oid};
 
 /// One rule for revocation lists.
@@ -17,7 +17,7 @@ pub struct CrlLint {
     pub source: &'static str,
     /// What breaking it means.
     pub severity: Severity,
-    check: fn(&Examined<'_>) -> Option<String>,
+    check: fn(&Examined<'_>) -> Check,
 }
 
 impl fmt::Debug for CrlLint {
@@ -43,7 +43,53 @@ pub(crate) struct Examined<'a> {
     list: TbsCrlView<'a>,
     issuer: TbsView<'a>,
     context: &'a CrlLintContext<'a>,
+    entries: EntryFaults,
 }
+
+/// What is wrong with the entries, the first fault of each kind, found in one walk over all of them.
+#[derive(Default)]
+struct EntryFaults {
+    time_form: Check,
+    order: Check,
+    serial: Check,
+    reason: Check,
+    future: Check,
+}
+
+impl EntryFaults {
+    fn find(list: &TbsCrlView<'_>, now: Timestamp) -> Self {
+        let mut faults = Self::default();
+        let mut previous: &[u8] = &[];
+        for entry in list.raw_entries() {
+            let RevokedCertificate { serial, revoked_at, .. } = entry.revoked;
+            if compare_serials(previous, serial).is_ge() {
+                faults.order.get_or_insert_with(|| format!("{serial:02x?} stands after {previous:02x?}"));
+            }
+            previous = serial;
+            if TimeForm::required_for(revoked_at) != entry.time_form {
+                faults.time_form.get_or_insert_with(|| misform(revoked_at, entry.time_form));
+            }
+            let is_positive = serial.first().is_some_and(|byte| byte & 0x80 == 0) && serial != [0];
+            if !is_positive || serial.len() > 20 {
+                faults.serial.get_or_insert_with(|| format!("serial {serial:02x?}"));
+            }
+            // 0 is left out, 7 is unused, 8 is for deltas, 10 means nothing here.
+            if let Some(code) = entry.reason_code.filter(|code| !matches!(code, 1..=6 | 9)) {
+                faults.reason.get_or_insert_with(|| format!("reason code {code}"));
+            }
+            if revoked_at > now {
+                faults.future.get_or_insert_with(|| format!("{serial:02x?} revoked at {revoked_at}"));
+            }
+        }
+        faults
+    }
+}
+
+fn misform(moment: Timestamp, form: TimeForm) -> String {
+    format!("{moment} is written as {form:?}")
+}
+
+type Check = Option<String>;
 
 /// Every lint for revocation lists.
 pub const CRL_LINTS: &[CrlLint] = &[
@@ -56,10 +102,14 @@ pub const CRL_LINTS: &[CrlLint] = &[
     error("crl_this_update_not_in_the_future", "RFC 5280 5.1.2.4", this_update),
     error("crl_next_update", "RFC 5280 5.1.2.5", next_update),
     error("crl_no_empty_list", "RFC 5280 5.1.2.6", no_empty_list),
-    error("crl_sorted_without_repetition", "own: diffs and binary search rely on it", sorted),
-    error("crl_serials_positive", "RFC 5280 4.1.2.2", serials),
-    error("crl_reason_omitted_or_known", "RFC 5280 5.3.1, CA/B BR 7.2.2.1", reasons),
-    error("crl_not_revoked_in_the_future", "own", not_revoked_in_the_future),
+    error("crl_sorted_without_repetition", "own: diffs and binary search rely on it", |found| {
+        found.entries.order.clone()
+    }),
+    error("crl_serials_positive", "RFC 5280 4.1.2.2", |found| found.entries.serial.clone()),
+    error("crl_reason_omitted_or_known", "RFC 5280 5.3.1, CA/B BR 7.2.2.1", |found| {
+        found.entries.reason.clone()
+    }),
+    error("crl_not_revoked_in_the_future", "own", |found| found.entries.future.clone()),
     error("crl_aki_is_ski_of_issuer", "RFC 5280 5.2.1", aki),
     error("crl_number", "RFC 5280 5.2.3", number),
     error("crl_number_increases", "RFC 5280 5.2.3", number_increases),
@@ -88,12 +138,11 @@ pub fn check_crl(tbs_der: &[u8], context: &CrlLintContext<'_>) -> Vec<Finding> {
         Ok(list) => list,
         Err(error) => return vec![finding(&CRL_LINTS[0], error.to_string())],
     };
-    let examined = Examined { list, issuer: context.issuer.tbs(), context };
+    let entries = EntryFaults::find(&list, context.now);
+    let examined = Examined { list, issuer: context.issuer.tbs(), context, entries };
     let broken = |lint: &'static CrlLint| (lint.check)(&examined).map(|detail| finding(lint, detail));
     CRL_LINTS.iter().filter_map(broken).collect()
 }
-
-type Check = Option<String>;
 
 fn version_2(examined: &Examined<'_>) -> Check {
     let version = examined.list.version + 1;
@@ -119,16 +168,17 @@ fn issuer_may_sign(examined: &Examined<'_>) -> Check {
 
 fn time_form(examined: &Examined<'_>) -> Check {
     let list = &examined.list;
-    let entries = list.raw_entries().map(|entry| (entry.revoked.revoked_at, entry.time_form));
-    let mut times = [list.this_update].into_iter().chain(list.next_update).chain(entries);
+    let mut times = [list.this_update].into_iter().chain(list.next_update);
     times
         .find(|(moment, form)| TimeForm::required_for(*moment) != *form)
-        .map(|(moment, form)| format!("{moment} is written as {form:?}"))
+        .map(|(moment, form)| misform(moment, form))
+        .or_else(|| examined.entries.time_form.clone())
 }
 
 fn this_update(examined: &Examined<'_>) -> Check {
     let (moment, _) = examined.list.this_update;
-    (moment > examined.context.now).then(|| format!("thisUpdate {moment} is later than {}", examined.context.now))
+    (moment > examined.context.now)
+        .then(|| format!("thisUpdate {moment} is later than {}", examined.context.now))
 }
 
 fn next_update(examined: &Examined<'_>) -> Check {
@@ -141,40 +191,11 @@ fn next_update(examined: &Examined<'_>) -> Check {
 }
 
 fn no_empty_list(examined: &Examined<'_>) -> Check {
-    examined.list.entries.is_some_and(<[u8]>::is_empty).then(|| "revokedCertificates without an entry".to_owned())
-}
-
-fn sorted(examined: &Examined<'_>) -> Check {
-    let mut previous: Option<&[u8]> = None;
-    examined.list.entries().find_map(|entry| {
-        let before = previous.replace(entry.serial)?;
-        compare_serials(before, entry.serial)
-            .is_ge()
-            .then(|| format!("{:02x?} stands after {before:02x?}", entry.serial))
-    })
-}
-
-fn serials(examined: &Examined<'_>) -> Check {
-    examined.list.entries().find_map(|entry| {
-        let is_fine = entry.serial.len() <= 20
-            && entry.serial.first().is_some_and(|byte| byte & 0x80 == 0)
-            && entry.serial.iter().any(|byte| *byte != 0);
-        (!is_fine).then(|| format!("serial {:02x?}", entry.serial))
-    })
-}
-
-/// 0 is left out, 7 is unused, 8 is for deltas, 10 means nothing here.
-fn reasons(examined: &Examined<'_>) -> Check {
-    examined.list.raw_entries().filter_map(|entry| entry.reason_code).find_map(|code| {
-        (!matches!(code, 1..=6 | 9)).then(|| format!("reason code {code}"))
-    })
-}
-
-fn not_revoked_in_the_future(examined: &Examined<'_>) -> Check {
-    examined.list.entries().find_map(|entry| {
-        (entry.revoked_at > examined.context.now)
-            .then(|| format!("{:02x?} revoked at {}", entry.serial, entry.revoked_at))
-    })
+    examined
+        .list
+        .entries
+        .is_some_and(<[u8]>::is_empty)
+        .then(|| "revokedCertificates without an entry".to_owned())
 }
 
 fn aki(examined: &Examined<'_>) -> Check {
@@ -195,7 +216,9 @@ fn number_increases(examined: &Examined<'_>) -> Check {
     let found = examined.list.number()?;
     let digits = |number: &[u8]| number.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
     let (found, previous) = (digits(found), digits(&previous));
-    compare_serials(&found, &previous).is_le().then(|| format!("{found:02x?} does not follow {previous:02x?}"))
+    compare_serials(&found, &previous)
+        .is_le()
+        .then(|| format!("{found:02x?} does not follow {previous:02x?}"))
 }
 
 fn distribution_point(examined: &Examined<'_>) -> Check {

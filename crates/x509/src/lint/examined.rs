@@ -8,7 +8,7 @@ use crate::general_name::GeneralName;
 use crate::profile::Purpose;
 use crate::reader::Reader;
 use crate::spki::{self, Spki};
-use crate::usage::{KeyUsage, KeyUsages};
+use crate::usage::{ExtendedKeyUsage, KeyUsage, KeyUsages};
 use crate::{DistinguishedName, Profile, StatusUrls, TbsView, tag};
 
 /// A TBSCertificate, its names and usages, and what it is held against.
@@ -27,6 +27,8 @@ pub(crate) struct Examined<'a> {
     pub(super) issuer: Option<TbsView<'a>>,
     /// None for a root.
     pub(super) profile: Option<&'a Profile>,
+    /// The first SPIFFE ID that is one.
+    pub(super) spiffe_id: Option<SpiffeId>,
     pub(super) trust_domain: &'a TrustDomain,
     pub(super) now: Timestamp,
     pub(super) urls: StatusUrls<'a>,
@@ -46,8 +48,14 @@ impl<'a> Examined<'a> {
 
     pub(super) fn root(tbs: TbsView<'a>, trust_domain: &'a TrustDomain, now: Timestamp) -> Self {
         let spki = Spki::read(tbs.spki_der()).ok();
+        let names: Vec<_> = tbs.names().map(|name| (name, name.subject_name())).collect();
+        let spiffe_id = names.iter().find_map(|(_, checked)| match checked {
+            Some(SubjectName::Uri(uri)) => uri.spiffe_id(),
+            _ => None,
+        });
         Self {
-            names: tbs.names().map(|name| (name, name.subject_name())).collect(),
+            names,
+            spiffe_id,
             purposes: tbs.purposes().collect(),
             key_usages: tbs.key_usages(),
             basic_constraints: tbs.basic_constraints(),
@@ -87,9 +95,8 @@ impl<'a> Examined<'a> {
         self.uris().filter(|uri| is_spiffe(uri))
     }
 
-    /// The first SPIFFE ID that is one.
-    pub(super) fn spiffe_id(&self) -> Option<SpiffeId> {
-        self.spiffe_uris().find_map(|uri| SpiffeId::parse(uri).ok())
+    pub(super) fn has_purpose(&self, usage: ExtendedKeyUsage) -> bool {
+        self.purposes.contains(&usage.oid())
     }
 }
 

@@ -103,7 +103,11 @@ pub(super) fn no_repeated_extension(examined: &Examined<'_>) -> Check {
 
 pub(super) fn aki_present(examined: &Examined<'_>) -> Check {
     examined.issuer?;
-    examined.tbs.authority_key_id().is_none().then(|| "no authorityKeyIdentifier with a keyIdentifier".to_owned())
+    examined
+        .tbs
+        .authority_key_id()
+        .is_none()
+        .then(|| "no authorityKeyIdentifier with a keyIdentifier".to_owned())
 }
 
 pub(super) fn aki_of_issuer(examined: &Examined<'_>) -> Check {
@@ -262,7 +266,10 @@ pub(super) fn aia_http(examined: &Examined<'_>) -> Check {
 fn url_fault(url: &str) -> Option<String> {
     let host = url.strip_prefix("http://").and_then(|rest| rest.split(['/', '?', '#']).next());
     let host = host.map(|authority| authority.rsplit_once(':').map_or(authority, |(host, _)| host));
-    let printable = |byte: u8| byte.is_ascii_graphic() && !b"<>\"{}|\\^`".contains(&byte);
+    let printable = |byte: u8| {
+        byte.is_ascii_graphic()
+            && !matches!(byte, b'<' | b'>' | b'"' | b'{' | b'}' | b'|' | b'\\' | b'^' | b'`')
+    };
     let is_fine = host.is_some_and(|host| !host.is_empty() && !host.contains('@'));
     (!is_fine || !url.bytes().all(printable)).then(|| format!("{:?} is not an http URL", url.escape_debug()))
 }

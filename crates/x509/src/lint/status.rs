@@ -8,7 +8,8 @@ use crate::usage::ExtendedKeyUsage;
 type Check = Option<String>;
 
 pub(super) fn no_rev_avail_not_on_ca(examined: &Examined<'_>) -> Check {
-    (examined.tbs.has_no_rev_avail() && examined.is_authority()).then(|| "noRevAvail on an authority".to_owned())
+    (examined.tbs.has_no_rev_avail() && examined.is_authority())
+        .then(|| "noRevAvail on an authority".to_owned())
 }
 
 pub(super) fn no_rev_avail_without_crldp(examined: &Examined<'_>) -> Check {
@@ -30,7 +31,7 @@ pub(super) fn no_rev_avail_not_critical(examined: &Examined<'_>) -> Check {
 }
 
 pub(super) fn nocheck_on_responders_only(examined: &Examined<'_>) -> Check {
-    let is_responder = examined.tbs.has_purpose(ExtendedKeyUsage::OcspSigning);
+    let is_responder = examined.has_purpose(ExtendedKeyUsage::OcspSigning);
     (examined.tbs.has_ocsp_nocheck() && !is_responder).then(|| "ocsp-nocheck without OCSPSigning".to_owned())
 }
 
@@ -40,7 +41,7 @@ pub(super) fn nocheck_not_critical(examined: &Examined<'_>) -> Check {
 }
 
 pub(super) fn ocsp_signing_alone(examined: &Examined<'_>) -> Check {
-    let is_responder = examined.tbs.has_purpose(ExtendedKeyUsage::OcspSigning);
+    let is_responder = examined.has_purpose(ExtendedKeyUsage::OcspSigning);
     (is_responder && (examined.purposes.len() > 1 || examined.is_authority()))
         .then(|| "OCSPSigning beside another purpose, or on an authority".to_owned())
 }

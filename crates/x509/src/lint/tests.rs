@@ -4,7 +4,9 @@
 use chancery_types::KeyAlgorithm;
 
 use super::*;
-use crate::authority::{Authority, Held, URLS, birth_of_issuer, names, now, profile, subject_named, trust_domain};
+use crate::authority::{
+    Authority, Held, URLS, birth_of_issuer, names, now, profile, subject_named, trust_domain,
+};
 use crate::extension::ExtensionKind as Kind;
 use crate::general_name::{GeneralName, URI};
 use crate::reader::Reader;
@@ -12,28 +14,28 @@ use crate::writer::Writer;
 use crate::{ExtendedKeyUsage, KeyUsage, KeyUsages, NameConstraints, Subtree, TbsView, extension, oid, tag};
 
 /// A TBSCertificate in pieces that a test can bend.
-struct Parts {
-    version: Option<u8>,
+pub(crate) struct Parts {
+    pub(crate) version: Option<u8>,
     serial: Vec<u8>,
-    algorithm: Vec<u8>,
+    pub(crate) algorithm: Vec<u8>,
     issuer: Vec<u8>,
     not_before: (u8, Vec<u8>),
     not_after: (u8, Vec<u8>),
-    subject: Vec<u8>,
+    pub(crate) subject: Vec<u8>,
     spki: Vec<u8>,
     unique_id: bool,
-    extensions: Vec<(Vec<u8>, Criticality, Vec<u8>)>,
+    pub(crate) extensions: Vec<(Vec<u8>, Criticality, Vec<u8>)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Criticality {
+pub(crate) enum Criticality {
     No,
     NoWrittenOut,
     Yes,
 }
 
 impl Parts {
-    fn of(tbs: &[u8]) -> Self {
+    pub(crate) fn of(tbs: &[u8]) -> Self {
         let view = TbsView::from_der(tbs).unwrap();
         let mut fields = Reader::single(tbs, tag::SEQUENCE).unwrap().reader();
         for _ in 0..4 {
@@ -62,7 +64,7 @@ impl Parts {
         }
     }
 
-    fn der(&self) -> Vec<u8> {
+    pub(crate) fn der(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         writer.sequence(|tbs| {
             if let Some(version) = self.version {
@@ -101,16 +103,16 @@ impl Parts {
         self.extensions.iter_mut().find(|(oid, ..)| oid == kind.oid()).expect("the extension is there")
     }
 
-    fn set(&mut self, kind: Kind, write: impl FnOnce(&mut Writer)) {
+    pub(crate) fn set(&mut self, kind: Kind, write: impl FnOnce(&mut Writer)) {
         let value = written(write);
         self.place(kind).2 = value;
     }
 
-    fn add(&mut self, kind: Kind, critical: Criticality, write: impl FnOnce(&mut Writer)) {
+    pub(crate) fn add(&mut self, kind: Kind, critical: Criticality, write: impl FnOnce(&mut Writer)) {
         self.extensions.push((kind.oid().to_vec(), critical, written(write)));
     }
 
-    fn remove(&mut self, kind: Kind) {
+    pub(crate) fn remove(&mut self, kind: Kind) {
         self.extensions.retain(|(oid, ..)| oid != kind.oid());
     }
 
@@ -237,7 +239,9 @@ fn the_catalogue_is_large_and_its_ids_are_unique() {
     for (index, lint) in ALL.iter().enumerate() {
         assert!(ALL[..index].iter().all(|other| other.id != lint.id), "{} stands twice", lint.id);
         assert!(!lint.source.is_empty());
-        assert!(lint.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
+        assert!(
+            lint.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        );
     }
 }
 
@@ -365,11 +369,7 @@ const CASES: &[Case] = &[
     ("workload", |p| p.version = Some(0), &["rfc5280_version_3", "x690_canonical"]),
     ("workload", |p| p.serial = vec![0x81; 17], &["rfc5280_serial_positive", "cabf_serial_entropy"]),
     ("root", |p| p.serial = vec![0], &["rfc5280_serial_positive"]),
-    (
-        "workload",
-        |p| p.serial.extend([1; 4]),
-        &["rfc5280_serial_at_most_20_octets", "cabf_serial_entropy"],
-    ),
+    ("workload", |p| p.serial.extend([1; 4]), &["rfc5280_serial_at_most_20_octets", "cabf_serial_entropy"]),
     (
         "workload",
         |p| p.algorithm = chancery_types::SignatureAlgorithm::Ed25519.algorithm_identifier().to_vec(),
@@ -390,21 +390,13 @@ const CASES: &[Case] = &[
         |p| p.issuer = subject_named("CN=Somebody else").der().to_vec(),
         &["rfc5280_issuer_is_subject_of_issuer"],
     ),
-    (
-        "workload",
-        |p| p.not_after.1 = b"261121110000Z".to_vec(),
-        &["rfc5280_validity_order"],
-    ),
+    ("workload", |p| p.not_after.1 = b"261121110000Z".to_vec(), &["rfc5280_validity_order"]),
     (
         "workload",
         |p| p.not_after = (tag::GENERALIZED_TIME, b"20261121130000Z".to_vec()),
         &["rfc5280_time_form"],
     ),
-    (
-        "root",
-        |p| p.not_before = (tag::GENERALIZED_TIME, b"20260101000000Z".to_vec()),
-        &["rfc5280_time_form"],
-    ),
+    ("root", |p| p.not_before = (tag::GENERALIZED_TIME, b"20260101000000Z".to_vec()), &["rfc5280_time_form"]),
     (
         "workload",
         |p| p.not_after.1 = b"270601000000Z".to_vec(),
@@ -416,17 +408,9 @@ const CASES: &[Case] = &[
         &["rfc5280_within_life_of_issuer", "cabf_not_backdated", "own_lifetime"],
     ),
     ("workload", |p| p.unique_id = true, &["rfc5280_no_unique_ids"]),
-    (
-        "workload",
-        |p| p.extensions.push(p.extensions[0].clone()),
-        &["rfc5280_no_repeated_extension"],
-    ),
+    ("workload", |p| p.extensions.push(p.extensions[0].clone()), &["rfc5280_no_repeated_extension"]),
     ("workload", |p| p.remove(Kind::AuthorityKeyId), &["rfc5280_aki_present", "own_extension_set"]),
-    (
-        "workload",
-        |p| p.set(Kind::AuthorityKeyId, |value| value.sequence(|_| ())),
-        &["rfc5280_aki_present"],
-    ),
+    ("workload", |p| p.set(Kind::AuthorityKeyId, |value| value.sequence(|_| ())), &["rfc5280_aki_present"]),
     (
         "workload",
         |p| p.set(Kind::AuthorityKeyId, |value| extension::AuthorityKeyId::write(value, &[7; 20])),
@@ -435,7 +419,11 @@ const CASES: &[Case] = &[
     ("workload", |p| p.critical(Kind::AuthorityKeyId, Criticality::Yes), &["rfc5280_aki_not_critical"]),
     ("workload", |p| p.remove(Kind::SubjectKeyId), &["rfc5280_ski_present", "own_extension_set"]),
     ("workload", |p| p.critical(Kind::SubjectKeyId, Criticality::Yes), &["rfc5280_ski_not_critical"]),
-    ("workload", |p| p.set(Kind::SubjectKeyId, |value| value.octet_string(&[7; 20])), &["rfc7093_ski_of_key"]),
+    (
+        "workload",
+        |p| p.set(Kind::SubjectKeyId, |value| value.octet_string(&[7; 20])),
+        &["rfc7093_ski_of_key"],
+    ),
     (
         "workload",
         |p| p.remove(Kind::KeyUsage),
@@ -445,7 +433,12 @@ const CASES: &[Case] = &[
     (
         "workload",
         |p| p.usages(&[]),
-        &["rfc5280_key_usage_not_empty", "rfc5280_eku_fits_key_usage", "spiffe_leaf_digital_signature", "own_key_usage"],
+        &[
+            "rfc5280_key_usage_not_empty",
+            "rfc5280_eku_fits_key_usage",
+            "spiffe_leaf_digital_signature",
+            "own_key_usage",
+        ],
     ),
     (
         "workload",
@@ -467,11 +460,7 @@ const CASES: &[Case] = &[
         |p| p.usages(&[KeyUsage::DigitalSignature, KeyUsage::KeyCertSign]),
         &["rfc5280_cert_sign_needs_ca", "own_key_usage"],
     ),
-    (
-        "issuer",
-        |p| p.usages(&[KeyUsage::CrlSign]),
-        &["rfc5280_ca_needs_cert_sign", "own_key_usage"],
-    ),
+    ("issuer", |p| p.usages(&[KeyUsage::CrlSign]), &["rfc5280_ca_needs_cert_sign", "own_key_usage"]),
     (
         "issuer",
         |p| p.critical(Kind::BasicConstraints, Criticality::No),
@@ -486,11 +475,7 @@ const CASES: &[Case] = &[
         },
         &["rfc5280_path_length_needs_ca", "own_basic_constraints", "own_extension_set"],
     ),
-    (
-        "workload",
-        |p| p.purposes(&[]),
-        &["rfc5280_eku_not_empty", "own_extended_key_usage"],
-    ),
+    ("workload", |p| p.purposes(&[]), &["rfc5280_eku_not_empty", "own_extended_key_usage"]),
     (
         "client",
         |p| p.usages(&[KeyUsage::ContentCommitment]),
@@ -540,11 +525,7 @@ const CASES: &[Case] = &[
         |p| p.names(&[GeneralName::Uri("spiffe://example.org/web"), GeneralName::Ip(&[10, 0, 0])]),
         &["rfc5280_san_ip_length", "own_names", "rfc5280_names_permitted_by_issuer"],
     ),
-    (
-        "workload",
-        |p| p.names(&[GeneralName::Uri("web")]),
-        &["rfc5280_san_uri_absolute", "own_names"],
-    ),
+    ("workload", |p| p.names(&[GeneralName::Uri("web")]), &["rfc5280_san_uri_absolute", "own_names"]),
     (
         "client",
         |p| p.names(&[GeneralName::Uri("spiffe://example.org/job"), GeneralName::Email("a@b@example.org")]),
@@ -603,11 +584,7 @@ const CASES: &[Case] = &[
         },
         &["rfc5280_crldp_http", "own_crl_url"],
     ),
-    (
-        "workload",
-        |p| p.critical(Kind::AuthorityInfoAccess, Criticality::Yes),
-        &["rfc5280_aia_not_critical"],
-    ),
+    ("workload", |p| p.critical(Kind::AuthorityInfoAccess, Criticality::Yes), &["rfc5280_aia_not_critical"]),
     (
         "workload",
         |p| {
@@ -688,7 +665,8 @@ const CASES: &[Case] = &[
     (
         "workload",
         |p| {
-            let key_id = Reader::single(&p.place(Kind::AuthorityKeyId).2, tag::SEQUENCE).unwrap().content.to_vec();
+            let key_id =
+                Reader::single(&p.place(Kind::AuthorityKeyId).2, tag::SEQUENCE).unwrap().content.to_vec();
             p.set(Kind::AuthorityKeyId, |value| {
                 value.sequence(|fields| {
                     fields.raw(&key_id);
@@ -771,16 +749,8 @@ const CASES: &[Case] = &[
     ),
     ("workload", |p| p.critical(Kind::ExtendedKeyUsage, Criticality::Yes), &["own_extended_key_usage"]),
     ("workload", |p| p.not_after.1 = b"261122120001Z".to_vec(), &["own_lifetime"]),
-    (
-        "server",
-        |p| p.subject = subject_named("CN=a.example.org,O=Example").der().to_vec(),
-        &["own_subject"],
-    ),
-    (
-        "ocsp",
-        |p| p.subject = subject_named("CN=Somebody").der().to_vec(),
-        &["own_subject"],
-    ),
+    ("server", |p| p.subject = subject_named("CN=a.example.org,O=Example").der().to_vec(), &["own_subject"]),
+    ("ocsp", |p| p.subject = subject_named("CN=Somebody").der().to_vec(), &["own_subject"]),
     (
         "workload",
         |p| p.names(&[GeneralName::Uri("spiffe://example.org/web"), GeneralName::Dns("*.example.org")]),
@@ -800,11 +770,7 @@ const CASES: &[Case] = &[
         |p| p.set(Kind::BasicConstraints, |value| value.sequence(|fields| fields.boolean(true))),
         &["own_basic_constraints"],
     ),
-    (
-        "issuer",
-        |p| p.name_constraints(&[Subtree::Dns("example.com".into())]),
-        &["own_name_constraints"],
-    ),
+    ("issuer", |p| p.name_constraints(&[Subtree::Dns("example.com".into())]), &["own_name_constraints"]),
     (
         "workload",
         |p| p.extensions.push((oid::CERTIFICATE_POLICIES.to_vec(), Criticality::No, vec![0x30, 0])),
@@ -823,7 +789,10 @@ const CASES: &[Case] = &[
         "workload",
         |p| {
             p.set(Kind::AuthorityInfoAccess, |value| {
-                extension::write_access(value, [(oid::ACCESS_CA_ISSUERS, URLS.ca_issuers.unwrap())].into_iter());
+                extension::write_access(
+                    value,
+                    [(oid::ACCESS_CA_ISSUERS, URLS.ca_issuers.unwrap())].into_iter(),
+                );
             });
         },
         &["own_ocsp_url"],
@@ -837,9 +806,5 @@ const CASES: &[Case] = &[
         },
         &["own_ca_issuers_url"],
     ),
-    (
-        "root",
-        |p| p.issuer = subject_named("CN=Somebody else").der().to_vec(),
-        &["own_root_self_issued"],
-    ),
+    ("root", |p| p.issuer = subject_named("CN=Somebody else").der().to_vec(), &["own_root_self_issued"]),
 ];

@@ -172,7 +172,12 @@ impl<'a> OcspRequest<'a> {
 
     /// Writes a request about certificates of one issuer: for the command line and for tests.
     #[must_use]
-    pub fn to_der(issuer: &IssuerHashes, hash: CertIdHash, serials: &[&[u8]], nonce: Option<&[u8]>) -> Vec<u8> {
+    pub fn to_der(
+        issuer: &IssuerHashes,
+        hash: CertIdHash,
+        serials: &[&[u8]],
+        nonce: Option<&[u8]>,
+    ) -> Vec<u8> {
         let mut writer = Writer::with_capacity(128 * serials.len() + 192);
         writer.sequence(|request| {
             request.sequence(|tbs| {

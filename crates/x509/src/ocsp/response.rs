@@ -59,7 +59,9 @@ impl OcspSpec<'_> {
                 by_key.octet_string(&responder_key_hash(self.responder));
             });
             data.generalized_time(self.produced_at);
-            data.sequence(|responses| self.statuses.iter().for_each(|status| write_single(responses, status)));
+            data.sequence(|responses| {
+                self.statuses.iter().for_each(|status| write_single(responses, status))
+            });
             if let Some(nonce) = self.nonce {
                 data.nested(tag::context_constructed(1), |explicit| {
                     explicit.sequence(|extensions| write_nonce(extensions, nonce));

@@ -29,7 +29,8 @@ impl Bench {
 
     /// Answers a request: the first certificate is revoked, the second good.
     fn answer(&self, request: &OcspRequest<'_>, signer: &Held, with_certificate: bool) -> Vec<u8> {
-        let revoked = CertificateStatus::Revoked { at: now() - HOUR, reason: RevocationReason::KeyCompromise };
+        let revoked =
+            CertificateStatus::Revoked { at: now() - HOUR, reason: RevocationReason::KeyCompromise };
         let statuses: Vec<SingleStatus<'_>> = request
             .ids()
             .iter()

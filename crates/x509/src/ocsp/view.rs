@@ -295,8 +295,9 @@ impl<'a> BasicResponse<'a> {
     fn is_responder(&self, certificate: &Certificate) -> bool {
         match self.responder {
             ResponderId::Name(name) => certificate.tbs().subject_der() == name,
-            ResponderId::KeyHash(hash) => Spki::read(certificate.tbs().spki_der())
-                .is_ok_and(|spki| Sha1::digest(spki.key)[..] == *hash),
+            ResponderId::KeyHash(hash) => {
+                Spki::read(certificate.tbs().spki_der()).is_ok_and(|spki| Sha1::digest(spki.key)[..] == *hash)
+            }
         }
     }
 

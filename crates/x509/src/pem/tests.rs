@@ -50,6 +50,10 @@ fn refuses_what_is_not_pem_and_names_the_line() {
             "line 1: the block that begins here is",
         ),
         (
+            "-----BEGIN CERTIFICATE-----\nMAA=MAA=\n-----END CERTIFICATE-----\n",
+            "line 1: the block that begins here is not plain base64",
+        ),
+        (
             "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\n\nMAA=\n-----END CERTIFICATE-----\n",
             "line 1: the block that begins here is not plain base64; headers",
         ),

@@ -205,7 +205,9 @@ impl Checker<'_> {
         let mut values = Vec::new();
         for text in texts {
             match self.one(field, text) {
-                Some(value) if values.contains(&value) => self.refuse(field, format!("{text:?} stands twice")),
+                Some(value) if values.contains(&value) => {
+                    self.refuse(field, format!("{text:?} stands twice"))
+                }
                 value => values.extend(value),
             }
         }
@@ -248,9 +250,8 @@ impl Checker<'_> {
     }
 
     fn lifetime(&mut self, raw: &RawLifetime) -> Lifetime {
-        let mut duration = |field: &str, text: &str| {
-            self.one::<HumanDuration>(field, text).map(|duration| duration.0)
-        };
+        let mut duration =
+            |field: &str, text: &str| self.one::<HumanDuration>(field, text).map(|duration| duration.0);
         let default = duration("lifetime.default", &raw.default);
         let max = duration("lifetime.max", &raw.max);
         let min = duration("lifetime.min", &raw.min);
@@ -306,7 +307,10 @@ impl Checker<'_> {
         }
         for form in rules.required.clone() {
             if !rules.allows_form(form) {
-                self.refuse("names.required", format!("{form} names are demanded but [names.{form}] is missing"));
+                self.refuse(
+                    "names.required",
+                    format!("{form} names are demanded but [names.{form}] is missing"),
+                );
             }
         }
         rules
@@ -378,7 +382,10 @@ impl Checker<'_> {
     fn domain(&mut self, field: &str, text: &str) -> Option<DnsName> {
         let domain: DnsName = self.one(field, text)?;
         if domain.is_wildcard() {
-            self.refuse(field, format!("{text:?}: write the domain without *., it covers all names below it"));
+            self.refuse(
+                field,
+                format!("{text:?}: write the domain without *., it covers all names below it"),
+            );
         }
         Some(domain)
     }
@@ -448,7 +455,10 @@ impl Checker<'_> {
         let only_rsa = profile.key_algorithms.iter().all(|algorithm| algorithm.is_rsa());
         let encipherment = [KeyUsage::KeyEncipherment, KeyUsage::DataEncipherment];
         if !only_rsa && encipherment.iter().any(|usage| profile.key_usages.contains(*usage)) {
-            self.refuse("keys.usage", "encipherment is for RSA keys alone; leave it out or allow only RSA keys");
+            self.refuse(
+                "keys.usage",
+                "encipherment is for RSA keys alone; leave it out or allow only RSA keys",
+            );
         }
         if profile.key_algorithms.contains(&KeyAlgorithm::Ed25519)
             && profile.key_usages.contains(KeyUsage::KeyAgreement)
@@ -458,14 +468,23 @@ impl Checker<'_> {
         let agrees = profile.key_usages.contains(KeyUsage::KeyAgreement);
         let only = [KeyUsage::EncipherOnly, KeyUsage::DecipherOnly];
         if !agrees && only.iter().any(|usage| profile.key_usages.contains(*usage)) {
-            self.refuse("keys.usage", "encipher-only and decipher-only need key-agreement (RFC 5280 section 4.2.1.3)");
+            self.refuse(
+                "keys.usage",
+                "encipher-only and decipher-only need key-agreement (RFC 5280 section 4.2.1.3)",
+            );
         }
         let signs_ocsp = profile.extended_key_usages.contains(&ExtendedKeyUsage::OcspSigning);
         if signs_ocsp && profile.extended_key_usages.len() > 1 {
-            self.refuse("keys.extended_usage", "ocsp-signing stands alone: a responder's key has no other use");
+            self.refuse(
+                "keys.extended_usage",
+                "ocsp-signing stands alone: a responder's key has no other use",
+            );
         }
         if signs_ocsp != (profile.purpose == Purpose::OcspResponder) {
-            self.refuse("keys.extended_usage", "ocsp-signing belongs to the purpose ocsp-responder, and to it alone");
+            self.refuse(
+                "keys.extended_usage",
+                "ocsp-signing belongs to the purpose ocsp-responder, and to it alone",
+            );
         }
         let needed: &[ExtendedKeyUsage] = match profile.purpose {
             Purpose::Workload => &[ExtendedKeyUsage::ServerAuth, ExtendedKeyUsage::ClientAuth],
@@ -478,7 +497,10 @@ impl Checker<'_> {
         }
         let has_purpose_of_its_own = profile.purpose == Purpose::Issuer;
         if profile.extended_key_usages.is_empty() && !has_purpose_of_its_own {
-            self.refuse("keys.extended_usage", "at least one is needed: without any a certificate is good for all");
+            self.refuse(
+                "keys.extended_usage",
+                "at least one is needed: without any a certificate is good for all",
+            );
         }
     }
 
@@ -497,7 +519,10 @@ impl Checker<'_> {
         let demands_spiffe = profile.names.uri_kind() == Some(UriKind::Spiffe)
             && profile.names.required.contains(&NameForm::Uri);
         if needs_spiffe && !demands_spiffe {
-            let why = format!("the purpose {} needs [names.uri] kind = \"spiffe\" and required = [\"uri\"]", profile.purpose);
+            let why = format!(
+                "the purpose {} needs [names.uri] kind = \"spiffe\" and required = [\"uri\"]",
+                profile.purpose
+            );
             self.refuse("names.uri", why);
         }
     }
@@ -506,20 +531,32 @@ impl Checker<'_> {
         let status = &profile.status;
         let points = status.crl_distribution_point || status.ocsp;
         if status.no_rev_avail && points {
-            self.refuse("status.no_rev_avail", "excludes crl_distribution_point and ocsp (RFC 9608 section 2)");
+            self.refuse(
+                "status.no_rev_avail",
+                "excludes crl_distribution_point and ocsp (RFC 9608 section 2)",
+            );
         }
         if status.no_rev_avail && profile.is_authority() {
             self.refuse("status.no_rev_avail", "is never for authorities (RFC 9608 section 2)");
         }
         let responder = profile.purpose == Purpose::OcspResponder;
         if status.ocsp_nocheck && !responder {
-            self.refuse("status.ocsp_nocheck", "is for the purpose ocsp-responder alone (RFC 6960 section 4.2.2.2.1)");
+            self.refuse(
+                "status.ocsp_nocheck",
+                "is for the purpose ocsp-responder alone (RFC 6960 section 4.2.2.2.1)",
+            );
         }
         if responder && status.ocsp {
-            self.refuse("status.ocsp", "a responder cannot answer for itself; use ocsp_nocheck and a short lifetime");
+            self.refuse(
+                "status.ocsp",
+                "a responder cannot answer for itself; use ocsp_nocheck and a short lifetime",
+            );
         }
         if responder && status.ocsp_nocheck && profile.lifetime.max > LONGEST_NOCHECK {
-            let why = format!("a responder that cannot be revoked lives at most {}", HumanDuration(LONGEST_NOCHECK));
+            let why = format!(
+                "a responder that cannot be revoked lives at most {}",
+                HumanDuration(LONGEST_NOCHECK)
+            );
             self.refuse("lifetime.max", why);
         }
         if status.no_rev_avail && profile.lifetime.max > LONGEST_UNREVOCABLE {

@@ -42,7 +42,9 @@ pub struct Issuance<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecifyError {
     /// The profile asks for an extension whose URL is not configured.
-    #[error("profile {profile} has {field} = true, but the authority has no such URL; configure it or set it to false")]
+    #[error(
+        "profile {profile} has {field} = true, but the authority has no such URL; configure it or set it to false"
+    )]
     NoUrl {
         /// The profile.
         profile: String,
@@ -56,7 +58,9 @@ pub enum SpecifyError {
         profile: String,
     },
     /// The issuer's certificate has no subjectKeyIdentifier to refer to.
-    #[error("the issuer's certificate has no subjectKeyIdentifier (RFC 5280 section 4.2.1.2); use another issuer")]
+    #[error(
+        "the issuer's certificate has no subjectKeyIdentifier (RFC 5280 section 4.2.1.2); use another issuer"
+    )]
     IssuerWithoutKeyId,
 }
 
@@ -88,11 +92,7 @@ impl Profile {
             extended_key_usages: &self.extended_key_usages,
             authority: self.authority.as_ref().map(|rules| rules.basic_constraints),
             name_constraints: self.authority.as_ref().map(|rules| &rules.name_constraints),
-            crl_url: url(
-                status.crl_distribution_point,
-                "status.crl_distribution_point",
-                issuance.urls.crl,
-            )?,
+            crl_url: url(status.crl_distribution_point, "status.crl_distribution_point", issuance.urls.crl)?,
             ocsp_url: url(status.ocsp, "status.ocsp", issuance.urls.ocsp)?,
             ca_issuers_url: url(status.ca_issuers, "status.ca_issuers", issuance.urls.ca_issuers)?,
             no_rev_avail: status.no_rev_avail,

@@ -62,7 +62,10 @@ fn the_workload_profile_says_what_the_design_says() {
 #[test]
 fn names_are_held_to_forms_and_patterns() {
     let workload = read(&reference("workload")).unwrap();
-    assert_eq!(refusals_of(&workload, &["spiffe://example.org/web", "dns:web.example.org", "ip:10.0.0.1"]), []);
+    assert_eq!(
+        refusals_of(&workload, &["spiffe://example.org/web", "dns:web.example.org", "ip:10.0.0.1"]),
+        []
+    );
     for (names, expected) in [
         (&["dns:web.example.org"][..], "demands a name of the form uri"),
         (&["spiffe://other.org/web"], "allows spiffe://example.org/"),
@@ -109,9 +112,14 @@ fn every_mistake_is_reported_at_once() {
         .replace("AL0", "AL9");
     let fields: Vec<String> =
         read(&text).unwrap_err().problems.into_iter().map(|problem| problem.field).collect();
-    for field in
-        ["name", "lifetime.default", "keys.algorithms", "keys.extended_usage", "names.ip.networks", "minimum_assurance"]
-    {
+    for field in [
+        "name",
+        "lifetime.default",
+        "keys.algorithms",
+        "keys.extended_usage",
+        "names.ip.networks",
+        "minimum_assurance",
+    ] {
         assert!(fields.iter().any(|found| found == field), "{field}: {fields:?}");
     }
 }
@@ -137,7 +145,12 @@ fn refuses_what_makes_no_sense_together() {
         ("workload", "usage = [\"digital-signature\"]", "usage = [\"key-cert-sign\"]", "keys.usage"),
         ("workload", "usage = [\"digital-signature\"]", "usage = [\"key-encipherment\"]", "keys.usage"),
         ("workload", "usage = [\"digital-signature\"]", "usage = [\"key-agreement\"]", "keys.usage"),
-        ("workload", "usage = [\"digital-signature\"]", "usage = [\"digital-signature\", \"encipher-only\"]", "keys.usage"),
+        (
+            "workload",
+            "usage = [\"digital-signature\"]",
+            "usage = [\"digital-signature\", \"encipher-only\"]",
+            "keys.usage",
+        ),
         ("workload", "\"server-auth\", \"client-auth\"", "\"client-auth\"", "keys.extended_usage"),
         ("workload", "\"client-auth\"]", "\"client-auth\", \"ocsp-signing\"]", "keys.extended_usage"),
         ("workload", "\"p384\"", "\"p256\"", "keys.algorithms"),
@@ -151,7 +164,12 @@ fn refuses_what_makes_no_sense_together() {
         ("issuer", "[status]", "[status]\nno_rev_avail = true", "status.no_rev_avail"),
         ("issuer", "renewable = false", "renewable = true", "renewable"),
         ("issuer", "\"key-cert-sign\", ", "", "keys.usage"),
-        ("issuer", "[authority.permitted]", "[authority.permitted]\nuri = [\"spiffe://x\"]", "authority.permitted.uri"),
+        (
+            "issuer",
+            "[authority.permitted]",
+            "[authority.permitted]\nuri = [\"spiffe://x\"]",
+            "authority.permitted.uri",
+        ),
         ("issuer", "purpose = \"issuer\"", "purpose = \"device\"", "authority"),
     ] {
         let text = reference(profile);

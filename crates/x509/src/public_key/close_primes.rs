@@ -1,6 +1,6 @@
 //! Fermat's factoring method, for a few steps: it finds two primes that lie close together (CVE-2022-26320).
 
-use p256::elliptic_curve::bigint::{U2048, U3072, U4096, Uint};
+use p256::elliptic_curve::bigint::{NonZero, U64, U2048, U3072, U4096, Uint};
 
 /// Steps taken, as public CAs do. With primes of n bits the method then finds differences up to about
 /// 2^(n/2 + 5); from a sound generator such a difference has a probability near 2^(5 - n/2).
@@ -44,15 +44,13 @@ fn is_square<const LIMBS: usize>(number: &Uint<LIMBS>) -> bool {
     if !SQUARES_MODULO_64[usize::from(lowest.to_le_bytes()[0] % 64)] {
         return false;
     }
-    const PRODUCT: u64 = 63 * 65 * 11;
-    let remainder = number.as_words().iter().rev().fold(0_u64, |remainder, word| {
-        let word = *word as u64;
-        let high = (remainder << 32 | word >> 32) % PRODUCT;
-        (high << 32 | word & 0xffff_ffff) % PRODUCT
-    });
-    let is_residue = |modulus: u64| (0..modulus).any(|root| root * root % modulus == remainder % modulus);
+    let remainder = number.rem_vartime(&MODULI).as_words()[0];
+    let is_residue = |modulus| (0..modulus).any(|root| root * root % modulus == remainder % modulus);
     is_residue(63) && is_residue(65) && is_residue(11) && number.checked_sqrt_vartime().is_some()
 }
+
+/// 63 * 65 * 11: one division for the three.
+const MODULI: NonZero<U64> = NonZero::<U64>::new_unwrap(U64::from_u32(63 * 65 * 11));
 
 const SQUARES_MODULO_64: [bool; 64] = {
     let mut squares = [false; 64];

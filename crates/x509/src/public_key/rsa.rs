@@ -143,7 +143,7 @@ const PRIMES: [u16; 132] = {
     let mut candidate = 3_u16;
     while candidate < 752 {
         let mut divisor = 3;
-        while divisor * divisor <= candidate && candidate % divisor != 0 {
+        while divisor * divisor <= candidate && !candidate.is_multiple_of(divisor) {
             divisor += 2;
         }
         if divisor * divisor > candidate {

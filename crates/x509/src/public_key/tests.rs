@@ -46,6 +46,22 @@ fn another_library_encodes_the_key_to_the_same_bytes() {
 }
 
 #[test]
+fn reads_pem_and_der() {
+    for key in valid_keys() {
+        for bytes in [key.to_pem().as_bytes(), key.spki_der()] {
+            assert_eq!(PublicKey::from_pem_or_der(bytes).unwrap(), key);
+        }
+    }
+    let private = SubjectKey::generate(KeyAlgorithm::P256).unwrap().to_pkcs8_pem();
+    let error = PublicKey::from_pem_or_der(private.as_bytes()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the public key is not PEM: line 1: a PUBLIC KEY was expected here, this is a PRIVATE KEY; \
+         `openssl pkey -pubout` writes it"
+    );
+}
+
+#[test]
 fn refuses_bytes_that_are_not_der() {
     let der = valid_keys()[0].spki_der().to_vec();
     for length in 0..der.len() {
@@ -153,7 +169,10 @@ proptest! {
     }
 
     #[test]
-    fn a_key_with_one_altered_bit_is_refused_or_is_another_key(place in any::<prop::sample::Index>(), bit in 0..8_u32) {
+    fn a_key_with_one_altered_bit_is_refused_or_is_another_key(
+        place in any::<prop::sample::Index>(),
+        bit in 0..8_u32,
+    ) {
         for key in valid_keys() {
             let mut bytes = key.spki_der().to_vec();
             *place.get_mut(&mut bytes) ^= 1_u8 << bit;

@@ -1,14 +1,15 @@
 //! A small authority for tests: a root, an issuer below it, and certificates under the reference profiles.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test that called it")]
+#![allow(dead_code, reason = "compiled into several tests, none of which uses all of it")]
+
 use std::path::Path;
 use std::time::Duration;
 
-use chancery_types::{
-    IssuerEpoch, KeyAlgorithm, SerialNumber, SubjectName, Timestamp, TrustDomain,
-};
+use chancery_types::{IssuerEpoch, KeyAlgorithm, SerialNumber, SubjectName, Timestamp, TrustDomain};
 use chancery_x509::{
-    BasicConstraints, Certificate, CertificateSpec, DistinguishedName, Issuance, KeyUsages, Profile,
-    StatusUrls, SubjectKey, Validity, assemble,
+    Certificate, CertificateSpec, DistinguishedName, Issuance, Profile, StatusUrls, SubjectKey, Validity,
+    assemble,
 };
 
 /// The URLs that the certificates carry.
@@ -104,29 +105,10 @@ fn an_hour(profile: &Profile, now: Timestamp) -> Validity {
 fn make_root(algorithm: KeyAlgorithm, now: Timestamp) -> Held {
     let key = SubjectKey::generate(algorithm).unwrap();
     let subject = subject_named("CN=Example Root,O=Example");
-    let spec = CertificateSpec {
-        serial: &[0x5a; 16],
-        signature_algorithm: key.signature_algorithm(),
-        issuer: subject.der(),
-        validity: Validity {
-            not_before: now - 300 * DAY,
-            // Beyond 2049, so that both forms of time are in it.
-            not_after: now + 30 * 365 * DAY,
-        },
-        subject: subject.clone(),
-        public_key: key.public_key(),
-        authority_key_id: None,
-        names: &[],
-        key_usages: KeyUsages::AUTHORITY,
-        extended_key_usages: &[],
-        authority: Some(BasicConstraints { is_authority: true, path_length: None }),
-        name_constraints: None,
-        crl_url: None,
-        ocsp_url: None,
-        ca_issuers_url: None,
-        no_rev_avail: false,
-        ocsp_nocheck: false,
-    };
+    // Beyond 2049, so that both forms of time are in it.
+    let validity = Validity { not_before: now - 300 * DAY, not_after: now + 30 * 365 * DAY };
+    let names = names(&["spiffe://example.org"]);
+    let spec = CertificateSpec::root(&[0x5a; 16], &subject, validity, key.public_key(), &names);
     let certificate = sign(&key, &spec.to_tbs_der());
     Held { key, certificate }
 }

@@ -1,0 +1,248 @@
+//! The one door from the command line into the authority itself.
+//!
+//! Everything here runs on the authority's own machine with its files: making it, serving it, looking after its
+//! ledger, testing its policy. No other module of this program imports the server, and this one hands out plain
+//! values only, so that all other commands stay on the far side of the wire.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use chancery_server::authority::{OnlineRoot, Rules};
+use chancery_server::bootstrap::{self, InitPlan};
+use chancery_server::config::{Config, ServerName};
+use chancery_server::{Drained, Server};
+use chancery_types::{
+    Clock as _, Digest, KeyAlgorithm, SecretString, SystemClock, SystemRandom, Timestamp, TrustDomain,
+};
+use chancery_x509::Profile;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::files;
+
+/// A name or address that the server answers to, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Name(ServerName);
+
+impl Name {
+    /// Reads an address or a DNS name.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        ServerName::parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// What is to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Where the authority lives.
+    pub(crate) directory: PathBuf,
+    /// The trust domain.
+    pub(crate) trust_domain: TrustDomain,
+    /// What the server answers to.
+    pub(crate) names: Vec<Name>,
+    /// The algorithm of root and issuer.
+    pub(crate) algorithm: KeyAlgorithm,
+    /// A PKCS#11 URI without `object` for the issuing key; without it keys are encrypted files.
+    pub(crate) token: Option<String>,
+    /// Where the API listens.
+    pub(crate) api: SocketAddr,
+    /// Where status is served.
+    pub(crate) status: SocketAddr,
+    /// Where the root is made, if it is made here.
+    pub(crate) root_directory: Option<PathBuf>,
+}
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// The configuration file.
+    pub(crate) config: PathBuf,
+    /// SHA-256 of the root certificate.
+    pub(crate) root_fingerprint: Digest,
+    /// The first operator's certificate.
+    pub(crate) operator_certificate: PathBuf,
+    /// The first operator's key.
+    pub(crate) operator_key: PathBuf,
+}
+
+impl From<bootstrap::Finished> for Made {
+    fn from(finished: bootstrap::Finished) -> Self {
+        Self {
+            config: finished.config,
+            root_fingerprint: finished.root_fingerprint,
+            operator_certificate: finished.operator_certificate,
+            operator_key: finished.operator_key,
+        }
+    }
+}
+
+impl Plan {
+    fn to_server(&self) -> Result<InitPlan> {
+        let root_key = match &self.root_directory {
+            Some(directory) => {
+                let key = std::path::absolute(directory)?.join("root.key");
+                Some(format!("file:{}", key.display()).parse().context("the root's directory")?)
+            }
+            None => None,
+        };
+        Ok(InitPlan {
+            directory: self.directory.clone(),
+            trust_domain: self.trust_domain.clone(),
+            names: self.names.iter().map(|name| name.0.clone()).collect(),
+            algorithm: self.algorithm,
+            token: self.token.clone(),
+            api: self.api,
+            status: self.status,
+            operator: "admin".to_owned(),
+            root_key,
+        })
+    }
+}
+
+/// Makes root and authority on this machine.
+pub(crate) async fn init(plan: &Plan, root_directory: &Path, passphrase: &SecretString) -> Result<Made> {
+    let report = bootstrap::init(
+        &plan.to_server()?,
+        root_directory,
+        passphrase,
+        Arc::new(SystemClock),
+        Arc::new(SystemRandom),
+    )
+    .await?;
+    Ok(report.finished.into())
+}
+
+/// Makes everything but the issuer's certificate; returns where its request is.
+pub(crate) fn prepare(plan: &Plan) -> Result<PathBuf> {
+    let prepared = bootstrap::prepare(&plan.to_server()?, &SystemRandom)?;
+    Ok(prepared.layout.issuer_request())
+}
+
+/// Finishes a prepared authority with the issuer's certificate; `roots` begins with the root.
+pub(crate) async fn finish(directory: &Path, issuer: &[u8], roots: &[Vec<u8>]) -> Result<Made> {
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    Ok(bootstrap::finish(directory, issuer, roots, clock, random).await?.into())
+}
+
+/// Makes a root in a directory of its own; returns its fingerprint.
+pub(crate) fn make_root(
+    directory: &Path,
+    trust_domain: &TrustDomain,
+    algorithm: KeyAlgorithm,
+    passphrase: &SecretString,
+) -> Result<Digest> {
+    let now: Timestamp = SystemClock.now();
+    let made = bootstrap::make_root(directory, trust_domain, algorithm, passphrase, &SystemRandom, now)?;
+    Ok(made.fingerprint)
+}
+
+/// Signs an issuer's request with the root in this directory; returns the certificate, DER.
+pub(crate) fn sign_issuer(
+    directory: &Path,
+    passphrase: &SecretString,
+    csr: &[u8],
+    profile: &Profile,
+    lifetime: Option<std::time::Duration>,
+) -> Result<Vec<u8>> {
+    let now = SystemClock.now();
+    Ok(bootstrap::sign_issuer(directory, passphrase, csr, profile, lifetime, &SystemRandom, now)?)
+}
+
+/// What a configuration says, once it was found in order.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Summary {
+    /// The trust domain.
+    pub(crate) trust_domain: String,
+    /// What the server answers to.
+    pub(crate) names: Vec<String>,
+    /// Where the API listens.
+    pub(crate) api: SocketAddr,
+    /// Where status is served.
+    pub(crate) status: SocketAddr,
+    /// The profiles.
+    pub(crate) profiles: Vec<String>,
+    /// The policy's files.
+    pub(crate) policies: Vec<String>,
+}
+
+/// Checks a configuration with the profiles and the policy that it names.
+pub(crate) fn check_config(file: &Path) -> Result<Summary> {
+    let config = Config::load(file)?;
+    let rules = Rules::load(&config.profiles, &config.policy, &config.trust_domain)?;
+    Ok(Summary {
+        trust_domain: config.trust_domain.to_string(),
+        names: config.names.iter().map(ToString::to_string).collect(),
+        api: config.api,
+        status: config.status,
+        profiles: rules.profiles().map(|profile| profile.name().to_owned()).collect(),
+        policies: rules.sources().iter().map(|source| source.name.clone()).collect(),
+    })
+}
+
+/// How one case of a policy test went.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    /// The file that it stands in.
+    pub(crate) file: PathBuf,
+    /// Its name.
+    pub(crate) name: String,
+    /// What was expected and did not come; empty when it passed.
+    pub(crate) failures: Vec<String>,
+}
+
+/// Runs files of cases against the policy beside a configuration.
+pub(crate) fn test_policy(config: &Path, cases: &[PathBuf]) -> Result<Vec<Case>> {
+    let config = Config::load(config)?;
+    let rules = Rules::load(&config.profiles, &config.policy, &config.trust_domain)?;
+    let mut results = Vec::new();
+    for file in cases {
+        let text = files::read_text(file, 1 << 20)?;
+        let found = rules.engine().run_tests(&text).with_context(|| file.display().to_string())?;
+        results.extend(found.into_iter().map(|case| Case {
+            file: file.clone(),
+            name: case.name,
+            failures: case.failures,
+        }));
+    }
+    Ok(results)
+}
+
+/// Serves until SIGTERM or SIGINT; SIGHUP puts profiles and policy into force anew, all or nothing. `ready` hears
+/// where it listens.
+pub(crate) async fn serve(
+    config: &Path,
+    allow_online_root: bool,
+    ready: impl FnOnce(SocketAddr, SocketAddr),
+) -> Result<()> {
+    let config = Config::load(config)?;
+    let online_root = if allow_online_root { OnlineRoot::Allow } else { OnlineRoot::Refuse };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let server = Server::start(config, online_root, Arc::new(SystemClock), Arc::new(SystemRandom)).await?;
+    ready(server.api_address(), server.status_address());
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => match server.site().authority.reload_rules("sighup").await {
+                Ok(()) => tracing::info!("profiles and policy were read anew"),
+                Err(error) => tracing::error!(%error, "profiles and policy stay as they were"),
+            },
+        }
+    }
+    tracing::info!("stopping: finishing what is under way");
+    match server.stop().await {
+        Drained::Completely => tracing::info!("stopped"),
+        Drained::CutOff(tasks) => tracing::warn!(tasks, "stopped while requests were still under way"),
+    }
+    Ok(())
+}

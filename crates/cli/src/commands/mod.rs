@@ -1,0 +1,104 @@
+//! The commands, one file for each noun: its flags, what they mean, and what is done.
+
+pub(crate) mod audit;
+pub(crate) mod bundle;
+pub(crate) mod ca;
+pub(crate) mod certificate;
+pub(crate) mod completions;
+pub(crate) mod enroll;
+pub(crate) mod identity;
+pub(crate) mod init;
+pub(crate) mod log;
+pub(crate) mod man;
+pub(crate) mod operator;
+pub(crate) mod policy;
+pub(crate) mod renew;
+pub(crate) mod revoke;
+pub(crate) mod root;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod template;
+pub(crate) mod token;
+pub(crate) mod verify;
+pub(crate) mod version;
+
+use anyhow::Result;
+
+use crate::flags::{Cli, Command};
+use crate::terminal::Terminal;
+
+/// Does what was asked.
+pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
+    let globals = &cli.globals;
+    match &cli.command {
+        Command::Init(init) => init.run(globals, terminal).await,
+        Command::Root(root) => root.run(terminal),
+        Command::Serve(serve) => serve.run(globals).await,
+        Command::CheckConfig(check) => check.run(globals, terminal),
+        Command::Identity(identity) => identity.run(globals, terminal).await,
+        Command::Template(template) => template.run(globals, terminal).await,
+        Command::Token(token) => token.run(globals, terminal).await,
+        Command::Operator(operator) => operator.run(globals, terminal).await,
+        Command::Enroll(enroll) => enroll.run(globals, terminal).await,
+        Command::Renew(renew) => renew.run(globals, terminal).await,
+        Command::Certificate(certificate) => certificate.run(globals, terminal).await,
+        Command::Revoke(revoke) => revoke.run(globals, terminal).await,
+        Command::Hold(hold) => hold.run(globals, terminal).await,
+        Command::Release(release) => release.run(globals, terminal).await,
+        Command::Status(status) => status.run(globals, terminal).await,
+        Command::Why(why) => why.run(globals, terminal).await,
+        Command::Policy(policy) => policy.run(globals, terminal).await,
+        Command::Bundle(bundle) => bundle.run(globals, terminal).await,
+        Command::Ca(ca) => ca.run(globals, terminal).await,
+        Command::Log(log) => log.run(globals, terminal).await,
+        Command::Audit(audit) => audit.run(globals, terminal).await,
+        Command::Verify(verify) => verify.run(globals, terminal).await,
+        Command::Completions(completions) => completions.run(terminal),
+        Command::Man(man) => man.run(terminal),
+        Command::Version(version) => version.run(terminal),
+    }
+}
+
+/// Reads a value that is written as JSON writes it, without the quotes: for flags of the interface's own words.
+pub(crate) fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|error| error.to_string())
+}
+
+/// Reads `NAME=VALUE`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// The text that JSON has for a value of the interface's own words.
+pub(crate) fn text_of<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_api::CertificateStatus;
+    use chancery_types::AssuranceLevel;
+
+    use super::*;
+
+    #[test]
+    fn words_of_the_interface_are_read_and_mistakes_name_the_choices() {
+        assert_eq!(word::<CertificateStatus>("held"), Ok(CertificateStatus::Held));
+        assert_eq!(word::<AssuranceLevel>("AL2"), Ok(AssuranceLevel::Repeatable));
+        assert!(word::<CertificateStatus>("bad").unwrap_err().contains("revoked"));
+        assert_eq!(text_of(&CertificateStatus::Held), "held");
+    }
+
+    #[test]
+    fn a_pair_needs_a_name() {
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(pair("=b").is_err() && pair("a").is_err());
+    }
+}

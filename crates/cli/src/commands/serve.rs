@@ -1,0 +1,85 @@
+//! `chancery serve` and `chancery check-config`: running the authority.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::authority_side;
+use crate::flags::Globals;
+use crate::place;
+use crate::terminal::{Terminal, Tone};
+
+/// Runs the authority until SIGTERM. SIGHUP reads profiles and policy anew, all or nothing.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Start although the root's key can be read from here: for a laptop that matters to nobody.
+    #[arg(long)]
+    allow_online_root: bool,
+    /// How to write the log to standard error; what happens is chosen by $CHANCERY_LOG or -v.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    log_format: LogFormat,
+}
+
+/// Says everything that is wrong with a configuration, its profiles and its policy, at once.
+#[derive(Debug, Args)]
+pub(crate) struct CheckConfig {}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Serve {
+    pub(crate) async fn run(&self, globals: &Globals) -> Result<()> {
+        let config = place::required(globals.config.as_deref())?;
+        self.start_log(globals);
+        authority_side::serve(&config, self.allow_online_root, |api, status| {
+            tracing::info!(%api, %status, config = %config.display(), "serving");
+        })
+        .await
+    }
+
+    fn start_log(&self, globals: &Globals) {
+        let default = match (globals.quiet, globals.verbose) {
+            (true, _) => "warn",
+            (false, 0) => "info",
+            (false, 1) => "info,chancery=debug",
+            (false, _) => "debug",
+        };
+        let filter = EnvFilter::try_from_env("CHANCERY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal());
+        match self.log_format {
+            LogFormat::Text => log.init(),
+            LogFormat::Json => log.json().init(),
+        }
+    }
+}
+
+impl CheckConfig {
+    pub(crate) fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        let config = place::required(globals.config.as_deref())?;
+        let summary = authority_side::check_config(&config)?;
+        terminal.data(&summary, || {
+            let verdict = terminal.paint(Tone::Good, format!("{} is in order.", config.display()));
+            format!("{verdict}\n")
+                + &terminal.fields([
+                    ("trust domain", summary.trust_domain.clone()),
+                    ("names", summary.names.join(", ")),
+                    ("API", summary.api.to_string()),
+                    ("status", summary.status.to_string()),
+                    ("profiles", summary.profiles.join(", ")),
+                    ("policies", summary.policies.join(", ")),
+                ])
+        })
+    }
+}

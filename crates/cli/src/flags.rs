@@ -1,0 +1,167 @@
+//! The flags that every command has, and the list of commands. What a flag means is decided elsewhere.
+
+use std::path::PathBuf;
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    audit, bundle, ca, certificate, completions, enroll, identity, init, log, man, operator, policy,
+    renew, revoke, root, serve, status, template, token, verify, version,
+};
+
+/// A private certificate authority whose every act can be proved.
+///
+/// Begin with `chancery init`, then `chancery serve`. Beside a configuration file (./chancery.toml,
+/// ./chancery/chancery.toml, $CHANCERY_CONFIG or /etc/chancery) every other command finds its server, its trust
+/// and its operator certificate by itself; elsewhere say --server and --trust-bundle or --fingerprint.
+#[derive(Debug, Parser)]
+#[command(
+    name = "chancery",
+    version,
+    styles = STYLES,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = AFTER_HELP,
+    after_long_help = AFTER_HELP,
+    subcommand_help_heading = "Commands",
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command has.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// The authority's configuration: chancery.toml, or the directory that holds it.
+    #[arg(long, global = true, env = "CHANCERY_CONFIG", value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print data and errors only: no progress, no advice.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more: the whole chain of causes behind an error; twice, the requests too.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+}
+
+/// The commands, in the order in which one meets them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make an authority: root, issuer, keys, ledger, first operator.
+    Init(init::Init),
+    /// Keep the root: create it elsewhere, sign issuers, look at it.
+    #[command(subcommand)]
+    Root(root::Root),
+    /// Run the authority.
+    Serve(serve::Serve),
+    /// Say everything that is wrong with a configuration.
+    CheckConfig(serve::CheckConfig),
+
+    /// Register identities, and hold, release or retire them.
+    #[command(subcommand)]
+    Identity(identity::IdentityCommand),
+    /// Register templates: identities that come into being when somebody enrols.
+    #[command(subcommand)]
+    Template(template::Template),
+    /// Make join tokens, list and withdraw them.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Issue certificates to operators.
+    #[command(subcommand)]
+    Operator(operator::Operator),
+
+    /// Get the first certificate of a workload.
+    Enroll(enroll::Enroll),
+    /// Replace a certificate and its key by the next ones.
+    Renew(renew::Renew),
+
+    /// Search certificates, and look at one.
+    #[command(subcommand)]
+    Certificate(certificate::Certificate),
+    /// Revoke certificates for good.
+    Revoke(revoke::Revoke),
+    /// Hold certificates: not valid until they are released.
+    Hold(revoke::Hold),
+    /// Release certificates from hold.
+    Release(revoke::Release),
+    /// Say what a certificate is worth now.
+    Status(status::Status),
+    /// Explain the decision behind a certificate.
+    Why(status::Why),
+    /// Show, question and test the policy.
+    #[command(subcommand)]
+    Policy(policy::Policy),
+
+    /// Print the roots that relying parties trust.
+    Bundle(bundle::Bundle),
+    /// Look at the authority's own certificates.
+    #[command(subcommand)]
+    Ca(ca::Ca),
+    /// Read the transparency log.
+    #[command(subcommand)]
+    Log(log::Log),
+    /// Export the log and verify it, trusting nobody.
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Verify offline that a certificate stands in the log.
+    Verify(verify::Verify),
+
+    /// Print completions for a shell.
+    Completions(completions::Completions),
+    /// Write manual pages into a directory.
+    #[command(hide = true)]
+    Man(man::Man),
+    /// Print the version.
+    Version(version::Version),
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const AFTER_HELP: &str = "\
+Groups:
+  run one    init, root, serve, check-config
+  let in     identity, template, token, operator
+  be let in  enroll, renew
+  watch      certificate, revoke, hold, release, status, why, policy
+  trust      bundle, ca, log, audit, verify
+
+Exit codes: 0 done, 1 failed, 2 misused, 3 refused by the authority, 4 verification failed.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does_in_one_line() {
+        for command in Cli::command().get_subcommands() {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && about.len() < 90, "{}: {about:?}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn quiet_and_verbose_exclude_each_other() {
+        assert!(Cli::try_parse_from(["chancery", "-q", "-v", "version"]).is_err());
+        assert!(Cli::try_parse_from(["chancery", "version", "-vv", "--json"]).is_ok());
+    }
+}
