@@ -10,9 +10,11 @@ pub(crate) fn decimal(text: &str) -> Option<u64> {
     if canonical && text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// Standard base64 with padding; bits that decode to nothing must be zero, or there would be two spellings.
+/// Standard base64 in its one spelling: padded at the end alone, unused bits zero.
 pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
-    BASE64.decode(text.as_bytes()).ok()
+    let bytes = BASE64.decode(text.as_bytes()).ok()?;
+    // The decoder takes concatenated padded blocks (`AAA=AAA=`), which would be a second spelling.
+    (BASE64.encode(&bytes) == text).then_some(bytes)
 }
 
 /// A hash in base64.
