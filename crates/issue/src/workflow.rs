@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use chancery_entry::{Body, Entry};
+use chancery_entry::{Body, Entry, Issuance};
 use chancery_ledger::{CertificateRecord, IssuedSignature, Ledger, ReadError};
 use chancery_types::{Clock, Digest, Random};
+use chancery_x509::TbsView;
 
 use crate::error::{IssueError, RecordError, SigningError};
 use crate::issued::Issued;
@@ -114,20 +115,11 @@ impl Workflow {
         };
         let issuer = self.issuer.load_full();
         if let Some(signature) = self.ledger.signature(record.index).await? {
-            let algorithm = issuer.signer().algorithm();
-            return Ok(Issued {
-                serial: issuance.serial,
-                identity: issuance.identity,
-                lineage: issuance.lineage,
-                generation: issuance.generation,
-                not_before: issuance.not_before,
-                not_after: issuance.not_after,
-                profile: issuance.profile,
-                index: record.index,
-                der: chancery_x509::assemble(&issuance.tbs.0, algorithm, &signature),
-                signature,
-                issuer: issuer.certificate().der().to_vec(),
-            });
+            return self.assemble(record, *issuance, signature).await;
+        }
+        if record.serial.epoch() != issuer.epoch() {
+            let problem = format!("the signature of {} is lost, and its issuer signs no more", record.serial);
+            return Err(ReadError(problem).into());
         }
         let issued = sign(Recorded { issuance: *issuance, index: record.index }, &issuer);
         let issued = [issued.map_err(IssueError::from)];
@@ -136,6 +128,35 @@ impl Workflow {
         issued.map_err(|error| match error {
             IssueError::Sign(error) => error,
             other => ReadError(other.to_string()).into(),
+        })
+    }
+
+    /// A certificate from its recorded TBS and its kept signature; whichever issuer it was that signed.
+    async fn assemble(
+        &self,
+        record: &CertificateRecord,
+        issuance: Issuance,
+        signature: Vec<u8>,
+    ) -> Result<Issued, SigningError> {
+        let issuers = self.ledger.issuers().await.map_err(|error| ReadError(error.to_string()))?;
+        let issuer = issuers.into_iter().find(|issuer| issuer.epoch == record.serial.epoch());
+        let issuer = issuer.ok_or_else(|| ReadError(format!("the issuer of {} is unknown", record.serial)))?;
+        let algorithm = TbsView::from_der(&issuance.tbs.0)
+            .ok()
+            .and_then(|tbs| tbs.signature_algorithm())
+            .ok_or_else(|| ReadError(format!("the recorded certificate {} cannot be read", record.serial)))?;
+        Ok(Issued {
+            der: chancery_x509::assemble(&issuance.tbs.0, algorithm, &signature),
+            serial: issuance.serial,
+            identity: issuance.identity,
+            lineage: issuance.lineage,
+            generation: issuance.generation,
+            not_before: issuance.not_before,
+            not_after: issuance.not_after,
+            profile: issuance.profile,
+            index: record.index,
+            signature,
+            issuer: issuer.certificate,
         })
     }
 

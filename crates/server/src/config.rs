@@ -321,7 +321,9 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|error| fail(format!("{error}; run `chancery init`, or name the file with --config")))?;
         let raw: RawConfig = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
-        let directory = path.parent().unwrap_or(Path::new("."));
+        // The parent of a bare file name is the empty path.
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = std::path::absolute(directory).map_err(|error| fail(error.to_string()))?;
         Self::check(raw, &directory)
             .map_err(|mistakes| ConfigError { path: path.display().to_string(), mistakes })

@@ -22,6 +22,7 @@ mod extract;
 mod gate;
 mod health;
 mod host;
+mod ledger_metrics;
 mod listener;
 mod metrics;
 pub mod openapi;
@@ -34,8 +35,9 @@ mod request_id;
 mod router;
 mod routes;
 mod serve;
-mod site;
 mod shutdown;
+mod site;
+mod standing;
 mod tls;
 
 #[cfg(test)]

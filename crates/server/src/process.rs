@@ -46,7 +46,8 @@ impl Collector for ProcessCollector {
     }
 }
 
-fn encode_gauge(
+/// One gauge without labels.
+pub(crate) fn encode_gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

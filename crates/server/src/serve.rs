@@ -14,11 +14,13 @@ use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerC
 use crate::callers::LedgerCallers;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
+use crate::ledger_metrics::LedgerCollector;
 use crate::rate::Rate;
 use crate::site::Site;
+use crate::standing::StandingCollector;
 use crate::{
-    AdminSocket, AdminSocketError, Chassis, Drained, Listener, ListenerLimits, OldestTls, RequestLimits,
-    TlsError, TlsMaterial, TlsSlot, routes,
+    AdminSocket, AdminSocketError, Chassis, Concurrency, Drained, Listener, ListenerLimits, OldestTls,
+    RequestLimits, TlsError, TlsMaterial, TlsSlot, routes,
 };
 
 /// How long requests under way may take once the server is told to stop.
@@ -94,6 +96,11 @@ impl Server {
         let tls = TlsSlot::new(material(&authority, &credential))?;
         let site = Site { authority: Arc::clone(&authority), ocsp, crl, chassis: Arc::clone(&chassis) };
         watch_health(&site);
+        let counted = LedgerCollector(Arc::clone(authority.embedded()));
+        chassis.metrics().register(|registry| registry.register_collector(Box::new(counted)));
+        let standing =
+            Box::new(StandingCollector { authority: Arc::clone(&authority), crl: Arc::clone(&site.crl) });
+        chassis.metrics().register(|registry| registry.register_collector(standing));
 
         let limits = listener_limits(config);
         let metrics = chassis.metrics();
@@ -282,11 +289,9 @@ fn request_limits(config: &Config) -> RequestLimits {
         per_second: f64::from(config.limits.requests_per_second),
         burst: f64::from(config.limits.burst),
     };
-    let mut limits = RequestLimits::default();
-    limits.address_rate = Some(rate);
-    limits.identity_rate = Some(rate);
-    limits.writes.running = config.limits.concurrent_requests;
-    limits
+    let defaults = RequestLimits::default();
+    let writes = Concurrency { running: config.limits.concurrent_requests, ..defaults.writes };
+    RequestLimits { address_rate: Some(rate), identity_rate: Some(rate), writes, ..defaults }
 }
 
 fn listener_limits(config: &Config) -> ListenerLimits {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chancery_attest::{AttestContext, AttestError, Attested, Evidence, RenewalError, Subject};
 use chancery_entry::{Body, Document, Entry, IdentityRegistration, Refusal};
 use chancery_issue::{IssueError, IssueRequest, Issued, RecordError};
-use chancery_ledger::{IdentityQuery, PageRequest, Precondition, Proposal, Standing};
+use chancery_ledger::{Precondition, Proposal, Standing};
 use chancery_policy::{
     Decision, IdentityTemplate, IssueContext, NetworkFacts, Reduction, Refused, Requested, RequestedKey,
 };
@@ -231,14 +231,15 @@ impl Authority {
 
     /// The one identity whose selectors these claims fulfil.
     async fn matching(&self, claims: &Claims) -> Result<Found, AuthorityError> {
-        let query = IdentityQuery {
-            state: Some(IdentityState::Active),
-            with_selectors: true,
-            ..IdentityQuery::default()
-        };
-        let page = self.ledger.identities(&query, &PageRequest::first(usize::MAX)).await?;
-        let mut matching: Vec<_> =
-            page.items.into_iter().filter(|record| record.identity.matches(claims)).collect();
+        let mut matching = Vec::new();
+        for id in self.selectors.candidates(self.ledger.as_ref(), claims).await? {
+            let record = self.ledger.identity(&id).await?;
+            matching.extend(
+                record.filter(|record| {
+                    record.state == IdentityState::Active && record.identity.matches(claims)
+                }),
+            );
+        }
         if matching.len() > 1 {
             let ids = matching.into_iter().map(|record| record.identity.spiffe_id).take(8).collect();
             return Err(AuthorityError::Ambiguous(ids));

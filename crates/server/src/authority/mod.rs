@@ -10,6 +10,7 @@ mod own;
 mod records;
 mod registry;
 mod rules;
+mod selectors;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use chancery_types::{Clock, IdentityState, Random, SpiffeId};
 use chancery_x509::{Certificate, PublicKey, WeakKeyList};
 use tokio::sync::Notify;
 
+pub use chancery_attest::{Evidence, TokenEvidence};
 pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
 pub use error::AuthorityError;
 pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
@@ -44,6 +46,7 @@ pub struct Authority {
     verifiers: Verifiers,
     nonces: Arc<MemoryNonces>,
     records: records::LedgerRecords,
+    selectors: selectors::SelectorIndex,
     revoker: Revoker,
     status_changed: Arc<Notify>,
     weak_keys: WeakKeyList,

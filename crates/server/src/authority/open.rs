@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 
 use super::records::LedgerRecords;
 use super::rules::{Rules, RulesError};
+use super::selectors::SelectorIndex;
 use super::{Authority, AuthorityError};
 use crate::config::{Config, ServerName};
 
@@ -246,6 +247,7 @@ impl Authority {
             verifiers,
             nonces,
             records,
+            selectors: SelectorIndex::default(),
             revoker,
             status_changed,
             weak_keys,

@@ -6,8 +6,8 @@ use chancery_attest::{AttestContext, Evidence, OperatorChannel, OperatorEvidence
 use chancery_issue::{IssueRequest, Issued};
 use chancery_keys::{EphemeralSigner, Signer};
 use chancery_policy::{Decision, IssueContext, Requested, RequestedKey};
-use chancery_types::{KeyAlgorithm, SpiffeId, Timestamp};
 use chancery_revoke::ResponderCredential;
+use chancery_types::{KeyAlgorithm, SpiffeId, Timestamp};
 use chancery_x509::{DistinguishedName, ProvenRequest, SubjectKey};
 
 use super::open::{responder_identity, server_identity};

@@ -50,7 +50,9 @@ impl Authority {
     pub async fn register_identity(&self, identity: &Identity, by: &str) -> Result<u64, AuthorityError> {
         let registration = self.registration(identity, by)?;
         let requires = vec![Precondition::IdentityUnused(identity.spiffe_id.clone())];
-        self.commit(requires, Body::IdentityRegistered(registration)).await
+        let index = self.commit(requires, Body::IdentityRegistered(registration)).await?;
+        self.selectors.outdate();
+        Ok(index)
     }
 
     /// Replaces an identity's document.
@@ -60,7 +62,9 @@ impl Authority {
     pub async fn change_identity(&self, identity: &Identity, by: &str) -> Result<u64, AuthorityError> {
         let registration = self.registration(identity, by)?;
         let requires = vec![Precondition::IdentityRegistered(identity.spiffe_id.clone())];
-        self.commit(requires, Body::IdentityChanged(registration)).await
+        let index = self.commit(requires, Body::IdentityChanged(registration)).await?;
+        self.selectors.outdate();
+        Ok(index)
     }
 
     fn registration(&self, identity: &Identity, by: &str) -> Result<IdentityRegistration, AuthorityError> {

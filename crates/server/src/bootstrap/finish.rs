@@ -11,8 +11,8 @@ use chancery_x509::{
     Certificate, DistinguishedName, RequestPurpose, RequestSpec, SubjectKey, check_chain, write_pem,
 };
 
-use super::layout::{Layout, write_new};
 use super::InitError;
+use super::layout::{Layout, write_new};
 use crate::authority::{Authority, Enrolment, Requester, Wish, log_origin, note_signer, open_keys};
 use crate::config::Config;
 
@@ -52,9 +52,10 @@ pub async fn finish(
         return Err(InitError::NotPrepared(directory.to_owned()));
     }
     let config = Config::load(&layout.config())?;
-    let certificate =
-        Certificate::from_der(issuer).map_err(|error| InitError::certificate("the issuer certificate", error))?;
-    let root = roots.first().ok_or_else(|| InitError::certificate("the root certificate", "none was given"))?;
+    let certificate = Certificate::from_der(issuer)
+        .map_err(|error| InitError::certificate("the issuer certificate", error))?;
+    let root =
+        roots.first().ok_or_else(|| InitError::certificate("the root certificate", "none was given"))?;
     check_roots(&certificate, roots)?;
     let keys = open_keys(&config)?;
     if certificate.tbs().spki_der() != keys.issuer.public_key().spki_der() {
@@ -66,7 +67,8 @@ pub async fn finish(
     write_new(&layout.issuer_certificate(), write_pem("CERTIFICATE", issuer).as_bytes(), 0o644)?;
 
     let (signer, log_key) = note_signer(&config.trust_domain, &keys.ledger)?;
-    let ledger = Arc::new(EmbeddedLedger::create(&config.ledger, signer, Options::default(), random.as_ref())?);
+    let ledger =
+        Arc::new(EmbeddedLedger::create(&config.ledger, signer, Options::default(), random.as_ref())?);
     let genesis = Genesis {
         trust_domain: config.trust_domain.id(),
         origin: log_origin(&config.trust_domain),
@@ -81,8 +83,7 @@ pub async fn finish(
     let proposal = Proposal::new(vec![Precondition::Empty], entries)
         .map_err(|error| InitError::certificate("the root certificate", error))?;
     ledger.commit(vec![proposal]).await.map_err(crate::authority::AuthorityError::from)?;
-    let authority =
-        Authority::assemble(config, keys, ledger, log_key, Arc::clone(&clock), random).await?;
+    let authority = Authority::assemble(config, keys, ledger, log_key, Arc::clone(&clock), random).await?;
     let finished = first_operator(&authority, &layout, Digest::of(root)).await?;
     std::fs::remove_file(layout.issuer_request())
         .map_err(|error| InitError::file(&layout.issuer_request(), error))?;
@@ -92,7 +93,8 @@ pub async fn finish(
 
 /// The issuer must have been issued by the certificate after it, and so on up to the root.
 fn check_roots(issuer: &Certificate, roots: &[Vec<u8>]) -> Result<(), InitError> {
-    let failed = |error: &dyn std::fmt::Display| InitError::certificate("the chain from issuer to root", error);
+    let failed =
+        |error: &dyn std::fmt::Display| InitError::certificate("the chain from issuer to root", error);
     let mut chain = vec![issuer.clone()];
     for der in roots.iter().skip(1).rev().chain(roots.first()) {
         chain.push(Certificate::from_der(der).map_err(|error| failed(&error))?);
@@ -117,8 +119,8 @@ async fn first_operator(
     identity.profiles = vec!["operator".into()];
     identity.role = Some(Role::Admin);
     authority.register_identity(&identity, "init").await?;
-    let key =
-        SubjectKey::generate(KeyAlgorithm::P256).map_err(|error| InitError::certificate("the operator's key", error))?;
+    let key = SubjectKey::generate(KeyAlgorithm::P256)
+        .map_err(|error| InitError::certificate("the operator's key", error))?;
     let csr = RequestSpec {
         public_key: key.public_key(),
         signature_algorithm: key.signature_algorithm(),

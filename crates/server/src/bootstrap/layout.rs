@@ -12,7 +12,9 @@ use data_encoding::BASE64URL_NOPAD;
 use zeroize::Zeroizing;
 
 use super::{InitError, InitPlan};
-use crate::config::{RawAttestation, RawConfig, RawKeys, RawLimits, RawListen, RawRoot, RawStatus, RawStorage, ServerName};
+use crate::config::{
+    RawAttestation, RawConfig, RawKeys, RawLimits, RawListen, RawRoot, RawStatus, RawStorage, ServerName,
+};
 
 /// The reference profiles, as ca-config/profiles has them.
 const PROFILES: [(&str, &str); 7] = [
@@ -144,8 +146,11 @@ fn admit_server_names(text: &str, names: &[ServerName]) -> String {
             ServerName::Dns(_) => None,
         })
         .collect();
-    text.replace("[\"{trust-domain}\", \"localhost\"]", &format!("[\"{{trust-domain}}\", \"localhost\"{own}]"))
-        .replace("\"fc00::/7\", \"::1/128\"]", &format!("\"fc00::/7\", \"::1/128\"{networks}]"))
+    text.replace(
+        "[\"{trust-domain}\", \"localhost\"]",
+        &format!("[\"{{trust-domain}}\", \"localhost\"{own}]"),
+    )
+    .replace("\"fc00::/7\", \"::1/128\"]", &format!("\"fc00::/7\", \"::1/128\"{networks}]"))
 }
 
 /// Makes the keys of issuer, ledger and JWTs; returns where they are and the issuer's request.

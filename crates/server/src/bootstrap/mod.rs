@@ -54,7 +54,9 @@ pub enum InitError {
     #[error("{0} holds an authority already; init never runs twice: choose another directory")]
     Exists(PathBuf),
     /// The directory has no prepared authority.
-    #[error("{0} holds no authority that waits for its issuer certificate; run `chancery init --issuer-csr` first")]
+    #[error(
+        "{0} holds no authority that waits for its issuer certificate; run `chancery init --issuer-csr` first"
+    )]
     NotPrepared(PathBuf),
     /// A file cannot be written or read.
     #[error("{path}: {why}")]
@@ -134,20 +136,11 @@ pub async fn init(
 ) -> Result<InitReport, InitError> {
     let prepared = prepare(plan, random.as_ref())?;
     let now = clock.now();
-    let root = make_root(
-        root_directory,
-        &plan.trust_domain,
-        plan.algorithm,
-        root_passphrase,
-        random.as_ref(),
-        now,
-    )?;
+    let root =
+        make_root(root_directory, &plan.trust_domain, plan.algorithm, root_passphrase, random.as_ref(), now)?;
     let profile = prepared.layout.issuer_profile(&plan.trust_domain)?;
-    let issuer = sign_issuer(root_directory, root_passphrase, &prepared.csr, &profile, None, random.as_ref(), now)?;
+    let issuer =
+        sign_issuer(root_directory, root_passphrase, &prepared.csr, &profile, None, random.as_ref(), now)?;
     let finished = finish(&plan.directory, &issuer, &[root.certificate], clock, random).await?;
-    Ok(InitReport {
-        root_fingerprint: root.fingerprint,
-        root_directory: root_directory.to_owned(),
-        finished,
-    })
+    Ok(InitReport { root_fingerprint: root.fingerprint, root_directory: root_directory.to_owned(), finished })
 }

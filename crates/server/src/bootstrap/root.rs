@@ -11,8 +11,8 @@ use chancery_types::{
 };
 use chancery_x509::lint::{LintContext, check, check_root};
 use chancery_x509::{
-    BasicConstraints, Certificate, CertificateRequest, CertificateSpec, DistinguishedName, Issuance, KeyUsage,
-    Profile, StatusUrls, Validity, assemble, read_certificates, write_pem,
+    BasicConstraints, Certificate, CertificateRequest, CertificateSpec, DistinguishedName, Issuance,
+    KeyUsage, Profile, StatusUrls, Validity, assemble, read_certificates, write_pem,
 };
 
 use super::InitError;
@@ -116,8 +116,8 @@ pub fn sign_issuer(
         .map_err(|error| InitError::file(&root_path, error))?
         .pop()
         .ok_or_else(|| InitError::file(&root_path, "there is no certificate in it"))?;
-    let root =
-        Certificate::from_der(&root).map_err(|error| InitError::certificate("the root certificate", error))?;
+    let root = Certificate::from_der(&root)
+        .map_err(|error| InitError::certificate("the root certificate", error))?;
     let trust_domain = root
         .tbs()
         .spiffe_id()
@@ -125,11 +125,8 @@ pub fn sign_issuer(
         .trust_domain();
     let signer = store::open(&key_location(directory), &Protection::Passphrase(passphrase.clone()))
         .map_err(|error| InitError::Key { purpose: "root", error })?;
-    let subject = request
-        .request()
-        .and_then(|request| request.subject().common_name())
-        .unwrap_or("Issuer")
-        .to_owned();
+    let subject =
+        request.request().and_then(|request| request.subject().common_name()).unwrap_or("Issuer").to_owned();
     let subject = DistinguishedName::common_name(&clipped(&subject))
         .map_err(|error| InitError::certificate("the issuer's name", error))?;
     let names = [trust_domain.id().into()];

@@ -151,7 +151,8 @@ impl Site {
         resource: ResourceFacts,
         affected: Option<u64>,
     ) -> Result<(), HttpProblem> {
-        let mut request = OperatorRequest::new(who.facts.clone(), action, resource, self.authority.clock().now());
+        let mut request =
+            OperatorRequest::new(who.facts.clone(), action, resource, self.authority.clock().now());
         request.affected = affected;
         request.network = who.address.map(|address| NetworkFacts { address, zone: None });
         match self.authority.rules().engine().decide_operator(request) {

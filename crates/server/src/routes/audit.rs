@@ -10,9 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use chancery_api::{
-    AuditExportQuery, AuditFormat, EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine,
-};
+use chancery_api::{AuditExportQuery, AuditFormat, EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 use chancery_entry::{Body as Fact, Entry, HoldTarget, TokenBinding};
 use chancery_ledger::{Ledger, ModelError, ReadError};
 use chancery_merkle::{Checkpoint, leaf_hash};
@@ -230,8 +228,7 @@ impl Export {
         self.digest.update(&part);
         if self.ended {
             let sha256 = HEXLOWER.encode(self.digest.clone().finish().as_ref());
-            let footer =
-                ExportFooter { chancery_export_end: EXPORT_VERSION, entries: self.lines, sha256 };
+            let footer = ExportFooter { chancery_export_end: EXPORT_VERSION, entries: self.lines, sha256 };
             push_line(&mut part, &footer)?;
         }
         Ok(Some((Bytes::from(part), self)))
@@ -356,7 +353,8 @@ mod tests {
         let header: ExportHeader = serde_json::from_str(&selected[0]).unwrap();
         assert_eq!(header.selection.unwrap(), "from 2026-11-18T11:06:43Z on, before 2026-11-18T11:06:45Z");
 
-        let identity = |text: &str| Selection { identity: Some(text.parse().unwrap()), ..Selection::default() };
+        let identity =
+            |text: &str| Selection { identity: Some(text.parse().unwrap()), ..Selection::default() };
         assert_eq!(indexes(&lines(&log, identity("spiffe://example.org/web-2")).await), [2]);
         assert!(indexes(&lines(&log, identity("spiffe://example.org/nobody")).await).is_empty());
         let owner = Selection { owner: Some("nobody".into()), ..Selection::default() };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use chancery_api::{
-    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, Cursor, DecisionView, Outcome, Page,
-    ProblemCode, Reduction, RevocationView,
+    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, Cursor, DecisionView, Outcome,
+    Page, ProblemCode, Reduction, RevocationView,
 };
 use chancery_entry::{Body, Entry, Issuance};
 use chancery_ledger::{self as ledger, CertificateRecord, CertificateState, StateFilter};
@@ -85,7 +85,8 @@ pub(super) async fn why(
 ) -> Result<Json<DecisionView>, HttpProblem> {
     let record = record(&site, serial).await?;
     let (at, issuance) = issuance(&site, record.index).await?;
-    let receipt: DecisionReceipt = serde_json::from_str(&issuance.decision.0).map_err(HttpProblem::internal)?;
+    let receipt: DecisionReceipt =
+        serde_json::from_str(&issuance.decision.0).map_err(HttpProblem::internal)?;
     Ok(Json(DecisionView {
         serial,
         log_index: record.index,
@@ -117,7 +118,10 @@ pub(super) fn reductions(reductions: Vec<chancery_policy::Reduction>) -> Vec<Red
 }
 
 /// What a certificate is worth at this moment.
-pub(super) fn standing(record: &CertificateRecord, now: Timestamp) -> (CertificateStatus, Option<RevocationView>) {
+pub(super) fn standing(
+    record: &CertificateRecord,
+    now: Timestamp,
+) -> (CertificateStatus, Option<RevocationView>) {
     match record.state {
         CertificateState::Revoked { at, reason } => {
             (CertificateStatus::Revoked, Some(RevocationView { at, reason }))
@@ -133,7 +137,9 @@ pub(super) fn standing(record: &CertificateRecord, now: Timestamp) -> (Certifica
 
 pub(super) async fn record(site: &Site, serial: SerialNumber) -> Result<CertificateRecord, HttpProblem> {
     let record = site.authority.ledger().certificate(serial).await.map_err(problem_of)?;
-    record.ok_or_else(|| HttpProblem::new(ProblemCode::NotFound, format!("no certificate {serial} was issued here")))
+    record.ok_or_else(|| {
+        HttpProblem::new(ProblemCode::NotFound, format!("no certificate {serial} was issued here"))
+    })
 }
 
 async fn issuance(site: &Site, index: u64) -> Result<(Timestamp, Box<Issuance>), HttpProblem> {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use chancery_api::{
-    BatchEnrollRequest, BatchEnrollResponse, BatchItem, BatchResult, Base64Bytes, CsrDer, EnrollRequest,
+    Base64Bytes, BatchEnrollRequest, BatchEnrollResponse, BatchItem, BatchResult, CsrDer, EnrollRequest,
     EnrollResponse, Evidence as ApiEvidence, Ignored as ApiIgnored, KeyMaterial, NonceResponse, ProblemCode,
     Reduction as ApiReduction, RenewRequest, TimeWindow, limits,
 };
 use chancery_attest::{
-    Evidence, Nonce, Nonces as _, OperatorChannel, OperatorEvidence, PopEvidence, RenewalEvidence, TokenEvidence,
+    Evidence, Nonce, Nonces as _, OperatorChannel, OperatorEvidence, PopEvidence, RenewalEvidence,
+    TokenEvidence,
 };
 use chancery_issue::Issued;
 use chancery_policy::{Action, ResourceFacts};
@@ -69,7 +70,11 @@ pub(super) async fn enroll_batch(
     Json(request): Json<BatchEnrollRequest>,
 ) -> Result<Json<BatchEnrollResponse>, HttpProblem> {
     if request.items.len() > limits::BATCH_ITEMS {
-        let detail = format!("a batch has at most {} items, this one has {}", limits::BATCH_ITEMS, request.items.len());
+        let detail = format!(
+            "a batch has at most {} items, this one has {}",
+            limits::BATCH_ITEMS,
+            request.items.len()
+        );
         return Err(HttpProblem::new(ProblemCode::TooManyItems, detail).field("/items", "too many"));
     }
     let certificate = who.certificate().ok_or_else(no_certificate)?.to_vec();
@@ -178,9 +183,11 @@ fn evidence(evidence: ApiEvidence, identity: Option<SpiffeId>) -> Result<Evidenc
 }
 
 pub(super) fn read_nonce(nonce: &Base64Bytes) -> Result<Nonce, HttpProblem> {
-    let bytes: [u8; 32] = nonce.0.as_slice().try_into().map_err(|_| {
-        HttpProblem::new(ProblemCode::NonceUnknown, "a nonce of ours has 32 bytes")
-    })?;
+    let bytes: [u8; 32] = nonce
+        .0
+        .as_slice()
+        .try_into()
+        .map_err(|_| HttpProblem::new(ProblemCode::NonceUnknown, "a nonce of ours has 32 bytes"))?;
     Ok(Nonce::from_array(bytes))
 }
 

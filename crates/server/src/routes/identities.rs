@@ -7,9 +7,7 @@ use axum::extract::State;
 use chancery_api::{
     Cursor, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView, Page, PageQuery, ProblemCode,
 };
-use chancery_ledger::{
-    self as ledger, CertificateQuery, IdentityRecord, PageRequest, StateFilter,
-};
+use chancery_ledger::{self as ledger, CertificateQuery, IdentityRecord, PageRequest, StateFilter};
 use chancery_policy::{Action, ResourceFacts};
 use chancery_types::SpiffeId;
 
@@ -67,8 +65,11 @@ pub(super) async fn change(
     Json(IdentityDocument(identity)): Json<IdentityDocument>,
 ) -> Result<Json<IdentityView>, HttpProblem> {
     if identity.spiffe_id != id {
-        let detail = format!("the document names {}, the path {id}; a name never changes", identity.spiffe_id);
-        return Err(HttpProblem::new(ProblemCode::InvalidIdentity, detail).field("/spiffe_id", "another name"));
+        let detail =
+            format!("the document names {}, the path {id}; a name never changes", identity.spiffe_id);
+        return Err(
+            HttpProblem::new(ProblemCode::InvalidIdentity, detail).field("/spiffe_id", "another name")
+        );
     }
     let before = record(&site, &id).await?;
     // Both what it was and what it would become must be this caller's to change.
@@ -77,7 +78,8 @@ pub(super) async fn change(
         site.permit(&who, Action::IdentityChange, resource, None).await?;
     }
     if before.index != version {
-        let detail = format!("version {version} was to be changed, it stands at {}; read it again", before.index);
+        let detail =
+            format!("version {version} was to be changed, it stands at {}; read it again", before.index);
         return Err(HttpProblem::new(ProblemCode::VersionConflict, detail));
     }
     site.authority.change_identity(&identity, &who.name()).await.map_err(problem_of)?;
@@ -91,7 +93,11 @@ pub(super) async fn retire(
     Json(request): Json<IdentityStateRequest>,
 ) -> Result<Json<IdentityView>, HttpProblem> {
     permit(&site, &who, Action::IdentityRetire, &id).await?;
-    site.authority.revoker().retire_identity(&id, &who.name(), note(&request.note)?).await.map_err(problem_of)?;
+    site.authority
+        .revoker()
+        .retire_identity(&id, &who.name(), note(&request.note)?)
+        .await
+        .map_err(problem_of)?;
     show(&site, &id).await
 }
 
@@ -102,7 +108,11 @@ pub(super) async fn hold(
     Json(request): Json<IdentityStateRequest>,
 ) -> Result<Json<IdentityView>, HttpProblem> {
     permit(&site, &who, Action::IdentityHold, &id).await?;
-    site.authority.revoker().hold_identity(&id, &who.name(), note(&request.note)?).await.map_err(problem_of)?;
+    site.authority
+        .revoker()
+        .hold_identity(&id, &who.name(), note(&request.note)?)
+        .await
+        .map_err(problem_of)?;
     show(&site, &id).await
 }
 
@@ -113,7 +123,11 @@ pub(super) async fn release(
     Json(request): Json<IdentityStateRequest>,
 ) -> Result<Json<IdentityView>, HttpProblem> {
     permit(&site, &who, Action::IdentityRelease, &id).await?;
-    site.authority.revoker().release_identity(&id, &who.name(), note(&request.note)?).await.map_err(problem_of)?;
+    site.authority
+        .revoker()
+        .release_identity(&id, &who.name(), note(&request.note)?)
+        .await
+        .map_err(problem_of)?;
     show(&site, &id).await
 }
 
@@ -160,9 +174,9 @@ pub(super) fn note(text: &str) -> Result<&str, HttpProblem> {
 }
 
 pub(super) fn page_request(query: &PageQuery) -> Result<PageRequest, HttpProblem> {
-    let after = query
-        .start()
-        .map_err(|error| HttpProblem::new(ProblemCode::MalformedRequest, error.to_string()).field("cursor", error.to_string()))?;
+    let after = query.start().map_err(|error| {
+        HttpProblem::new(ProblemCode::MalformedRequest, error.to_string()).field("cursor", error.to_string())
+    })?;
     Ok(PageRequest { limit: query.size(), after: after.map(|cursor| cursor.0) })
 }
 

@@ -130,7 +130,9 @@ pub(crate) fn problem_of(error: impl Into<AuthorityError>) -> HttpProblem {
         }
         AuthorityError::NoIdentity => HttpProblem::new(ProblemCode::NoMatchingIdentity, text),
         AuthorityError::Ambiguous(_) => HttpProblem::new(ProblemCode::AmbiguousIdentity, text),
-        AuthorityError::NotFound { kind: "profile", .. } => HttpProblem::new(ProblemCode::UnknownProfile, text),
+        AuthorityError::NotFound { kind: "profile", .. } => {
+            HttpProblem::new(ProblemCode::UnknownProfile, text)
+        }
         AuthorityError::NotFound { .. } => HttpProblem::new(ProblemCode::NotFound, text),
         AuthorityError::Invalid { field, why } => {
             let code = match field {
@@ -150,11 +152,12 @@ pub(crate) fn problem_of(error: impl Into<AuthorityError>) -> HttpProblem {
             OperationError::TooLong(_) => HttpProblem::new(ProblemCode::MalformedRequest, text),
         },
         AuthorityError::Issue(error) => issue_problem(error),
-        AuthorityError::Sign(error) => {
-            HttpProblem::new(ProblemCode::KeyUnavailable, "the certificate is recorded and could not be signed")
-                .retry_after(RETRY)
-                .because(error)
-        }
+        AuthorityError::Sign(error) => HttpProblem::new(
+            ProblemCode::KeyUnavailable,
+            "the certificate is recorded and could not be signed",
+        )
+        .retry_after(RETRY)
+        .because(error),
         AuthorityError::Commit(error) => commit_problem(&error),
         AuthorityError::Model(error) => HttpProblem::internal(error),
         AuthorityError::Read(error) => HttpProblem::internal(error),
@@ -229,21 +232,26 @@ fn issue_problem(error: IssueError) -> HttpProblem {
     let text = error.to_string();
     match error {
         IssueError::Prepare(error) => match error {
-            PrepareError::OtherKey | PrepareError::AuthorityKey => HttpProblem::new(ProblemCode::KeyRefused, text),
+            PrepareError::OtherKey | PrepareError::AuthorityKey => {
+                HttpProblem::new(ProblemCode::KeyRefused, text)
+            }
             PrepareError::AsksForAuthority => HttpProblem::new(ProblemCode::OutsideProfile, text),
             PrepareError::Lint(failures) => {
                 let problem = HttpProblem::new(ProblemCode::LintFailed, text);
-                failures.into_iter().fold(problem, |problem, failure| problem.field(failure.lint, failure.detail))
+                failures
+                    .into_iter()
+                    .fold(problem, |problem, failure| problem.field(failure.lint, failure.detail))
             }
             PrepareError::IssuerExpired(_) => HttpProblem::new(ProblemCode::NotReady, text),
             other => HttpProblem::internal(other),
         },
         IssueError::Record(RecordError::Conflict { conflict, .. }) => conflict_problem(&conflict),
         IssueError::Record(RecordError::Commit(error)) => commit_problem(&error),
-        IssueError::Sign(error) => {
-            HttpProblem::new(ProblemCode::KeyUnavailable, "the certificate is recorded and could not be signed")
-                .retry_after(RETRY)
-                .because(error)
-        }
+        IssueError::Sign(error) => HttpProblem::new(
+            ProblemCode::KeyUnavailable,
+            "the certificate is recorded and could not be signed",
+        )
+        .retry_after(RETRY)
+        .because(error),
     }
 }

@@ -6,11 +6,11 @@ use axum::extract::State;
 use chancery_api::{
     PolicyCheckRequest, PolicyCheckResponse, PolicyFile, PolicyView, ProblemCode, ProfileView,
 };
-use chancery_entry::Entry;
 use chancery_attest::Subject;
+use chancery_entry::Entry;
 use chancery_policy::{
-    Action, CallerFacts, EvidenceFacts, IssueContext, OperatorDecision, OperatorRequest, Requested, RequestedKey,
-    ResourceFacts, Supposition,
+    Action, CallerFacts, EvidenceFacts, IssueContext, OperatorDecision, OperatorRequest, Requested,
+    RequestedKey, ResourceFacts, Supposition,
 };
 use chancery_types::{AssuranceLevel, Digest, EvidenceKind, KeyAlgorithm};
 
@@ -28,7 +28,8 @@ pub(super) async fn read(State(site): State<Arc<Site>>) -> Result<Json<PolicyVie
     let mut since = Default::default();
     if let Some(index) = ledger.policy(version).await.map_err(problem_of)?.first() {
         let entry = ledger.entry(*index).await.map_err(problem_of)?;
-        since = entry.and_then(|bytes| Entry::decode(&bytes).ok()).map(|entry| entry.time).unwrap_or_default();
+        since =
+            entry.and_then(|bytes| Entry::decode(&bytes).ok()).map(|entry| entry.time).unwrap_or_default();
     }
     let mut sources = rules.sources().iter();
     let schema = sources.next().map(|source| source.text.clone()).unwrap_or_default();
@@ -67,13 +68,13 @@ async fn check_issue(
     request: PolicyCheckRequest,
 ) -> Result<PolicyCheckResponse, HttpProblem> {
     let id = request.identity.ok_or_else(|| {
-        HttpProblem::new(ProblemCode::MalformedRequest, "say which identity it is about").field("/identity", "missing")
+        HttpProblem::new(ProblemCode::MalformedRequest, "say which identity it is about")
+            .field("/identity", "missing")
     })?;
     let record = record(site, &id).await?;
-    let name = request
-        .profile
-        .clone()
-        .unwrap_or_else(|| record.identity.allowed_profiles().first().map_or_else(String::new, |n| (*n).to_owned()));
+    let name = request.profile.clone().unwrap_or_else(|| {
+        record.identity.allowed_profiles().first().map_or_else(String::new, |n| (*n).to_owned())
+    });
     let profile = rules.profile(&name).map_err(problem_of)?;
     let requested = Requested {
         names: Vec::new(),

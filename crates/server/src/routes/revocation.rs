@@ -127,7 +127,8 @@ async fn permit(
     selector: &Selector,
     selection: &Selection,
 ) -> Result<(), HttpProblem> {
-    let mut resource = ResourceFacts { kind: "certificate".into(), id: selector.to_string(), ..Default::default() };
+    let mut resource =
+        ResourceFacts { kind: "certificate".into(), id: selector.to_string(), ..Default::default() };
     if let [only] = selection.identities().as_slice()
         && let Some(record) = site.authority.ledger().identity(only).await.map_err(problem_of)?
     {
@@ -175,7 +176,8 @@ async fn proven_key(site: &Site, proof: &KeyProof) -> Result<Digest, HttpProblem
     if !is_ours {
         return Err(HttpProblem::new(ProblemCode::NonceUnknown, "fetch a nonce and sign that one"));
     }
-    let key = PublicKey::from_spki_der(proof.public_key.as_der()).map_err(|error| refused(error.to_string()))?;
+    let key =
+        PublicKey::from_spki_der(proof.public_key.as_der()).map_err(|error| refused(error.to_string()))?;
     let message =
         key_compromise_message(nonce.as_bytes(), &site.authority.config().trust_domain, &key.fingerprint());
     key.verify(key.algorithm().signature_algorithm(), &message, &proof.signature.0)

@@ -206,10 +206,7 @@ mod tests {
         let answer = |max_age| ocsp_response(OcspAnswer { der: vec![0x30, 0], max_age }, now);
         let cached = answer(Some(Duration::from_secs(60)));
         assert_eq!(cached.headers()[CONTENT_TYPE], "application/ocsp-response");
-        assert_eq!(
-            cached.headers()[CACHE_CONTROL],
-            "max-age=60, public, no-transform, must-revalidate"
-        );
+        assert_eq!(cached.headers()[CACHE_CONTROL], "max-age=60, public, no-transform, must-revalidate");
         assert_eq!(cached.headers()[LAST_MODIFIED], "Wed, 18 Nov 2026 11:06:40 GMT");
         assert_eq!(cached.headers()[EXPIRES], "Wed, 18 Nov 2026 11:07:40 GMT");
         let own = answer(None);

@@ -79,7 +79,8 @@ async fn record(site: &Site, name: &str) -> Result<TemplateRecord, HttpProblem> 
 
 async fn view(site: &Site, record: TemplateRecord) -> Result<TemplateView, HttpProblem> {
     let entry = site.authority.ledger().entry(record.index).await.map_err(problem_of)?;
-    let changed = entry.and_then(|bytes| Entry::decode(&bytes).ok()).map(|entry| entry.time).unwrap_or_default();
+    let changed =
+        entry.and_then(|bytes| Entry::decode(&bytes).ok()).map(|entry| entry.time).unwrap_or_default();
     Ok(TemplateView { template: translate(&record.document)?, changed })
 }
 

@@ -29,14 +29,15 @@ pub(super) async fn create(
     Extension(who): Extension<Who>,
     Json(request): Json<CreateTokenRequest>,
 ) -> Result<Json<CreateTokenResponse>, HttpProblem> {
-    let subject = request
-        .subject()
-        .map_err(|error| HttpProblem::new(ProblemCode::MalformedRequest, error.to_string()).field("", error.to_string()))?;
+    let subject = request.subject().map_err(|error| {
+        HttpProblem::new(ProblemCode::MalformedRequest, error.to_string()).field("", error.to_string())
+    })?;
     let purpose = match subject {
         TokenSubject::Identity(id) => {
             let record = site.authority.ledger().identity(&id).await.map_err(problem_of)?;
-            let record = record
-                .ok_or_else(|| HttpProblem::new(ProblemCode::NotFound, format!("there is no identity {id}")))?;
+            let record = record.ok_or_else(|| {
+                HttpProblem::new(ProblemCode::NotFound, format!("there is no identity {id}"))
+            })?;
             let resource = ResourceFacts::of("token", id.as_str(), &record.identity);
             site.permit(&who, Action::TokenCreate, resource, None).await?;
             TokenFor::Identity(id)
@@ -56,12 +57,7 @@ pub(super) async fn list(
     State(site): State<Arc<Site>>,
     Query(query): Query<TokenQuery>,
 ) -> Result<Json<Page<TokenView>>, HttpProblem> {
-    let page = site
-        .authority
-        .ledger()
-        .tokens(&page_request(&query.page())?)
-        .await
-        .map_err(problem_of)?;
+    let page = site.authority.ledger().tokens(&page_request(&query.page())?).await.map_err(problem_of)?;
     let now = site.authority.clock().now();
     let mut page = page_response(page, |record| view(record, now));
     page.items.retain(|token| {

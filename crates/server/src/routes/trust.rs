@@ -224,7 +224,8 @@ mod tests {
         assert_eq!(x509.x5c.as_deref(), Some([BASE64.encode(root.der())].as_slice()));
         assert_eq!((&x509.kid, &jwt_svid.x5c), (&None, &None));
         assert_eq!(jwt_svid.kid.as_deref(), Some(thumbprint(jwt_svid).as_str()));
-        let decode = |text: &Option<String>| BASE64URL_NOPAD.decode(text.as_ref().unwrap().as_bytes()).unwrap();
+        let decode =
+            |text: &Option<String>| BASE64URL_NOPAD.decode(text.as_ref().unwrap().as_bytes()).unwrap();
         let point = [vec![4], decode(&jwt_svid.x), decode(&jwt_svid.y)].concat();
         assert_eq!(point, jwt.key_bytes());
         assert_eq!((bundle.spiffe_sequence, bundle.spiffe_refresh_hint), (Some(1), Some(300)));

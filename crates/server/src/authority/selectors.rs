@@ -1,0 +1,63 @@
+//! From claims to the identities whose selectors they could fulfil, without looking at all identities.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chancery_ledger::{IdentityQuery, Ledger, ModelError, PageRequest};
+use chancery_types::{Claims, SpiffeId};
+
+/// Identities by one selector each: name and text.
+type BySelector = HashMap<(String, String), Vec<SpiffeId>>;
+
+/// An index over registered identities, made when it is first asked for and again after a registration.
+#[derive(Debug, Default)]
+pub(super) struct SelectorIndex {
+    revision: AtomicU64,
+    made: Mutex<Option<(u64, Arc<BySelector>)>>,
+}
+
+impl SelectorIndex {
+    /// To be called after an identity was registered or changed.
+    pub(super) fn outdate(&self) {
+        self.revision.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Identities of which at least one selector holds: the only ones that can match.
+    pub(super) async fn candidates(
+        &self,
+        ledger: &dyn Ledger,
+        claims: &Claims,
+    ) -> Result<BTreeSet<SpiffeId>, ModelError> {
+        let index = self.current(ledger).await?;
+        let mut candidates = BTreeSet::new();
+        for (name, value) in claims.iter() {
+            for text in value.texts() {
+                candidates.extend(index.get(&(name.to_owned(), text)).into_iter().flatten().cloned());
+            }
+        }
+        Ok(candidates)
+    }
+
+    async fn current(&self, ledger: &dyn Ledger) -> Result<Arc<BySelector>, ModelError> {
+        // Read before the identities are: what is registered meanwhile outdates this one.
+        let revision = self.revision.load(Ordering::SeqCst);
+        if let Some((made, index)) = self.made.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+            && *made == revision
+        {
+            return Ok(Arc::clone(index));
+        }
+        let query = IdentityQuery { with_selectors: true, ..IdentityQuery::default() };
+        let identities = ledger.identities(&query, &PageRequest::first(usize::MAX)).await?;
+        let mut index = BySelector::new();
+        for record in identities.items {
+            // One selector finds it; whether all hold is checked on the record itself.
+            if let Some((name, text)) = record.identity.selectors.into_iter().next() {
+                index.entry((name, text)).or_default().push(record.identity.spiffe_id);
+            }
+        }
+        let index = Arc::new(index);
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, Arc::clone(&index)));
+        Ok(index)
+    }
+}

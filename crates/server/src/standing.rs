@@ -1,0 +1,42 @@
+//! What the authority itself shows to those who watch it, read at the moment of the scrape.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chancery_revoke::CrlPublisher;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+
+use crate::authority::Authority;
+use crate::process::encode_gauge;
+
+/// The state of the ledger and of the published list.
+#[derive(Debug)]
+pub(crate) struct StandingCollector {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) crl: Arc<CrlPublisher>,
+}
+
+impl Collector for StandingCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Self { authority, crl } = self;
+        let ledger = authority.embedded();
+        let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
+        encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
+        let halted = i64::from(ledger.halted().is_some());
+        let help = "1 when the ledger has stopped accepting writes";
+        encode_gauge(&mut encoder, "chancery_ledger_halted", help, halted)?;
+        let now = authority.clock().now().seconds();
+        let left = crl.current().map_or(0, |list| list.next_update.seconds() - now);
+        let help = "Seconds until the published revocation list runs out";
+        encode_gauge(&mut encoder, "chancery_crl_seconds_left", help, left)?;
+        let issuer = authority.workflow().issuer();
+        let left = issuer.certificate().tbs().not_after().seconds() - now;
+        encode_gauge(&mut encoder, "chancery_issuer_seconds_left", "Seconds until the issuer ends", left)?;
+        let syncs = ConstCounter::new(ledger.syncs());
+        let help = "Times that the ledger's journal was synced";
+        let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;
+        syncs.encode(metric)
+    }
+}
