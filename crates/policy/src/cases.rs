@@ -103,7 +103,7 @@ impl Engine {
 
     fn see_call(&self, request: OperatorRequest) -> Seen {
         let (outcome, receipt, denial) = match self.decide_operator(request) {
-            OperatorDecision::Permitted(receipt) => (Outcome::Grant, receipt, None),
+            OperatorDecision::Permitted(receipt) => (Outcome::Grant, *receipt, None),
             OperatorDecision::Denied(denial) => {
                 (Outcome::Deny, denial.receipt.clone(), Some((denial.code, denial.reason)))
             }

@@ -194,7 +194,7 @@ pub struct Denial {
 #[must_use = "a decision that nobody looks at permits everything"]
 pub enum OperatorDecision {
     /// The caller may.
-    Permitted(OperatorReceipt),
+    Permitted(Box<OperatorReceipt>),
     /// The caller may not.
     Denied(Box<Denial>),
 }
@@ -219,7 +219,7 @@ impl Engine {
             request,
         };
         if verdict.permitted {
-            return OperatorDecision::Permitted(receipt(request));
+            return OperatorDecision::Permitted(Box::new(receipt(request)));
         }
         let alarm = !verdict.errors.is_empty();
         let smallest_change = if alarm { None } else { self.smallest_call_change(&request) };

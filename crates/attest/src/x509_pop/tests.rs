@@ -369,7 +369,9 @@ fn refuses_a_replayed_an_expired_and_an_invented_nonce() {
 #[test]
 fn refuses_too_many_too_large_and_no_certificates_before_it_takes_the_nonce() {
     let built = Pki::new().build();
-    let spoils: [(fn(&mut PopEvidence), fn(&PopError) -> bool); 5] = [
+    type Spoil = fn(&mut PopEvidence);
+    type IsExpected = fn(&PopError) -> bool;
+    let spoils: [(Spoil, IsExpected); 5] = [
         (|evidence| evidence.chain.clear(), |error| *error == PopError::NoCertificate),
         (
             |evidence| evidence.chain = vec![evidence.chain[0].clone(); 6],
@@ -416,6 +418,14 @@ fn the_evidence_hash_covers_chain_nonce_signature_and_key() {
     let attested = wished.verify(vec![built.authority(ForeignAuthorityOptions::default())]).unwrap();
     assert_eq!(attested.identity_hint().unwrap().as_str(), "spiffe://example.org/node7");
     assert_ne!(attested.evidence_hash(), first, "ECDSA signatures differ every time");
+}
+
+#[test]
+fn the_client_signs_what_this_verifier_expects() {
+    let nonce = Nonce::from_array([7; 32]);
+    let domain = "example.org".parse().unwrap();
+    let signed = chancery_api::enrollment_message(nonce.as_bytes(), &domain, &request_key());
+    assert_eq!(signed, proof_message(&nonce, "example.org", &request_key()));
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn receipts_name_caller_action_policies_and_their_version() {
     {
         assert!(json.contains(part), "{part}: {json}");
     }
-    assert_eq!(serde_json::from_str::<OperatorReceipt>(&json).unwrap(), receipt);
+    assert_eq!(serde_json::from_str::<OperatorReceipt>(&json).unwrap(), *receipt);
 }
 
 #[test]
