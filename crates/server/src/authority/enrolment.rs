@@ -103,7 +103,13 @@ impl Authority {
         }
         let rules = self.rules.load_full();
         let idempotency = enrolment.idempotency;
-        let decided = self.decide(&rules, enrolment).await?;
+        let decided = match self.decide(&rules, enrolment).await {
+            // The reply to the first try was lost: the certificate exists, for this very key.
+            Err(AuthorityError::Attest(AttestError::Renewal(RenewalError::AlreadyRenewed { serial }))) => {
+                return self.enrolled(serial).await;
+            }
+            other => other?,
+        };
         match self.workflow.issue(decided.request).await {
             Ok(issued) => Ok(Enrolled {
                 issued,
