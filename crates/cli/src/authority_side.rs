@@ -4,6 +4,8 @@
 //! ledger, testing its policy. No other module of this program imports the server, and this one hands out plain
 //! values only, so that all other commands stay on the far side of the wire.
 
+pub(crate) mod in_process;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use anyhow::{Context as _, Result};
 use chancery_server::authority::{OnlineRoot, Rules};
 use chancery_server::bootstrap::{self, InitPlan};
 use chancery_server::config::{Config, ServerName};
-use chancery_server::{Drained, Server};
+use chancery_server::{Drained, Server, maintenance};
 use chancery_types::{
     Clock as _, Digest, KeyAlgorithm, SecretString, SystemClock, SystemRandom, Timestamp, TrustDomain,
 };
@@ -185,6 +187,40 @@ pub(crate) fn check_config(file: &Path) -> Result<Summary> {
         profiles: rules.profiles().map(|profile| profile.name().to_owned()).collect(),
         policies: rules.sources().iter().map(|source| source.name.clone()).collect(),
     })
+}
+
+/// What can be done with a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LedgerWork {
+    /// Make its index anew.
+    Rebuild,
+    /// Compare its index with its journal.
+    Check,
+}
+
+/// What a ledger holds.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(crate) struct Holding {
+    /// Entries.
+    pub(crate) entries: u64,
+    /// The root that they hash to.
+    pub(crate) root: Digest,
+    /// The digest over the whole read model.
+    pub(crate) model: Digest,
+}
+
+/// Works on the ledger of an authority that does not run; `progress` hears of entries done and in all.
+pub(crate) fn work_on_ledger(
+    work: LedgerWork,
+    config: &Path,
+    progress: &mut dyn FnMut(u64, Option<u64>),
+) -> Result<Holding> {
+    let config = Config::load(config)?;
+    let holding = match work {
+        LedgerWork::Rebuild => maintenance::rebuild_ledger(&config, progress)?,
+        LedgerWork::Check => maintenance::check_ledger(&config, progress)?,
+    };
+    Ok(Holding { entries: holding.entries, root: holding.root, model: holding.model })
 }
 
 /// How one case of a policy test went.

@@ -101,7 +101,11 @@ impl Connection {
 
 impl Reach {
     /// A client that shows this certificate, or none.
-    pub(crate) async fn open(&self, place: Option<&Place>, identity: Option<IdentityFiles>) -> Result<Client> {
+    pub(crate) async fn open(
+        &self,
+        place: Option<&Place>,
+        identity: Option<IdentityFiles>,
+    ) -> Result<Client> {
         Route::decide(self, Who::Holder(identity), place, None)?.open().await
     }
 
@@ -157,7 +161,9 @@ impl Route {
                     certificate: place.operator_certificate.clone(),
                     key: place.operator_key.clone(),
                 }),
-                (Some(place), Some(OwnIdentity { socket: true, .. })) => return Self::socket(&place.admin_socket),
+                (Some(place), Some(OwnIdentity { socket: true, .. })) => {
+                    return Self::socket(&place.admin_socket);
+                }
                 _ => None,
             },
         };
@@ -283,14 +289,12 @@ mod tests {
 
     #[test]
     fn without_server_or_trust_says_what_to_give() {
-        let error = |reach: &Reach| {
-            Route::decide(reach, Who::Operator(None), None, None).unwrap_err().to_string()
-        };
+        let error =
+            |reach: &Reach| Route::decide(reach, Who::Operator(None), None, None).unwrap_err().to_string();
         assert!(error(&reach(None)).contains("--server"));
         let text = error(&reach(Some("https://ca.example.org")));
         assert!(text.contains("--trust-bundle") && text.contains("--fingerprint"), "{text}");
-        let pinned =
-            Reach { fingerprint: Some(Digest::default()), ..reach(Some("http://ca.example.org")) };
+        let pinned = Reach { fingerprint: Some(Digest::default()), ..reach(Some("http://ca.example.org")) };
         assert!(error(&pinned).contains("plain HTTP"));
     }
 

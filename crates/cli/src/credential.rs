@@ -164,7 +164,8 @@ impl CredentialFiles {
     }
 
     /// Whether the pair is in place and fits.
-    pub(crate) fn is_complete(&self) -> bool {
+    #[cfg(test)]
+    fn is_complete(&self) -> bool {
         fits(&self.certificate, &self.key)
     }
 
@@ -236,7 +237,7 @@ mod tests {
             public_key: key.public_key(),
             authority_key_id: None,
             names: &names,
-            key_usages: KeyUsages::of(&[]),
+            key_usages: KeyUsages::default(),
             extended_key_usages: &[],
             authority: None,
             name_constraints: None,

@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn one_line_has_every_cause_once_and_verbose_lists_them() {
-        let error = Err::<(), _>(io::Error::from(ErrorKind::NotFound)).context("cannot read a.pem").unwrap_err();
+        let error =
+            Err::<(), _>(io::Error::from(ErrorKind::NotFound)).context("cannot read a.pem").unwrap_err();
         let line = render(&error, false, false);
         assert_eq!(line, "error: cannot read a.pem: entity not found\n");
         let repeated = error.context("outer: cannot read a.pem");

@@ -138,9 +138,8 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
 /// What to say about a key that others can read; nothing when they cannot.
 pub(crate) fn exposure(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.mode() & 0o777;
-    (mode & 0o077 != 0).then(|| {
-        format!("{} can be read by others (mode {mode:o}); `chmod 600` it", path.display())
-    })
+    (mode & 0o077 != 0)
+        .then(|| format!("{} can be read by others (mode {mode:o}); `chmod 600` it", path.display()))
 }
 
 #[cfg(test)]

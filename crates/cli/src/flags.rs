@@ -6,10 +6,12 @@ use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::Bench;
 use crate::commands::{
-    audit, bundle, ca, certificate, completions, enroll, identity, init, log, man, operator, policy,
+    audit, bundle, ca, certificate, completions, enroll, identity, init, ledger, log, man, operator, policy, profile,
     renew, revoke, root, serve, status, template, token, verify, version,
 };
+use crate::quickstart::Quickstart;
 
 /// A private certificate authority whose every act can be proved.
 ///
@@ -65,6 +67,9 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     /// Say everything that is wrong with a configuration.
     CheckConfig(serve::CheckConfig),
+    /// Rebuild or check the ledger of an authority that does not run.
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
 
     /// Register identities, and hold, release or retire them.
     #[command(subcommand)]
@@ -100,6 +105,9 @@ pub(crate) enum Command {
     /// Show, question and test the policy.
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Show the profiles in force.
+    #[command(subcommand)]
+    Profile(profile::Profile),
 
     /// Print the roots that relying parties trust.
     Bundle(bundle::Bundle),
@@ -114,6 +122,11 @@ pub(crate) enum Command {
     Audit(audit::Audit),
     /// Verify offline that a certificate stands in the log.
     Verify(verify::Verify),
+
+    /// Show the whole story on this machine, in seconds, and leave nothing behind.
+    Quickstart(Quickstart),
+    /// Measure how fast this machine issues, beside what its cryptography and disk allow.
+    Bench(Bench),
 
     /// Print completions for a shell.
     Completions(completions::Completions),
@@ -132,11 +145,12 @@ const STYLES: Styles = Styles::styled()
 
 const AFTER_HELP: &str = "\
 Groups:
-  run one    init, root, serve, check-config
+  run one    init, root, serve, check-config, ledger
   let in     identity, template, token, operator
   be let in  enroll, renew
-  watch      certificate, revoke, hold, release, status, why, policy
+  watch      certificate, revoke, hold, release, status, why, policy, profile
   trust      bundle, ca, log, audit, verify
+  try        quickstart, bench
 
 Exit codes: 0 done, 1 failed, 2 misused, 3 refused by the authority, 4 verification failed.";
 

@@ -80,7 +80,7 @@ impl ServerProcess {
     pub(crate) async fn stop(mut self) -> Result<()> {
         kill_process(self.process, Signal::TERM).context("cannot stop the server")?;
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
-            Ok(status) if status?.success() => Ok(()),
+            Ok(Ok(status)) if status.success() => Ok(()),
             Ok(_) => bail!("the server did not end well:\n{}", self.said()),
             Err(_) => bail!("the server did not stop within {} s:\n{}", PATIENCE.as_secs(), self.said()),
         }

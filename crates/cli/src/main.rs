@@ -15,6 +15,7 @@ use clap::Parser as _;
 
 mod ask;
 mod authority_side;
+mod bench;
 mod commands;
 mod connection;
 mod credential;
@@ -23,7 +24,10 @@ mod failure;
 mod files;
 mod flags;
 mod listing;
+mod loopback;
 mod place;
+mod quickstart;
+mod status_port;
 mod subject;
 mod terminal;
 

@@ -52,11 +52,9 @@ impl Place {
     }
 
     fn of(raw: &Raw, file: PathBuf, directory: &Path) -> Result<Self> {
-        let api: SocketAddr = raw
-            .listen
-            .api
-            .parse()
-            .with_context(|| format!("{}: listen.api {:?} is not address:port", file.display(), raw.listen.api))?;
+        let api: SocketAddr = raw.listen.api.parse().with_context(|| {
+            format!("{}: listen.api {:?} is not address:port", file.display(), raw.listen.api)
+        })?;
         Ok(Self {
             trust_domain: TrustDomain::parse(&raw.trust_domain)
                 .with_context(|| format!("{}: trust_domain", file.display()))?,

@@ -29,7 +29,8 @@ impl StatusPort {
 
     /// Reads what an `http://` URL names, on a connection of its own.
     pub(crate) async fn fetch(url: &str) -> Result<Vec<u8>> {
-        let (host, path) = split(url).with_context(|| format!("{url:?} is not an http:// URL with a path"))?;
+        let (host, path) =
+            split(url).with_context(|| format!("{url:?} is not an http:// URL with a path"))?;
         Self::connect(host).await?.get(path).await
     }
 

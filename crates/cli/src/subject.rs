@@ -16,7 +16,7 @@ pub(crate) enum NamedKey {
     /// The public key, or a certificate that has it.
     Public(KeySource),
     /// The private key itself, which can prove its possession.
-    Private(SubjectKey),
+    Private(Box<SubjectKey>),
 }
 
 /// Reads a key from PEM of a certificate, a public key, a certificate request or a private key.
@@ -40,7 +40,7 @@ pub(crate) fn named_key(path: &Path) -> Result<NamedKey> {
         }
         label if label.ends_with(PRIVATE_KEY) => {
             let key = SubjectKey::from_pkcs8_pem(&text).with_context(|| path.display().to_string())?;
-            Ok(NamedKey::Private(key))
+            Ok(NamedKey::Private(Box::new(key)))
         }
         other => bail!(
             "{} holds a {other}; give a certificate, a public key, a certificate request or a private key",

@@ -129,7 +129,11 @@ impl Terminal {
             .iter()
             .map(|(name, value)| {
                 let value = value.trim_end().replace('\n', &format!("\n{indent}"));
-                format!("{}{}  {value}\n", self.paint(Tone::Strong, name), " ".repeat(width - name.chars().count()))
+                format!(
+                    "{}{}  {value}\n",
+                    self.paint(Tone::Strong, name),
+                    " ".repeat(width - name.chars().count())
+                )
             })
             .collect()
     }
@@ -156,7 +160,7 @@ fn terminal_width() -> Option<u16> {
 
 fn table(width: Option<u16>, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
+    table.load_style(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
     match width {
         Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
         None => table.set_content_arrangement(ContentArrangement::Disabled),

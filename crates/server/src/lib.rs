@@ -24,6 +24,7 @@ mod health;
 mod host;
 mod ledger_metrics;
 mod listener;
+pub mod maintenance;
 mod metrics;
 pub mod openapi;
 mod peer;

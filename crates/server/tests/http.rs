@@ -63,7 +63,8 @@ impl Running {
 
     fn client(&self, identity: Option<TlsIdentity>) -> Client {
         let root = std::fs::read(self.file("certs/root.crt")).unwrap();
-        let mut builder = Client::builder(self.url().parse().unwrap()).trust(TrustAnchors::from_pem(&root).unwrap());
+        let mut builder =
+            Client::builder(self.url().parse().unwrap()).trust(TrustAnchors::from_pem(&root).unwrap());
         if let Some(identity) = identity {
             builder = builder.identity(identity);
         }
@@ -174,8 +175,17 @@ async fn enrol_renew_revoke_and_what_others_say() {
         let chain = running.file("chain.pem");
         let both = [std::fs::read(&issuer).unwrap(), std::fs::read(&root).unwrap()].concat();
         std::fs::write(&chain, both).unwrap();
-        let arguments =
-            ["ocsp", "-issuer", path(&issuer), "-cert", path(&leaf), "-url", &ocsp_url, "-CAfile", path(&chain)];
+        let arguments = [
+            "ocsp",
+            "-issuer",
+            path(&issuer),
+            "-cert",
+            path(&leaf),
+            "-url",
+            &ocsp_url,
+            "-CAfile",
+            path(&chain),
+        ];
         tokio::task::block_in_place(|| openssl(&arguments))
     };
     if let Some((_, text)) = ask() {
@@ -202,7 +212,8 @@ async fn enrol_renew_revoke_and_what_others_say() {
     assert_eq!(problem(&refused), Some(ProblemCode::CertificateRevoked), "{refused}");
     tokio::time::sleep(std::time::Duration::from_millis(900)).await;
     let list = running.file("crl/1.crl");
-    let arguments = ["crl", "-inform", "DER", "-in", path(&list), "-CAfile", path(&issuer), "-text", "-noout"];
+    let arguments =
+        ["crl", "-inform", "DER", "-in", path(&list), "-CAfile", path(&issuer), "-text", "-noout"];
     if let Some((_, text)) = openssl(&arguments) {
         let serial = second.serial.to_string().to_uppercase();
         assert!(text.contains("verify OK") && text.contains(&serial), "{text}");

@@ -1,13 +1,14 @@
 //! What is published, over real sockets: the door without TLS, the log, the export; openssl as the judge of
 //! OCSP.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers stop the test")]
+#![expect(clippy::print_stderr, reason = "a judge that is missing must be noticed")]
+
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 
-use chancery_api::{
-    AuditExportQuery, ExportFooter, ExportHeader, IssuerState, LogEntriesQuery, ProblemCode,
-};
+use chancery_api::{AuditExportQuery, ExportFooter, ExportHeader, IssuerState, LogEntriesQuery, ProblemCode};
 use chancery_client::{Client, ClientError, TlsIdentity, TrustAnchors};
 use chancery_merkle::{NoteVerifier, Receipt, VerifiedCheckpoint, read_bundle};
 use chancery_server::Server;
@@ -145,7 +146,8 @@ async fn the_door_without_tls_has_what_certificates_point_to_and_nothing_else() 
     assert_eq!(running.get("/crl/1.crl", &since).await.status(), "304");
 
     assert_eq!(running.get("/v1/healthz", "").await.status(), "200");
-    let others = ["/crl/2.crl", "/crl/01.crl", "/ca/2.der", "/ca/1", "/v1/bundle", "/v1/enroll", "/metrics", "/"];
+    let others =
+        ["/crl/2.crl", "/crl/01.crl", "/ca/2.der", "/ca/1", "/v1/bundle", "/v1/enroll", "/metrics", "/"];
     for path in others {
         assert_eq!(running.get(path, "").await.status(), "404", "{path}");
     }
@@ -206,7 +208,10 @@ async fn the_log_proves_what_it_says_and_the_export_is_whole() {
     assert_eq!(hashes[..32], *shown.entries[0].leaf_hash.as_bytes());
     for (tile, code) in [("0/000", ProblemCode::NotFound), ("0/0", ProblemCode::MalformedRequest)] {
         let refused = operator.log_tile(tile).await.unwrap_err();
-        assert!(matches!(refused, ClientError::Problem(ref it) if it.known_code() == Some(code)), "{refused}");
+        assert!(
+            matches!(refused, ClientError::Problem(ref it) if it.known_code() == Some(code)),
+            "{refused}"
+        );
     }
 
     let proof = operator.log_proof(running.report.finished.operator_serial).await.unwrap();
@@ -219,7 +224,6 @@ async fn the_log_proves_what_it_says_and_the_export_is_whole() {
     while let Some(part) = export.next_chunk().await.unwrap() {
         bytes.extend_from_slice(&part);
     }
-    std::fs::write("/tmp/tr-export.jsonl", &bytes).unwrap();
     let exported = text(&bytes);
     let lines: Vec<&str> = exported.lines().collect();
     let header: ExportHeader = serde_json::from_str(lines[0]).unwrap();

@@ -6,7 +6,9 @@ use std::time::Duration;
 use chancery_attest::{Evidence, RenewalEvidence, TokenEvidence};
 use chancery_ledger::CertificateState;
 use chancery_revoke::Selector;
-use chancery_server::authority::{Authority, AuthorityError, Enrolment, OnlineRoot, Requester, TokenFor, Wish};
+use chancery_server::authority::{
+    Authority, AuthorityError, Enrolment, OnlineRoot, Requester, TokenFor, Wish,
+};
 use chancery_server::bootstrap::{InitError, InitPlan, init};
 use chancery_server::config::{Config, ServerName};
 use chancery_types::{Identity, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom};
@@ -60,8 +62,7 @@ async fn from_init_to_a_revoked_certificate() {
     let passphrase = SecretString::new("a long passphrase".into());
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let root = place.path().join("root");
-    let report =
-        init(&plan(&directory), &root, &passphrase, clock.clone(), random.clone()).await.unwrap();
+    let report = init(&plan(&directory), &root, &passphrase, clock.clone(), random.clone()).await.unwrap();
     let again = init(&plan(&directory), &root, &passphrase, clock.clone(), random.clone()).await;
     assert!(matches!(again, Err(InitError::Exists(_))));
 
@@ -81,8 +82,7 @@ async fn from_init_to_a_revoked_certificate() {
     assert!(matches!(spent, Err(AuthorityError::Attest(_))), "{spent:?}");
 
     let renewal = |der: &[u8]| Evidence::Renewal(RenewalEvidence { certificate: der.to_vec() });
-    let renewed =
-        authority.enroll(enrolment(&authority, renewal(enrolled.issued.der()))).await.unwrap();
+    let renewed = authority.enroll(enrolment(&authority, renewal(enrolled.issued.der()))).await.unwrap();
     assert_eq!(renewed.issued.generation().0, 1);
     assert_eq!(renewed.issued.lineage(), enrolled.issued.lineage());
 

@@ -8,7 +8,9 @@ use anyhow::{Context as _, Result};
 use chancery_api::AuditExportQuery;
 use chancery_client::{ByteStream, Client};
 use chancery_types::{Clock as _, Digest, SerialNumber, SystemClock, Timestamp};
-use chancery_verify::audit::{AuditOptions, AuditReport, Directory, ExportSource, JsonLines, Severity, audit};
+use chancery_verify::audit::{
+    AuditOptions, AuditReport, Directory, ExportSource, JsonLines, Severity, audit,
+};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -178,7 +180,11 @@ impl Verify {
     async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
         let options = AuditOptions {
             log: self.log_key.as_deref().map(log_key).transpose()?,
-            earlier: self.checkpoint.as_deref().map(|path| files::read_text(path, files::MAX_PEM)).transpose()?,
+            earlier: self
+                .checkpoint
+                .as_deref()
+                .map(|path| files::read_text(path, files::MAX_PEM))
+                .transpose()?,
             root: self.root,
             keep: self.keep,
             ..AuditOptions::default()
@@ -233,7 +239,8 @@ impl Verify {
         let clean = report.findings.are_clean();
         if let (Some(path), Some(checkpoint), true) = (&self.save_checkpoint, &report.checkpoint, clean) {
             files::replace(path, checkpoint.as_bytes(), files::PUBLIC)?;
-            terminal.note(format_args!("checkpoint kept in {}: audit against it the next time", path.display()));
+            terminal
+                .note(format_args!("checkpoint kept in {}: audit against it the next time", path.display()));
         }
         if clean {
             return Ok(());
@@ -347,7 +354,9 @@ mod tests {
     #[test]
     fn an_empty_span_of_time_is_refused() {
         let span = ["--out", "a", "--since", "2026-11-22T00:00:00Z", "--until", "2026-11-21T00:00:00Z"];
-        assert!(export(&span).unwrap().meaning(None).unwrap_err().to_string().contains("nothing lies between"));
+        assert!(
+            export(&span).unwrap().meaning(None).unwrap_err().to_string().contains("nothing lies between")
+        );
         assert!(export(&["--out", "a", "--since", "yesterday"]).is_err());
         assert!(export(&["--out", "a", "--format", "xml"]).is_err());
     }

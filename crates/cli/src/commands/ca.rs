@@ -32,7 +32,8 @@ impl Ca {
         let place = Place::find(globals.config.as_deref())?;
         let found = reach.open(place.as_ref(), None).await?.issuers().await?;
         if *pem {
-            return terminal.text(&found.issuers.iter().map(|issuer| issuer.certificate.as_str()).collect::<String>());
+            return terminal
+                .text(&found.issuers.iter().map(|issuer| issuer.certificate.as_str()).collect::<String>());
         }
         terminal.data(&found, || {
             let rows = found.issuers.iter().map(|issuer| {

@@ -122,7 +122,10 @@ impl Show {
         let detail = self.connection.open(globals).await?.read_certificate(self.serial).await?;
         if self.pem {
             let pem = detail.pem.as_ref().ok_or_else(|| {
-                anyhow::anyhow!("{} was recorded and never signed; it counts as issued and can be revoked", self.serial)
+                anyhow::anyhow!(
+                    "{} was recorded and never signed; it counts as issued and can be revoked",
+                    self.serial
+                )
             })?;
             return terminal.text(&format!("{pem}{}", detail.chain));
         }

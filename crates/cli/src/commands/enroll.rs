@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use chancery_api::{Base64Bytes, CertificateDer, CsrDer, EnrollRequest, EnrollResponse, Evidence, enrollment_message};
+use chancery_api::{
+    Base64Bytes, CertificateDer, CsrDer, EnrollRequest, EnrollResponse, Evidence, enrollment_message,
+};
 use chancery_client::Client;
 use chancery_types::{Digest, HumanDuration, KeyAlgorithm, SecretString, SubjectName};
 use chancery_x509::{CertificateRequest, DistinguishedName, SubjectKey, read_certificates};
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::commands::verify::ReceiptFile;
 use crate::connection::{IdentityFiles, Reach};
@@ -37,7 +39,7 @@ pub(crate) struct Enroll {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Evidence")]
-#[group(id = "evidence", required = true, multiple = false, args = ["token", "token_file", "x509_pop_cert"])]
+#[command(group = ArgGroup::new("evidence").required(true).args(["token", "token_file", "x509_pop_cert"]))]
 struct EvidenceFlags {
     /// The join token. Other users can see it in the list of processes: prefer --token-file.
     #[arg(long, env = "CHANCERY_TOKEN", hide_env_values = true)]
@@ -49,7 +51,7 @@ struct EvidenceFlags {
     #[arg(long, value_name = "FILE", requires = "x509_pop_key")]
     x509_pop_cert: Option<PathBuf>,
     /// Its key, which signs a nonce.
-    #[arg(long, value_name = "FILE", requires = "x509_pop_cert")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["token", "token_file"])]
     x509_pop_key: Option<PathBuf>,
 }
 
@@ -100,7 +102,7 @@ struct OutputFlags {
 #[derive(Debug)]
 enum Proof {
     Token(SecretString),
-    ForeignCertificate { chain: Vec<CertificateDer>, key: SubjectKey },
+    ForeignCertificate { chain: Vec<CertificateDer>, key: Box<SubjectKey> },
 }
 
 impl Enroll {
@@ -108,14 +110,16 @@ impl Enroll {
         let place = Place::find(globals.config.as_deref())?;
         let proof = self.evidence.meaning()?;
         let files = self.output.meaning(self.wish.key.as_deref())?;
-        let identity = self.wish.identity.as_deref().map(|text| place::identity(text, place.as_ref())).transpose()?;
+        let identity =
+            self.wish.identity.as_deref().map(|text| place::identity(text, place.as_ref())).transpose()?;
         let reach = match &proof {
             Proof::Token(token) => self.reach.with_fingerprint(subject::fingerprint_in(token)),
             Proof::ForeignCertificate { .. } => self.reach.clone(),
         };
         make_directories(&files)?;
         if files.recover()? == Recovered::Finished {
-            terminal.note("an earlier enrolment was interrupted after its certificate came; it is in place now");
+            terminal
+                .note("an earlier enrolment was interrupted after its certificate came; it is in place now");
             return Ok(());
         }
         let client = reach.open(place.as_ref(), None).await?;
@@ -144,7 +148,12 @@ impl Enroll {
     }
 
     /// The key and the request: those of an interrupted run, or new ones.
-    fn request(&self, files: &CredentialFiles, proof: &Proof, client: &Client) -> Result<(SubjectKey, Pending)> {
+    fn request(
+        &self,
+        files: &CredentialFiles,
+        proof: &Proof,
+        client: &Client,
+    ) -> Result<(SubjectKey, Pending)> {
         let wish = self.wish.text(proof);
         // A proof with a nonce is another request each time.
         if matches!(proof, Proof::Token(_))
@@ -178,7 +187,7 @@ impl EvidenceFlags {
         let chain = read_certificates(&pem, chancery_api::limits::CHAIN_CERTIFICATES)
             .with_context(|| certificate.display().to_string())?;
         let chain = chain.into_iter().map(CertificateDer::from_der).collect();
-        Ok(Proof::ForeignCertificate { chain, key: subject::private_key(key)? })
+        Ok(Proof::ForeignCertificate { chain, key: Box::new(subject::private_key(key)?) })
     }
 }
 
@@ -205,7 +214,10 @@ impl WishFlags {
             Proof::Token(token) => Digest::of(token.expose_secret().as_bytes()).to_string(),
             Proof::ForeignCertificate { .. } => "x509-pop".to_owned(),
         };
-        format!("enroll {evidence} {:?} {:?} {:?} {:?}", self.identity, self.profile, self.lifetime, self.names)
+        format!(
+            "enroll {evidence} {:?} {:?} {:?} {:?}",
+            self.identity, self.profile, self.lifetime, self.names
+        )
     }
 }
 
@@ -219,7 +231,9 @@ impl OutputFlags {
             .map(Path::to_owned)
             .or_else(|| self.key_out.clone())
             .or_else(|| within("tls.key"))
-            .ok_or_else(|| usage("say where the new key goes: --key-out FILE, or bring a key with --key FILE"))?;
+            .ok_or_else(|| {
+                usage("say where the new key goes: --key-out FILE, or bring a key with --key FILE")
+            })?;
         Ok(CredentialFiles { certificate, key, bundle: self.bundle_out.clone().or_else(|| within("ca.crt")) })
     }
 }

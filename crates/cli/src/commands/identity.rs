@@ -216,7 +216,10 @@ impl Update {
         let current = client.read_identity(&id).await?;
         let changed = self.properties.changed(current.identity.0)?;
         if changed.spiffe_id != id {
-            return Err(usage(format!("the file is about {}, not {id}; a name never changes", changed.spiffe_id)));
+            return Err(usage(format!(
+                "the file is about {}, not {id}; a name never changes",
+                changed.spiffe_id
+            )));
         }
         let view = client.change_identity(&IdentityDocument(changed), current.version).await?;
         print(terminal, &view)
@@ -269,7 +272,10 @@ impl Properties {
     fn new_identity(&self, id: Option<SpiffeId>) -> Result<Identity> {
         let base = match (self.document()?, id) {
             (Some(document), Some(id)) if document.spiffe_id != id => {
-                return Err(usage(format!("the file is about {}, the command about {id}", document.spiffe_id)));
+                return Err(usage(format!(
+                    "the file is about {}, the command about {id}",
+                    document.spiffe_id
+                )));
             }
             (Some(document), _) => document,
             (None, Some(id)) => Identity::new(id, ""),
@@ -400,7 +406,8 @@ mod tests {
     fn flags_go_over_the_file_and_both_must_name_the_same_identity() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.toml");
-        std::fs::write(&path, "spiffe_id = \"spiffe://example.org/web\"\nowner = \"ada\"\nteam = \"t\"\n").unwrap();
+        std::fs::write(&path, "spiffe_id = \"spiffe://example.org/web\"\nowner = \"ada\"\nteam = \"t\"\n")
+            .unwrap();
         let properties = Properties { file: Some(path), owner: Some("bob".into()), ..Properties::default() };
         let identity = properties.new_identity(None).unwrap();
         assert_eq!((identity.owner.as_str(), identity.team.as_str()), ("bob", "t"));

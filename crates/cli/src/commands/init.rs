@@ -100,7 +100,8 @@ impl Init {
         if self.issuer_csr {
             return self.prepare(&plan, terminal);
         }
-        let root_directory = plan.root_directory.clone().context("a root that is made here has a directory")?;
+        let root_directory =
+            plan.root_directory.clone().context("a root that is made here has a directory")?;
         let passphrase = new_passphrase(self.passphrase_file.as_deref(), may_ask)?;
         let made = authority_side::init(&plan, &root_directory, passphrase.secret()).await?;
         report(terminal, &made, Some(&root_directory), &passphrase)
@@ -132,7 +133,9 @@ impl Init {
         };
         let keys = match &self.keys {
             Some(keys) => keys.clone(),
-            None if may_ask => ask::ask("Where the issuing key lives (file, or a pkcs11: URI)", "file", Keys::parse)?,
+            None if may_ask => {
+                ask::ask("Where the issuing key lives (file, or a pkcs11: URI)", "file", Keys::parse)?
+            }
             None => Keys::Files,
         };
         let root_directory = match (&self.root_dir, self.issuer_csr) {
@@ -237,7 +240,11 @@ fn root_beside(directory: &Path) -> Result<PathBuf> {
     let name = whole.file_name().context("the root of the file system holds no authority")?;
     let mut beside = name.to_owned();
     beside.push("-root");
-    if directory.file_name() == Some(name) { Ok(directory.with_file_name(beside)) } else { Ok(whole.with_file_name(beside)) }
+    if directory.file_name() == Some(name) {
+        Ok(directory.with_file_name(beside))
+    } else {
+        Ok(whole.with_file_name(beside))
+    }
 }
 
 fn parse_names(text: &str) -> Result<Vec<Name>, String> {
@@ -295,11 +302,8 @@ fn report(
 }
 
 fn advise(terminal: &Terminal, made: &Made, root_directory: Option<&Path>) {
-    let config = if is_at_hand(&made.config) {
-        String::new()
-    } else {
-        format!(" --config {}", made.config.display())
-    };
+    let config =
+        if is_at_hand(&made.config) { String::new() } else { format!(" --config {}", made.config.display()) };
     match root_directory {
         Some(root) => terminal.note(format_args!(
             "\nNext: carry {} away (root.crt is kept here too), then\n  chancery serve{config}\nOn a laptop that \

@@ -8,10 +8,12 @@ pub(crate) mod completions;
 pub(crate) mod enroll;
 pub(crate) mod identity;
 pub(crate) mod init;
+pub(crate) mod ledger;
 pub(crate) mod log;
 pub(crate) mod man;
 pub(crate) mod operator;
 pub(crate) mod policy;
+pub(crate) mod profile;
 pub(crate) mod renew;
 pub(crate) mod revoke;
 pub(crate) mod root;
@@ -30,11 +32,15 @@ use crate::terminal::Terminal;
 /// Does what was asked.
 pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let globals = &cli.globals;
+    if globals.verbose >= 2 && !matches!(cli.command, Command::Serve(_)) {
+        serve::start_log(serve::LogFormat::Text, globals);
+    }
     match &cli.command {
         Command::Init(init) => init.run(globals, terminal).await,
         Command::Root(root) => root.run(terminal),
         Command::Serve(serve) => serve.run(globals).await,
         Command::CheckConfig(check) => check.run(globals, terminal),
+        Command::Ledger(ledger) => ledger.run(globals, terminal),
         Command::Identity(identity) => identity.run(globals, terminal).await,
         Command::Template(template) => template.run(globals, terminal).await,
         Command::Token(token) => token.run(globals, terminal).await,
@@ -48,11 +54,14 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Status(status) => status.run(globals, terminal).await,
         Command::Why(why) => why.run(globals, terminal).await,
         Command::Policy(policy) => policy.run(globals, terminal).await,
+        Command::Profile(profile) => profile.run(globals, terminal).await,
         Command::Bundle(bundle) => bundle.run(globals, terminal).await,
         Command::Ca(ca) => ca.run(globals, terminal).await,
         Command::Log(log) => log.run(globals, terminal).await,
         Command::Audit(audit) => audit.run(globals, terminal).await,
         Command::Verify(verify) => verify.run(globals, terminal).await,
+        Command::Quickstart(quickstart) => quickstart.run(terminal).await,
+        Command::Bench(bench) => bench.run(terminal).await,
         Command::Completions(completions) => completions.run(terminal),
         Command::Man(man) => man.run(terminal),
         Command::Version(version) => version.run(terminal),

@@ -80,7 +80,10 @@ impl Create {
     fn files(&self, place: Option<&Place>) -> Result<CredentialFiles> {
         let simple = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
         if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(simple) {
-            return Err(usage(format!("{:?} cannot be an operator's name: use letters, digits, - _ . @", self.name)));
+            return Err(usage(format!(
+                "{:?} cannot be an operator's name: use letters, digits, - _ . @",
+                self.name
+            )));
         }
         let directory = match (&self.out, place.and_then(|place| place.operator_key.parent())) {
             (Some(out), _) => out.clone(),

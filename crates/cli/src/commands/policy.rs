@@ -89,13 +89,25 @@ impl Show {
             let mut text = terminal.fields([
                 ("version", policy.version.to_string()),
                 ("since", policy.since.whole_second().to_string()),
-                ("policies", policy.policies.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ")),
-                ("profiles", policy.profiles.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ")),
+                (
+                    "policies",
+                    policy.policies.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", "),
+                ),
+                (
+                    "profiles",
+                    policy.profiles.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", "),
+                ),
             ]);
             if self.text {
                 let policies = policy.policies.iter().map(|file| (&file.name, &file.text));
-                for (name, body) in policies.chain(policy.profiles.iter().map(|file| (&file.name, &file.text))) {
-                    text.push_str(&format!("\n{}\n{}\n", terminal.paint(Tone::Strong, name), body.trim_end()));
+                for (name, body) in
+                    policies.chain(policy.profiles.iter().map(|file| (&file.name, &file.text)))
+                {
+                    text.push_str(&format!(
+                        "\n{}\n{}\n",
+                        terminal.paint(Tone::Strong, name),
+                        body.trim_end()
+                    ));
                 }
             }
             text
@@ -117,7 +129,9 @@ impl Check {
             let reduced: Vec<String> = answer
                 .reduced
                 .iter()
-                .map(|one| format!("{}: {} instead of {} ({})", one.what, one.granted, one.asked, one.because))
+                .map(|one| {
+                    format!("{}: {} instead of {} ({})", one.what, one.granted, one.asked, one.because)
+                })
                 .collect();
             terminal.fields([
                 ("outcome", terminal.paint(tone, text_of(&answer.outcome))),
@@ -163,10 +177,19 @@ impl Test {
         } else {
             for case in cases.iter().filter(|case| !case.failures.is_empty()) {
                 let label = terminal.paint(Tone::Bad, "failed");
-                terminal.text(&format!("{label} {}: {}\n  {}", case.file.display(), case.name, case.failures.join("\n  ")))?;
+                terminal.text(&format!(
+                    "{label} {}: {}\n  {}",
+                    case.file.display(),
+                    case.name,
+                    case.failures.join("\n  ")
+                ))?;
             }
             terminal.text(&format!("{} cases, {failed} failed", cases.len()))?;
         }
-        if failed > 0 { Err(verification(format!("{failed} of {} cases failed", cases.len()))) } else { Ok(()) }
+        if failed > 0 {
+            Err(verification(format!("{failed} of {} cases failed", cases.len())))
+        } else {
+            Ok(())
+        }
     }
 }

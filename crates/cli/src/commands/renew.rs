@@ -57,7 +57,8 @@ impl Renew {
         let place = Place::find(globals.config.as_deref())?;
         let files = self.files()?;
         if files.recover()? == Recovered::Finished {
-            terminal.note("an earlier renewal was interrupted after its certificate came; it is in place now");
+            terminal
+                .note("an earlier renewal was interrupted after its certificate came; it is in place now");
         }
         if let Some(warning) = files::exposure(&files.key) {
             terminal.warn(warning);
@@ -121,7 +122,13 @@ impl Renew {
     fn wish(&self, files: &CredentialFiles) -> Result<String> {
         let pem = files::read(&files.certificate, MAX_PEM)?;
         let current = first_certificate(&pem, &files.certificate.display().to_string())?;
-        Ok(format!("renew {} {:?} {:?} {:?}", current.fingerprint(), self.lifetime, self.key_type, self.new_key))
+        Ok(format!(
+            "renew {} {:?} {:?} {:?}",
+            current.fingerprint(),
+            self.lifetime,
+            self.key_type,
+            self.new_key
+        ))
     }
 
     fn next_key(&self, files: &CredentialFiles) -> Result<SubjectKey> {
@@ -133,7 +140,8 @@ impl Renew {
             return Ok(current);
         }
         let algorithm = self.key_type.unwrap_or(current.public_key().algorithm());
-        subject::new_key(algorithm).context("bring the new key with --new-key FILE, or choose another --key-type")
+        subject::new_key(algorithm)
+            .context("bring the new key with --new-key FILE, or choose another --key-type")
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use chancery_api::{
-    Base64Bytes, ChangeResponse, HoldRequest, KeyProof, PublicKeyDer, ReleaseRequest, RevokeRequest, Selector,
-    key_compromise_message,
+    Base64Bytes, ChangeResponse, HoldRequest, KeyProof, PublicKeyDer, ReleaseRequest, RevokeRequest,
+    Selector, key_compromise_message,
 };
 use chancery_client::Client;
 use chancery_types::{Digest, LineageId, RevocationReason, SerialNumber};
@@ -33,7 +33,7 @@ pub(crate) struct Revoke {
     #[arg(long, value_name = "TOKEN", group = "selector")]
     token_proof: Option<String>,
     /// Print the proof of possession of --key instead of revoking: for somebody else to hand in.
-    #[arg(long, requires = "key_file")]
+    #[arg(long, conflicts_with_all = ["serial", "identity", "lineage", "token_proof"])]
     print_proof: bool,
     /// Why: unspecified, key-compromise, superseded, cessation-of-operation, privilege-withdrawn, ...
     #[arg(long, value_name = "REASON", default_value_t)]
@@ -116,11 +116,11 @@ struct KeylessConnection {
 #[derive(Debug)]
 enum Selected {
     /// By an operator.
-    ByRole(Selector),
+    Role(Selector),
     /// By a proof that is yet to be made.
-    ByPossession(SubjectKey),
+    Possession(Box<SubjectKey>),
     /// By a proof that was made elsewhere.
-    ByProof(KeyProof),
+    Proof(KeyProof),
 }
 
 impl Revoke {
@@ -128,8 +128,10 @@ impl Revoke {
         let place = Place::find(globals.config.as_deref())?;
         let selected = self.meaning(place.as_ref())?;
         let (client, selector, reason) = match selected {
-            Selected::ByRole(selector) => (self.connection.operator(place.as_ref()).await?, selector, self.reason),
-            Selected::ByPossession(key) => {
+            Selected::Role(selector) => {
+                (self.connection.operator(place.as_ref()).await?, selector, self.reason)
+            }
+            Selected::Possession(key) => {
                 let client = self.connection.reach.open(place.as_ref(), None).await?;
                 let proof = prove(&client, &key).await?;
                 if self.print_proof {
@@ -137,7 +139,7 @@ impl Revoke {
                 }
                 (client, Selector::KeyProof(proof), RevocationReason::KeyCompromise)
             }
-            Selected::ByProof(proof) => {
+            Selected::Proof(proof) => {
                 let client = self.connection.reach.open(place.as_ref(), None).await?;
                 (client, Selector::KeyProof(proof), RevocationReason::KeyCompromise)
             }
@@ -160,10 +162,10 @@ impl Revoke {
 
     fn meaning(&self, place: Option<&Place>) -> Result<Selected> {
         if let Some(text) = &self.token_proof {
-            return read_proof(text).map(Selected::ByProof);
+            return read_proof(text).map(Selected::Proof);
         }
         match (self.which.meaning(place)?, self.print_proof) {
-            (Selected::ByRole(_), true) => Err(usage("only a private key makes a proof; give one with --key")),
+            (Selected::Role(_), true) => Err(usage("only a private key makes a proof; give one with --key")),
             (selected, _) => Ok(selected),
         }
     }
@@ -200,31 +202,31 @@ impl Release {
 impl Which {
     fn meaning(&self, place: Option<&Place>) -> Result<Selected> {
         if let Some(serial) = self.serial {
-            return Ok(Selected::ByRole(Selector::Serial(serial)));
+            return Ok(Selected::Role(Selector::Serial(serial)));
         }
         if let Some(text) = &self.identity {
-            return Ok(Selected::ByRole(Selector::Identity(place::identity(text, place)?)));
+            return Ok(Selected::Role(Selector::Identity(place::identity(text, place)?)));
         }
         if let Some(lineage) = self.lineage {
-            return Ok(Selected::ByRole(Selector::Lineage(lineage)));
+            return Ok(Selected::Role(Selector::Lineage(lineage)));
         }
         let Some(path) = &self.key else {
             return Err(usage("say which certificates: --serial, --identity, --lineage or --key"));
         };
         match subject::named_key(path)? {
-            NamedKey::Public(source) => Ok(Selected::ByRole(Selector::Key(source))),
-            NamedKey::Private(key) => Ok(Selected::ByPossession(key)),
+            NamedKey::Public(source) => Ok(Selected::Role(Selector::Key(source))),
+            NamedKey::Private(key) => Ok(Selected::Possession(key)),
         }
     }
 
     fn for_operators(&self, place: Option<&Place>) -> Result<Selector> {
         match self.meaning(place)? {
-            Selected::ByRole(selector) => Ok(selector),
-            Selected::ByPossession(key) => {
+            Selected::Role(selector) => Ok(selector),
+            Selected::Possession(key) => {
                 let key = PublicKeyDer::from_der(key.public_key().spki_der().to_vec());
                 Ok(Selector::Key(chancery_api::KeySource::PublicKey(key)))
             }
-            Selected::ByProof(proof) => Ok(Selector::KeyProof(proof)),
+            Selected::Proof(proof) => Ok(Selector::KeyProof(proof)),
         }
     }
 }
@@ -265,13 +267,14 @@ fn confirm(what: &str, count: u64) -> Result<()> {
         return Ok(());
     }
     let certificates = if count == 1 { "certificate" } else { "certificates" };
-    let agreed = ask::ask(&format!("{count} {certificates}: {what}? (yes or no)"), "no", |answer| {
-        match answer.to_ascii_lowercase().as_str() {
-            "y" | "yes" => Ok(true),
-            "n" | "no" => Ok(false),
-            _ => Err("yes or no".to_owned()),
-        }
-    })?;
+    let agreed =
+        ask::ask(&format!("{count} {certificates}: {what}? (yes or no)"), "no", |answer| {
+            match answer.to_ascii_lowercase().as_str() {
+                "y" | "yes" => Ok(true),
+                "n" | "no" => Ok(false),
+                _ => Err("yes or no".to_owned()),
+            }
+        })?;
     if agreed { Ok(()) } else { Err(usage("nothing was changed")) }
 }
 
@@ -326,8 +329,8 @@ mod tests {
             parse(&["--key", path.to_str().unwrap()]).unwrap().meaning(None).unwrap()
         };
         let public = chancery_x509::write_pem("PUBLIC KEY", key.public_key().spki_der());
-        assert!(matches!(selected(&public), Selected::ByRole(Selector::Key(_))));
-        assert!(matches!(selected(&key.to_pkcs8_pem()), Selected::ByPossession(_)));
+        assert!(matches!(selected(&public), Selected::Role(Selector::Key(_))));
+        assert!(matches!(selected(&key.to_pkcs8_pem()), Selected::Possession(_)));
         std::fs::write(&path, public).unwrap();
         let printing = parse(&["--key", path.to_str().unwrap(), "--print-proof"]).unwrap();
         assert!(printing.meaning(None).unwrap_err().to_string().contains("private key"));

@@ -28,7 +28,7 @@ pub(crate) struct CheckConfig {}
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum LogFormat {
+pub(super) enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -39,29 +39,11 @@ enum LogFormat {
 impl Serve {
     pub(crate) async fn run(&self, globals: &Globals) -> Result<()> {
         let config = place::required(globals.config.as_deref())?;
-        self.start_log(globals);
+        start_log(self.log_format, globals);
         authority_side::serve(&config, self.allow_online_root, |api, status| {
             tracing::info!(%api, %status, config = %config.display(), "serving");
         })
         .await
-    }
-
-    fn start_log(&self, globals: &Globals) {
-        let default = match (globals.quiet, globals.verbose) {
-            (true, _) => "warn",
-            (false, 0) => "info",
-            (false, 1) => "info,chancery=debug",
-            (false, _) => "debug",
-        };
-        let filter = EnvFilter::try_from_env("CHANCERY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-        let log = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal());
-        match self.log_format {
-            LogFormat::Text => log.init(),
-            LogFormat::Json => log.json().init(),
-        }
     }
 }
 
@@ -81,5 +63,24 @@ impl CheckConfig {
                     ("policies", summary.policies.join(", ")),
                 ])
         })
+    }
+}
+
+/// Writes what happens to standard error.
+pub(super) fn start_log(format: LogFormat, globals: &Globals) {
+    let default = match (globals.quiet, globals.verbose) {
+        (true, _) => "warn",
+        (false, 0) => "info",
+        (false, 1) => "info,chancery_server=debug",
+        (false, _) => "info,chancery_server=debug,chancery_client=debug",
+    };
+    let filter = EnvFilter::try_from_env("CHANCERY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
     }
 }

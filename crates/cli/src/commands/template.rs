@@ -129,7 +129,12 @@ impl List {
         terminal.data(&found, || {
             let rows = found.iter().map(|view| {
                 let template = &view.template;
-                vec![template.name.clone(), template.path.clone(), template.owner.clone(), template.profiles.join(",")]
+                vec![
+                    template.name.clone(),
+                    template.path.clone(),
+                    template.owner.clone(),
+                    template.profiles.join(","),
+                ]
             });
             terminal.table(&["name", "path", "owner", "profiles"], rows)
         })
@@ -140,7 +145,9 @@ impl Create {
     fn meaning(&self) -> Result<TemplateDocument> {
         let mut template: TemplateDocument = match (&self.file, &self.name, &self.path) {
             (Some(file), ..) => document(file)?,
-            (None, Some(name), Some(path)) => serde_json::from_value(serde_json::json!({ "name": name, "path": path }))?,
+            (None, Some(name), Some(path)) => {
+                serde_json::from_value(serde_json::json!({ "name": name, "path": path }))?
+            }
             _ => return Err(usage("name the template and its --path, or give --file")),
         };
         if let Some(name) = self.name.as_ref().filter(|name| **name != template.name) {
@@ -173,7 +180,9 @@ impl Create {
         template.minimum_assurance = self.minimum_assurance.or(template.minimum_assurance);
         template.identity_lifetime = self.identity_lifetime.or(template.identity_lifetime);
         if template.owner.is_empty() {
-            return Err(usage("say who answers for what it makes with --owner; without an owner nothing is issued"));
+            return Err(usage(
+                "say who answers for what it makes with --owner; without an owner nothing is issued",
+            ));
         }
         Ok(template)
     }
@@ -182,8 +191,11 @@ impl Create {
 fn print(terminal: &Terminal, view: &TemplateView) -> Result<()> {
     terminal.data(view, || {
         let template = &view.template;
-        let parameters: Vec<String> =
-            template.parameters.iter().map(|(name, values)| format!("{name}: {}", values.join(", "))).collect();
+        let parameters: Vec<String> = template
+            .parameters
+            .iter()
+            .map(|(name, values)| format!("{name}: {}", values.join(", ")))
+            .collect();
         let optional = |value: Option<String>| value.unwrap_or_default();
         terminal.fields([
             ("template", template.name.clone()),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use chancery_api::{CreateTokenRequest, TokenQuery, TokenState};
 use chancery_types::{Digest, HumanDuration, TokenId};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use crate::commands::{pair, text_of, word};
 use crate::connection::Connection;
@@ -24,7 +24,7 @@ pub(crate) enum Token {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "subject", required = true, multiple = false, args = ["identity", "template"])]
+#[command(group = ArgGroup::new("subject").required(true).args(["identity", "template"]))]
 pub(crate) struct Create {
     /// The identity that it lets in, or its path alone beside a configuration.
     #[arg(long, value_name = "ID")]
@@ -33,7 +33,7 @@ pub(crate) struct Create {
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
     /// A parameter of the template; repeatable.
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = pair, requires = "template")]
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = pair, conflicts_with = "identity")]
     parameters: Vec<(String, String)>,
     /// How long it may wait to be spent, such as 1h; the server's default if absent.
     #[arg(long, value_name = "DURATION")]
@@ -111,7 +111,9 @@ impl Create {
                 created.expires.whole_second()
             ));
             let server = place.map_or("https://HOST:PORT", |place| &place.server);
-            terminal.note(format_args!("Next: chancery enroll --server {server} --token-file FILE --out DIRECTORY"));
+            terminal.note(format_args!(
+                "Next: chancery enroll --server {server} --token-file FILE --out DIRECTORY"
+            ));
         }
         Ok(())
     }

@@ -94,9 +94,8 @@ impl Verify {
         if let Some(path) = &self.entry {
             return files::read(path, files::MAX_PEM);
         }
-        let receipt: Receipt = receipt
-            .parse()
-            .map_err(|error| verification(format!("{}: {error}", self.receipt.display())))?;
+        let receipt: Receipt =
+            receipt.parse().map_err(|error| verification(format!("{}: {error}", self.receipt.display())))?;
         receipt.extra.ok_or_else(|| {
             usage("the receipt does not carry its entry; give it with --entry, or fetch one with `chancery audit prove`")
         })
@@ -115,9 +114,13 @@ impl Verify {
 
 /// The log's key: the text itself, or a file that holds it.
 pub(crate) fn log_key(text: &str) -> Result<NoteVerifier> {
-    let key = if Path::new(text).is_file() { files::read_text(Path::new(text), 4096)? } else { text.to_owned() };
+    let key =
+        if Path::new(text).is_file() { files::read_text(Path::new(text), 4096)? } else { text.to_owned() };
     key.trim().parse().with_context(|| {
-        format!("{:?} is neither a log's key nor a file that holds one", text.chars().take(60).collect::<String>())
+        format!(
+            "{:?} is neither a log's key nor a file that holds one",
+            text.chars().take(60).collect::<String>()
+        )
     })
 }
 
@@ -131,7 +134,8 @@ mod tests {
         assert!(refused.contains("neither a log's key nor a file"), "{refused}");
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.vkey");
-        let verifier = NoteVerifier::new("example.org/log", chancery_merkle::NoteKeyKind::Ed25519, KEY).unwrap();
+        let verifier =
+            NoteVerifier::new("example.org/log", chancery_merkle::NoteKeyKind::Ed25519, KEY).unwrap();
         std::fs::write(&path, format!("{}\n", verifier.vkey())).unwrap();
         assert_eq!(log_key(path.to_str().unwrap()).unwrap().vkey(), verifier.vkey());
         assert_eq!(log_key(&verifier.vkey()).unwrap().name(), "example.org/log");
@@ -139,7 +143,7 @@ mod tests {
 
     /// The public key of RFC 8032 section 7.1, test 1.
     const KEY: [u8; 32] = [
-        0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e, 0xe1,
-        0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
+        0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e,
+        0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
     ];
 }

@@ -91,9 +91,18 @@ impl<W: Write + Send> Converter<W> {
             #[cfg(feature = "parquet")]
             Form::Parquet => Output::Parquet(Box::new(parquet::Writer::new(output)?)),
             #[cfg(not(feature = "parquet"))]
-            Form::Parquet => bail!("this program was built without Parquet; build it with --features parquet"),
+            Form::Parquet => {
+                bail!("this program was built without Parquet; build it with --features parquet")
+            }
         };
-        Ok(Self { output, line: Vec::new(), hasher: Hasher::new(&SHA256), header: None, entries: 0, ended: false })
+        Ok(Self {
+            output,
+            line: Vec::new(),
+            hasher: Hasher::new(&SHA256),
+            header: None,
+            entries: 0,
+            ended: false,
+        })
     }
 
     /// Takes the next part of the export.
@@ -199,12 +208,15 @@ mod tests {
         }
         let digest = HEXLOWER.encode(ring::digest::digest(&SHA256, text.as_bytes()).as_ref());
         let entries = lines.len();
-        text.push_str(&format!("{{\"chancery_export_end\":1,\"entries\":{entries},\"sha256\":\"{digest}\"}}\n"));
+        text.push_str(&format!(
+            "{{\"chancery_export_end\":1,\"entries\":{entries},\"sha256\":\"{digest}\"}}\n"
+        ));
         text.into_bytes()
     }
 
     const ISSUANCE: &str = r#"{"index":0,"leaf":"AA==","hash":"00","view":{"time":"2026-11-21T12:00:00.5Z","kind":"issuance","body":{"serial":"01","identity":"spiffe://e/x","generation":3,"requester":"a, \"b\""}},"signature":"AQ=="}"#;
-    const NULL: &str = r#"{"index":1,"leaf":"","hash":"11","view":{"time":"2026-11-21T12:00:01Z","kind":"null"}}"#;
+    const NULL: &str =
+        r#"{"index":1,"leaf":"","hash":"11","view":{"time":"2026-11-21T12:00:01Z","kind":"null"}}"#;
 
     fn convert(form: Form, input: &[u8], piece: usize) -> Result<(Vec<u8>, Seen)> {
         let mut output = Vec::new();
@@ -250,7 +262,8 @@ mod tests {
         converter.finish().unwrap();
         let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
         assert_eq!(reader.metadata().file_metadata().num_rows(), 2);
-        let rows: Vec<String> = reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect();
+        let rows: Vec<String> =
+            reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect();
         assert!(rows[0].contains("kind: \"issuance\"") && rows[0].contains("generation: 3"), "{}", rows[0]);
         assert!(rows[1].contains("identity: null"), "{}", rows[1]);
     }

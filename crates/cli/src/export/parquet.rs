@@ -58,7 +58,8 @@ impl<W: Write + Send> Writer<W> {
                 write_texts(&mut group, texts)?;
             }
         }
-        let generations = self.rows.iter().map(|row| row.generation.and_then(|number| i32::try_from(number).ok()));
+        let generations =
+            self.rows.iter().map(|row| row.generation.and_then(|number| i32::try_from(number).ok()));
         let (levels, values) = optional(generations);
         let mut column = group.next_column()?.context("the schema ends with a generation")?;
         column.typed::<Int32Type>().write_batch(&values, Some(&levels), None)?;

@@ -34,6 +34,8 @@ pub struct Wish {
     pub profile: Option<String>,
     /// A lifetime.
     pub lifetime: Option<HumanDuration>,
+    /// The identity that is meant; evidence of another's does not serve.
+    pub identity: Option<SpiffeId>,
 }
 
 /// A request for a certificate.
@@ -156,6 +158,9 @@ impl Authority {
         let attested = self.attest(evidence, &request, &requester, now).await?;
         let assurance = attested.assurance();
         let found = self.find(&attested, now).await?;
+        if wish.identity.as_ref().is_some_and(|meant| *meant != found.identity.spiffe_id) {
+            return Err(AuthorityError::NoIdentity);
+        }
         let ignored = request.ignored().to_vec();
         let approved = match self.ask_policy(rules, attested, &found, &request, &wish, &requester, now)? {
             Decision::Approved(approved) => *approved,

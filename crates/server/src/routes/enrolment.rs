@@ -36,8 +36,8 @@ pub(super) async fn enroll(
     let wants_receipt = request.receipt;
     let enrolment = Enrolment {
         request: prove(&site, &request.csr)?,
-        evidence: evidence(request.evidence, request.identity)?,
-        wish: Wish { profile: request.profile, lifetime: request.lifetime },
+        evidence: evidence(request.evidence, request.identity.clone())?,
+        wish: Wish { profile: request.profile, lifetime: request.lifetime, identity: request.identity },
         requester: requester(&who),
         idempotency,
     };
@@ -56,7 +56,7 @@ pub(super) async fn renew(
     let enrolment = Enrolment {
         request: prove(&site, &request.csr)?,
         evidence: Evidence::Renewal(RenewalEvidence { certificate }),
-        wish: Wish { profile: None, lifetime: request.lifetime },
+        wish: Wish { lifetime: request.lifetime, ..Wish::default() },
         requester: requester(&who),
         idempotency,
     };
@@ -140,7 +140,7 @@ async fn batch_item(
     Ok(Enrolment {
         request,
         evidence: Evidence::Operator(evidence),
-        wish: Wish { profile: item.profile, lifetime: item.lifetime },
+        wish: Wish { profile: item.profile, lifetime: item.lifetime, identity: None },
         requester: requester(who),
         idempotency: None,
     })

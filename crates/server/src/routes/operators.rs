@@ -55,7 +55,7 @@ pub(super) async fn create(
     let enrolment = Enrolment {
         request: prove(&site, &request.csr)?,
         evidence: Evidence::Operator(OperatorEvidence { channel, identity: id, approval: None }),
-        wish: Wish { profile: Some("operator".into()), lifetime: request.lifetime },
+        wish: Wish { profile: Some("operator".into()), lifetime: request.lifetime, identity: None },
         requester: requester(&who),
         idempotency: None,
     };

@@ -1,0 +1,368 @@
+//! `chancery bench`: how fast this machine issues, beside the floor that cryptography and disk set.
+//!
+//! In process the workflow is called as the server calls it, on the real ledger on a real disk. Over the wire a
+//! server runs as a process of its own, so that its CPU time can be told from that of its clients, which share
+//! the machine with it. What is spent (keys, tokens, certificates to renew) is made before the clock starts.
+
+mod floor;
+mod load;
+mod process;
+mod report;
+mod supply;
+mod wire;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use chancery_types::TrustDomain;
+use clap::{Args, ValueEnum};
+
+use crate::authority_side::in_process::InProcess;
+use crate::loopback::{ServerProcess, free_addresses};
+use crate::terminal::Terminal;
+use floor::Floor;
+use load::{Load, drive};
+use report::{Report, Row};
+use supply::{Intent, Subject, Supply};
+use wire::{BATCH, Proof, Wire};
+
+/// Measures how fast this machine issues, in process and over the wire, beside the floor that its cryptography and
+/// its disk set.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// How long each line is measured.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Clients at once over the wire.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    clients: u16,
+    /// Enrolments at once in process.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=8192))]
+    in_flight: u16,
+    /// Only these parts; repeatable.
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Vec<Part>,
+    /// A directory on the disk to be measured; the current one if absent.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+}
+
+/// A part of the measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The workflow by function calls.
+    InProcess,
+    /// Enrolment over connections that stay open.
+    Enroll,
+    /// Enrolment over a new connection each.
+    Handshake,
+    /// Renewal.
+    Renew,
+    /// Batches.
+    Batch,
+    /// OCSP.
+    Ocsp,
+    /// One client alone.
+    Lone,
+}
+
+/// Certificates that are renewed over connections that were opened before.
+const RENEWALS: usize = 2000;
+/// Enrolments of one client alone.
+const LONE: usize = 1000;
+
+/// A run.
+#[derive(Debug)]
+struct Run<'a> {
+    bench: &'a Bench,
+    terminal: &'a Terminal,
+    floor: Floor,
+    trust_domain: TrustDomain,
+    authority: PathBuf,
+    rows: Vec<Row>,
+}
+
+impl Bench {
+    pub(crate) async fn run(&self, terminal: &Terminal) -> Result<()> {
+        let scratch = Scratch::new(&self.dir)?;
+        terminal.note("measuring the floor of this machine");
+        let floor = Floor::measure(&scratch.0)?;
+        let mut run = Run {
+            bench: self,
+            terminal,
+            floor,
+            trust_domain: TrustDomain::parse("bench.example").context("a trust domain")?,
+            authority: scratch.0.join("authority"),
+            rows: Vec::new(),
+        };
+        let report = run.all().await?;
+        terminal.data(&report, || report.text(terminal))
+    }
+
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+impl Run<'_> {
+    async fn all(&mut self) -> Result<Report> {
+        let addresses = free_addresses()?;
+        let config = InProcess::make(&self.authority, &self.trust_domain, addresses).await?;
+        let authority = InProcess::open(&config).await?;
+        self.terminal.note(format_args!("making keys, identities and {} tokens", self.tokens()));
+        let mut supply = Supply::make(&authority, &self.trust_domain, self.tokens()).await?;
+        let mut report = Report {
+            floor: self.floor,
+            clients: self.bench.clients.into(),
+            in_flight: self.bench.in_flight.into(),
+            rows: Vec::new(),
+            certificate_bytes: None,
+            disk_bytes_per_entry: None,
+            entries: None,
+            server_resident_bytes: None,
+        };
+        if self.bench.wants(Part::InProcess) {
+            report.certificate_bytes = Some(self.in_process(&authority, &mut supply).await?);
+        }
+        let entries = authority.entries();
+        authority.close();
+        report.entries = Some(entries);
+        report.disk_bytes_per_entry =
+            Some(process::bytes_in(&self.authority.join("ledger"))? / entries.max(1));
+        if self.wants_server() {
+            report.server_resident_bytes = Some(self.over_the_wire(&mut supply, addresses).await?);
+        }
+        report.rows = std::mem::take(&mut self.rows);
+        Ok(report)
+    }
+
+    fn wants_server(&self) -> bool {
+        let parts = [Part::Enroll, Part::Handshake, Part::Renew, Part::Batch, Part::Ocsp, Part::Lone];
+        parts.into_iter().any(|part| self.bench.wants(part))
+    }
+
+    /// Enrolments that all cores could make in the time of one line.
+    fn most(&self, floor_us: f64) -> usize {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "far below 2^53, and positive"
+        )]
+        let most = (self.bench.seconds as f64 * 1e6 * self.floor.cores as f64 / floor_us) as usize;
+        most
+    }
+
+    /// Tokens for everything.
+    fn tokens(&self) -> usize {
+        let bench = self.bench;
+        let most = self.most(self.floor.enrolment_us());
+        let of = |part, count| if bench.wants(part) { count } else { 0 };
+        of(Part::InProcess, most + self.most(self.floor.vouched_us()))
+            + of(Part::Enroll, most)
+            + of(Part::Handshake, most / 2)
+            + of(Part::Renew, RENEWALS)
+            + of(Part::Lone, LONE)
+            + usize::from(bench.clients) * 3
+            + 16
+    }
+
+    /// By function calls; returns the bytes of a certificate.
+    async fn in_process(&mut self, authority: &InProcess, supply: &mut Supply) -> Result<u64> {
+        let bytes = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        for proof in [Proof::Request, Proof::Vouched] {
+            let (what, floor) = match proof {
+                Proof::Request => ("in process, certificate request", self.floor.enrolment_us()),
+                Proof::Vouched => ("in process, vouched key", self.floor.vouched_us()),
+            };
+            let intents = supply.take(self.most(floor));
+            let workers = vec![(authority.clone(), Arc::clone(&bytes)); self.bench.in_flight.into()];
+            let limit = self.bench.limit();
+            let load = drive(workers, intents, limit, move |(authority, bytes), intent: Intent| async move {
+                let length = match proof {
+                    Proof::Request => authority.enroll(&intent.subject.csr, intent.token).await?,
+                    Proof::Vouched => {
+                        let key = intent.subject.key.public_key().spki_der();
+                        authority.enroll_vouched(key, intent.token).await?
+                    }
+                };
+                bytes.store(length as u64, std::sync::atomic::Ordering::Relaxed);
+                Ok(((authority, bytes), 1))
+            });
+            let own = std::process::id();
+            self.measure(what, Some(floor), own, Some(&Syncs::Own(authority.clone())), load).await?;
+        }
+        Ok(bytes.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// Against a server process; returns its resident memory in the end.
+    async fn over_the_wire(
+        &mut self,
+        supply: &mut Supply,
+        addresses: (SocketAddr, SocketAddr),
+    ) -> Result<u64> {
+        let log = self.authority.join("serve.log");
+        let arguments = ["serve", "--quiet", "--config", "chancery.toml"];
+        let server = ServerProcess::start(&self.authority, &arguments, &log, addresses).await?;
+        let wire = Wire::new(&self.authority, addresses.0, addresses.1)?;
+        self.enrolments(&wire, supply, server.id()).await?;
+        self.renewals(&wire, supply, server.id()).await?;
+        self.batches(&wire, supply, server.id()).await?;
+        self.status(&wire, supply, server.id()).await?;
+        let resident = process::resident_bytes(server.id())?;
+        server.stop().await?;
+        Ok(resident)
+    }
+
+    async fn enrolments(&mut self, wire: &Wire, supply: &mut Supply, server: u32) -> Result<()> {
+        let (clients, limit) = (usize::from(self.bench.clients), self.bench.limit());
+        let floor = self.floor.enrolment_us();
+        let holder = wire.enroll_all(supply.take(1)).await?.pop().context("an enrolment has a result")?;
+        let syncs = Syncs::Of(wire.clone());
+        if self.bench.wants(Part::Lone) {
+            let lone = wire.enroll(1, Some(&holder.identity), supply.take(LONE), limit).await?;
+            self.measure("enrol, one client alone, mTLS", Some(floor), server, Some(&syncs), lone.run())
+                .await?;
+        }
+        if self.bench.wants(Part::Enroll) {
+            let each = self.most(floor) / 2;
+            for (what, identity) in
+                [("enrol, keep-alive TLS", None), ("enrol, keep-alive mTLS", Some(&holder.identity))]
+            {
+                let load = wire.enroll(clients, identity, supply.take(each), limit).await?;
+                self.measure(what, Some(floor), server, Some(&syncs), load.run()).await?;
+            }
+        }
+        if self.bench.wants(Part::Handshake) {
+            let identities = vec![holder.identity.clone(); clients];
+            let intents = supply.take(self.most(floor) / 2);
+            let load = wire::enroll_afresh(wire, identities, intents, limit);
+            self.measure("enrol, new mTLS handshake each", Some(floor), server, Some(&syncs), load).await?;
+        }
+        Ok(())
+    }
+
+    async fn renewals(&mut self, wire: &Wire, supply: &mut Supply, server: u32) -> Result<()> {
+        if !self.bench.wants(Part::Renew) {
+            return Ok(());
+        }
+        let (clients, limit) = (usize::from(self.bench.clients), self.bench.limit());
+        let floor = self.floor.enrolment_us();
+        let syncs = Syncs::Of(wire.clone());
+        let enrolled = wire.enroll_all(supply.take(RENEWALS)).await?;
+        let open = wire.connect_all(&enrolled).await?;
+        let open = open.into_iter().map(|client| Ok((client, Arc::new(Subject::new()?))));
+        let load = wire::renew_open(clients, open.collect::<Result<_>>()?, limit);
+        self.measure("renew, open mTLS connection", Some(floor), server, Some(&syncs), load).await?;
+        let enrolled = wire.enroll_all(supply.take(clients)).await?;
+        // A renewal wants a new key, and the stock takes turns.
+        let subjects =
+            (0..self.most(floor) / 3).map(|_| Subject::new().map(Arc::new)).collect::<Result<_>>()?;
+        let load = wire::renew_afresh(wire, enrolled, subjects, limit);
+        self.measure("renew, new mTLS handshake each", Some(floor), server, Some(&syncs), load).await
+    }
+
+    async fn batches(&mut self, wire: &Wire, supply: &mut Supply, server: u32) -> Result<()> {
+        if !self.bench.wants(Part::Batch) {
+            return Ok(());
+        }
+        let limit = self.bench.limit();
+        for (proof, what, floor) in [
+            (Proof::Request, "batch of 100, certificate requests", self.floor.enrolment_us()),
+            (Proof::Vouched, "batch of 100, vouched keys", self.floor.vouched_us()),
+        ] {
+            let clients = wire.operators(usize::from(self.bench.clients).min(8)).await?;
+            let batches = (0..self.most(floor) / BATCH)
+                .map(|_| wire.batch(proof, &mut || (supply.identity(), supply.subject())))
+                .collect();
+            let load = wire::enroll_batches(clients, batches, limit);
+            self.measure(what, Some(floor), server, Some(&Syncs::Of(wire.clone())), load).await?;
+        }
+        Ok(())
+    }
+
+    async fn status(&mut self, wire: &Wire, supply: &mut Supply, server: u32) -> Result<()> {
+        if !self.bench.wants(Part::Ocsp) {
+            return Ok(());
+        }
+        let (clients, limit) = (usize::from(self.bench.clients), self.bench.limit());
+        let serials = wire.enroll_all(supply.take(clients)).await?;
+        for (by_get, what) in [(true, "OCSP by GET"), (false, "OCSP by POST")] {
+            let requests = serials.iter().cycle().take(self.most(10.0));
+            let requests = requests.map(|one| wire.ocsp_request(&one.serial)).collect();
+            let ports = wire.status_ports(clients).await?;
+            self.measure(what, None, server, None, wire::ask_status(ports, requests, by_get, limit)).await?;
+        }
+        Ok(())
+    }
+
+    /// One line.
+    async fn measure(
+        &mut self,
+        what: &str,
+        floor_us: Option<f64>,
+        process: u32,
+        syncs: Option<&Syncs>,
+        load: impl Future<Output = Result<Load>>,
+    ) -> Result<()> {
+        self.terminal.note(format_args!("measuring: {what}"));
+        let count = async || match syncs {
+            Some(syncs) => syncs.count().await,
+            None => Ok(None),
+        };
+        let (cpu, synced) = (process::cpu_time(process)?, count().await?);
+        let load = load.await.with_context(|| what.to_owned())?;
+        let cpu = process::cpu_time(process)?.saturating_sub(cpu);
+        let synced = count().await?.zip(synced).map(|(after, before)| after - before);
+        self.rows.push(Row::new(what, &load, cpu, (floor_us, self.floor.cores), synced));
+        Ok(())
+    }
+}
+
+/// Where syncs of the ledger are counted.
+enum Syncs {
+    /// In this process.
+    Own(InProcess),
+    /// In a server, which says so in its metrics.
+    Of(Wire),
+}
+
+impl Syncs {
+    async fn count(&self) -> Result<Option<u64>> {
+        match self {
+            Self::Own(authority) => Ok(Some(authority.syncs())),
+            Self::Of(wire) => {
+                let metrics = wire.admin()?.metrics().await?;
+                let text = String::from_utf8_lossy(&metrics);
+                let line = text.lines().find_map(|line| line.strip_prefix("chancery_ledger_syncs_total "));
+                Ok(line.and_then(|count| count.trim().parse().ok()))
+            }
+        }
+    }
+}
+
+/// A directory that is removed in the end.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(within: &Path) -> Result<Self> {
+        let path = std::path::absolute(within)?.join(format!("chancery-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is found by its name.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

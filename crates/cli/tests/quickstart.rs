@@ -1,0 +1,72 @@
+//! The commands that show and measure an authority, run as a user runs them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn chancery(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_chancery"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_remove("CHANCERY_CONFIG")
+        .output()
+        .expect("the binary was built for this test")
+}
+
+fn json(output: &Output) -> Value {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{errors}", String::from_utf8_lossy(&output.stdout));
+    serde_json::from_slice(&output.stdout).expect("standard output is JSON")
+}
+
+#[test]
+fn quickstart_tells_the_whole_story_and_leaves_nothing_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let output = chancery(place.path(), &["quickstart", "--dir", "story", "--json"]);
+    let story = json(&output);
+    assert_eq!(story["ok"], true);
+    let steps = story["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 14);
+    let results: Vec<String> = steps.iter().map(|step| step["result"].to_string()).collect();
+    for (step, what) in [
+        (2, "refused: the root key"),
+        (7, "api met spiffe://quickstart.example/web"),
+        (10, "Revoked"),
+        (11, "certificate-revoked"),
+        (13, "The log verifies."),
+        (14, "error leaf-hash entry"),
+    ] {
+        assert!(results[step - 1].contains(what), "step {step}: {}", results[step - 1]);
+    }
+    assert!(!place.path().join("story").exists());
+}
+
+#[test]
+fn quickstart_keeps_its_directory_when_told_and_takes_none_that_exists() {
+    let place = tempfile::tempdir().unwrap();
+    let output = chancery(place.path(), &["quickstart", "--dir", "story", "--keep"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("$ chancery init --yes"), "{told}");
+    for kept in ["chancery/chancery.toml", "offline-root/root.key", "web/tls.crt", "log.jsonl"] {
+        assert!(place.path().join("story").join(kept).exists(), "{kept}");
+    }
+    let again = chancery(place.path(), &["quickstart", "--dir", "story"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(place.path().join("story/chancery/chancery.toml").exists());
+}
+
+#[test]
+fn bench_measures_a_server_beside_the_floor() {
+    let place = tempfile::tempdir().unwrap();
+    let output =
+        chancery(place.path(), &["bench", "--seconds", "1", "--clients", "2", "--only", "lone", "--json"]);
+    let report = json(&output);
+    assert!(report["floor"]["verify_us"].as_f64().unwrap() > 0.0);
+    let row = &report["rows"][0];
+    assert!(row["units"].as_u64().unwrap() > 0, "{row}");
+    assert!(row["syncs"].as_u64().unwrap() > 0, "{row}");
+    assert!(row["times_floor"].as_f64().unwrap() > 1.0, "{row}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "the bench cleans up");
+}

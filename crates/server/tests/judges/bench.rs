@@ -1,0 +1,203 @@
+//! The judges. What one of them says of an exhibit that it should not says which exhibit, and what.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use chancery_types::{Clock as _, SystemClock, Timestamp};
+use chancery_x509::write_pem;
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use crate::exhibits::Exhibits;
+use crate::running::skipped;
+
+/// Runs a judge; `None`, loudly, when it is not installed.
+fn judge<A: AsRef<OsStr>>(program: &str, arguments: &[A]) -> Option<(bool, String)> {
+    match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+        }
+        Err(error) => {
+            skipped("judges", &format!("{program} cannot be run: {error}"));
+            None
+        }
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+pub(crate) fn openssl_verifies(exhibits: &Exhibits) {
+    let (root, issuer) = (exhibits.root(), exhibits.issuer());
+    for (number, list) in exhibits.lists.iter().enumerate() {
+        let der = exhibits.write("list.der", list);
+        let pem = exhibits.write(&format!("list-{number}.pem"), write_pem("X509 CRL", list).as_bytes());
+        let arguments = ["crl", "-noout", "-text", "-inform", "DER", "-in", text(&der), "-CAfile", text(&issuer)];
+        let Some((_, said)) = judge("openssl", &arguments) else { return };
+        assert!(said.contains("verify OK") && said.contains("Version 2 (0x1)"), "{said}");
+        assert_eq!(said.contains("Key Compromise"), number == 1, "{said}");
+        for exhibit in &exhibits.certificates {
+            let mut arguments = vec!["verify", "-x509_strict", "-CAfile", text(&root), "-untrusted", text(&issuer)];
+            if !matches!(exhibit.profile, "issuer" | "root") {
+                arguments.extend(["-crl_check", "-CRLfile", text(&pem)]);
+            }
+            arguments.push(text(&exhibit.path));
+            let Some((verified, said)) = judge("openssl", &arguments) else { return };
+            let is_revoked = number == 1 && exhibits.is_revoked(exhibit);
+            assert_eq!(verified, !is_revoked, "{}: {said}", exhibit.name);
+            assert_eq!(said.contains("certificate revoked"), is_revoked, "{}: {said}", exhibit.name);
+        }
+    }
+    for (profile, purpose) in
+        [("server", "sslserver"), ("client", "sslclient"), ("operator", "sslclient"), ("ocsp", "ocsphelper")]
+    {
+        let path = &exhibits.by_profile(profile).path;
+        let arguments =
+            ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", text(&root), "-untrusted", text(&issuer), text(path)];
+        let Some((verified, said)) = judge("openssl", &arguments) else { return };
+        assert!(verified, "{profile}: {said}");
+    }
+}
+
+pub(crate) fn openssl_reads_ocsp(exhibits: &Exhibits) {
+    let (root, issuer) = (exhibits.root(), exhibits.issuer());
+    let url = format!("http://{}/ocsp", exhibits.running.server.status_address());
+    let good = exhibits.certificates.iter().find(|exhibit| !exhibits.is_revoked(exhibit)).unwrap();
+    let revoked = exhibits.certificates.iter().find(|exhibit| exhibits.is_revoked(exhibit)).unwrap();
+    for (exhibit, expected) in [(good, ": good"), (revoked, ": revoked")] {
+        for digest in ["-sha1", "-sha256"] {
+            for nonce in ["-nonce", "-no_nonce"] {
+                let name = format!("{}{digest}{nonce}.ocsp", expected.trim_start_matches(": "));
+                let response = exhibits.file(&name);
+                let arguments = [
+                    "ocsp", nonce, digest, "-issuer", text(&issuer), "-cert", text(&exhibit.path), "-url", &url,
+                    "-CAfile", text(&root), "-verify_other", text(&issuer), "-respout", text(&response), "-resp_text",
+                ];
+                let Some((_, said)) = judge("openssl", &arguments) else { return };
+                assert!(said.contains("Response verify OK") && said.contains(expected), "{name}: {said}");
+                assert_eq!(said.contains("OCSP Nonce"), nonce == "-nonce", "{name}: {said}");
+                assert_eq!(said.contains("keyCompromise"), expected == ": revoked", "{name}: {said}");
+            }
+        }
+    }
+    // Of a serial that was never issued here the responder says nothing, by an unsigned answer.
+    let arguments =
+        ["ocsp", "-issuer", text(&issuer), "-serial", "0x1234567890abcdef", "-url", &url, "-CAfile", text(&root)];
+    let Some((_, said)) = judge("openssl", &arguments) else { return };
+    assert!(said.contains("unauthorized"), "{said}");
+}
+
+pub(crate) fn gnutls_verifies(exhibits: &Exhibits) {
+    let (root, issuer) = (exhibits.root(), exhibits.issuer());
+    let list = exhibits.write("list.pem", write_pem("X509 CRL", &exhibits.lists[1]).as_bytes());
+    let issuer_pem = std::fs::read(&issuer).unwrap();
+    for exhibit in exhibits.leaves() {
+        let chain = [std::fs::read(&exhibit.path).unwrap(), issuer_pem.clone()].concat();
+        let chain = exhibits.write("chain.pem", &chain);
+        let plain = ["--verify", "--load-ca-certificate", text(&root), "--infile", text(&chain)];
+        let Some((verified, said)) = judge("certtool", &plain) else { return };
+        assert!(verified && said.contains("Verified"), "{}: {said}", exhibit.name);
+        let with_list = [&plain[..], &["--load-crl", text(&list)]].concat();
+        let Some((_, said)) = judge("certtool", &with_list) else { return };
+        let is_revoked = exhibits.is_revoked(exhibit);
+        assert_eq!(said.contains("revoked"), is_revoked, "{}: {said}", exhibit.name);
+    }
+}
+
+pub(crate) fn webpki_verifies(exhibits: &Exhibits) {
+    let der = |profile: &str| CertificateDer::from(exhibits.by_profile(profile).der.as_slice());
+    let (root, issuer) = (der("root"), der("issuer"));
+    let anchors = [webpki::anchor_from_trusted_cert(&root).unwrap()];
+    let now = UnixTime::since_unix_epoch(SystemClock.now().since(Timestamp::default()));
+    let list = webpki::BorrowedCertRevocationList::from_der(&exhibits.lists[1]).unwrap().into();
+    let lists = [&list];
+    for exhibit in exhibits.leaves().filter(|exhibit| exhibit.profile != "ocsp") {
+        let der = CertificateDer::from(exhibit.der.as_slice());
+        let leaf = webpki::EndEntityCert::try_from(&der).unwrap();
+        let usage = match exhibit.profile {
+            "server" => webpki::KeyUsage::server_auth(),
+            _ => webpki::KeyUsage::client_auth(),
+        };
+        let revocation = webpki::RevocationOptionsBuilder::new(&lists)
+            .unwrap()
+            .with_depth(webpki::RevocationCheckDepth::EndEntity)
+            .with_expiration_policy(webpki::ExpirationPolicy::Enforce)
+            .build();
+        let issuers = std::slice::from_ref(&issuer);
+        let result = leaf.verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS, &anchors, issuers, now, usage, Some(revocation), None,
+        );
+        if exhibits.is_revoked(exhibit) {
+            assert_eq!(result.err(), Some(webpki::Error::CertRevoked), "{}", exhibit.name);
+        } else {
+            result.unwrap_or_else(|error| panic!("{}: {error}", exhibit.name));
+        }
+    }
+}
+
+/// Findings of pkilint that are its own mistakes: it takes neither a URI with a scheme that it does not know
+/// (`spiffe:`) nor a DNS name without a dot (`localhost`, RFC 1034 section 3.5 allows it) for one.
+const FALSE_ALARMS: [&str; 2] = ["pkix.invalid_uri_syntax", "pkix.invalid_domain_name_syntax"];
+
+/// Runs pkilint's programs once for all files: starting one takes longer than all of its work.
+const PKILINT: &str = r"
+import contextlib, importlib, io, sys
+for line in sys.stdin:
+    program, *arguments = line.split()
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = importlib.import_module('pkilint.bin.' + program).main(arguments)
+    print('==', code, arguments[-1])
+    print(said.getvalue())
+";
+
+pub(crate) fn pkilint_finds_no_error(exhibits: &Exhibits) {
+    let mut tasks = String::new();
+    let mut count = 0;
+    let mut add = |task: &str, path: &PathBuf| {
+        tasks.push_str(&format!("{task} {}\n", text(path)));
+        count += 1;
+    };
+    for exhibit in &exhibits.certificates {
+        add("lint_pkix_cert lint -s ERROR", &exhibit.path);
+    }
+    for number in 0..exhibits.lists.len() {
+        add("lint_crl lint -t CRL -p PKIX -s ERROR", &exhibits.file(&format!("list-{number}.pem")));
+    }
+    for name in ["good-sha1-nonce", "good-sha256-no_nonce", "revoked-sha1-no_nonce", "revoked-sha256-nonce"] {
+        let path = exhibits.file(&format!("{name}.ocsp"));
+        if path.exists() {
+            add("lint_ocsp_response lint -s ERROR", &path);
+        }
+    }
+    let mut python = match Command::new("python3")
+        .args(["-c", PKILINT])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    {
+        Ok(python) => python,
+        Err(error) => return skipped("judges", &format!("python3 cannot be run: {error}")),
+    };
+    // Without pkilint it ends before it has read them.
+    let _ = python.stdin.take().unwrap().write_all(tasks.as_bytes());
+    let output = python.wait_with_output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    if complaints.contains("No module named 'pkilint'") {
+        return skipped("judges", "pkilint is not installed (pip install pkilint)");
+    }
+    assert!(output.status.success(), "{complaints}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said.lines().filter(|line| line.starts_with("== ")).count(), count, "{said}");
+    let mut exhibit = "";
+    for line in said.lines() {
+        exhibit = line.strip_prefix("== ").unwrap_or(exhibit);
+        let is_serious = ["(ERROR)", "(FATAL)", "Failed to load"].iter().any(|mark| line.contains(mark));
+        let is_false = FALSE_ALARMS.iter().any(|alarm| line.contains(alarm));
+        assert!(!is_serious || is_false, "{exhibit}: {line}");
+    }
+}
