@@ -62,7 +62,7 @@ pub(crate) fn prepare(
     let validity = validity(&request.approved, profile, issuer, now)?;
     let tbs = encode(&request, issuer, serial.as_bytes(), validity)?;
     lint(&tbs, request.subject.as_ref(), profile, issuer, now)?;
-    let (lineage, generation) = lineage(request.approved.attested().lineage(), random)?;
+    let (lineage, generation) = lineage(request.approved.attested().lineage(), now, random)?;
     let attested = request.approved.attested();
     let receipt = serde_json::to_string(request.approved.receipt()).map_err(PrepareError::Receipt)?;
     let issuance = Issuance {
@@ -166,11 +166,12 @@ fn lint(
 
 fn lineage(
     renewed: Option<RenewedFrom>,
+    now: Timestamp,
     random: &dyn Random,
 ) -> Result<(LineageId, Generation), PrepareError> {
     match renewed {
         Some(from) => Ok((from.lineage, from.generation.next())),
-        None => Ok((LineageId::generate(random)?, Generation(0))),
+        None => Ok((LineageId::at(now, random)?, Generation(0))),
     }
 }
 

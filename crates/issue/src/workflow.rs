@@ -140,7 +140,8 @@ impl Workflow {
     ) -> Result<Issued, SigningError> {
         let issuers = self.ledger.issuers().await.map_err(|error| ReadError(error.to_string()))?;
         let issuer = issuers.into_iter().find(|issuer| issuer.epoch == record.serial.epoch());
-        let issuer = issuer.ok_or_else(|| ReadError(format!("the issuer of {} is unknown", record.serial)))?;
+        let issuer =
+            issuer.ok_or_else(|| ReadError(format!("the issuer of {} is unknown", record.serial)))?;
         let algorithm = TbsView::from_der(&issuance.tbs.0)
             .ok()
             .and_then(|tbs| tbs.signature_algorithm())
