@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -59,7 +59,7 @@ impl Listener {
     /// # Errors
     /// When the address is taken or not ours.
     pub async fn bind(address: SocketAddr, tls: TlsSlot, limits: ListenerLimits) -> io::Result<Self> {
-        Ok(Self { tcp: TcpListener::bind(address).await?, tls: Some(tls), limits })
+        Ok(Self { tcp: listen(address)?, tls: Some(tls), limits })
     }
 
     /// Binds an address that is served over HTTP/1.1 without TLS; port 0 takes any that is free.
@@ -67,7 +67,7 @@ impl Listener {
     /// # Errors
     /// When the address is taken or not ours.
     pub async fn bind_plain(address: SocketAddr, limits: ListenerLimits) -> io::Result<Self> {
-        Ok(Self { tcp: TcpListener::bind(address).await?, tls: None, limits })
+        Ok(Self { tcp: listen(address)?, tls: None, limits })
     }
 
     /// The address that it has.
@@ -175,6 +175,14 @@ impl Visit {
     }
 }
 
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restarted server takes its address again while old connections linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn client_certificate(stream: &TlsStream<TcpStream>) -> Result<Option<Arc<ClientCertificate>>, PeerError> {
     match stream.get_ref().1.peer_certificates() {
         Some(chain) => ClientCertificate::parse(chain).map(|certificate| Some(Arc::new(certificate))),
@@ -182,6 +190,9 @@ fn client_certificate(stream: &TlsStream<TcpStream>) -> Result<Option<Arc<Client
     }
 }
 
+/// Connections that the kernel keeps until they are accepted; it takes less where `net.core.somaxconn` is lower.
+/// Whoever finds no room there tries again only after a second.
+const BACKLOG: u32 = 4096;
 /// How long accepting rests after it failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -42,14 +42,14 @@ pub enum MaintenanceError {
     },
     /// The index is not what the journal makes of it.
     #[error(
-        "the index has {kept:?}, the journal makes {made:?}: the index is damaged; `chancery ledger rebuild` makes \
-         it anew from the journal"
+        "the index has the digest {kept}, the journal makes {made}: the index is damaged; `chancery ledger rebuild` \
+         makes it anew from the journal"
     )]
     Differs {
-        /// What is kept.
-        kept: Holding,
-        /// What it should be.
-        made: Holding,
+        /// The digest of what is kept.
+        kept: Digest,
+        /// The digest of what it should be.
+        made: Digest,
     },
 }
 
@@ -84,7 +84,11 @@ pub fn check_ledger(
     ledger.close();
     drop(ledger);
     let made = rebuild_at(config, &copy.0, progress)?;
-    if kept == made { Ok(kept) } else { Err(MaintenanceError::Differs { kept, made }) }
+    if kept == made {
+        Ok(kept)
+    } else {
+        Err(MaintenanceError::Differs { kept: kept.model, made: made.model })
+    }
 }
 
 fn rebuild_at(

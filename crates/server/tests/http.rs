@@ -1,5 +1,7 @@
 //! The road over real sockets: a server, clients over TLS, and openssl as the judge of what they get.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests fail the test")]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;

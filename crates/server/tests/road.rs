@@ -1,5 +1,7 @@
 //! The road without HTTP: from init to a revoked certificate, on the real ledger and real keys.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
