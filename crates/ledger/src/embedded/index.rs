@@ -1,8 +1,10 @@
 //! The read model's engine: redb, as docs/adr/0001 chose it.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use arc_swap::ArcSwap;
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
 use super::journal::JournalPosition;
 use super::memtable::Layer;
@@ -21,9 +23,19 @@ pub(crate) struct IndexPosition {
 }
 
 /// Ordered keys and values, committed together with a position.
-#[derive(Debug)]
 pub(crate) struct Index {
     database: Database,
+    /// The pairs as of the last commit. Beginning a transaction and opening the table for every look-up would cost
+    /// more than the look-up.
+    pairs: ArcSwap<Snapshot>,
+}
+
+type Snapshot = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Index").field("database", &self.database).finish_non_exhaustive()
+    }
 }
 
 fn engine(error: impl std::fmt::Display) -> ModelError {
@@ -37,7 +49,8 @@ impl Index {
         write.open_table(PAIRS).map_err(engine)?;
         write.open_table(META).map_err(engine)?;
         write.commit().map_err(engine)?;
-        Ok(Self { database })
+        let pairs = ArcSwap::from_pointee(snapshot(&database)?);
+        Ok(Self { database, pairs })
     }
 
     pub(crate) fn position(&self) -> Result<Option<IndexPosition>, ModelError> {
@@ -75,14 +88,20 @@ impl Index {
             let mut meta = write.open_table(META).map_err(engine)?;
             meta.insert("position", bytes.as_slice()).map_err(engine)?;
         }
-        write.commit().map_err(engine)
+        write.commit().map_err(engine)?;
+        // Before the caller drops the layer: what a reader no longer finds there it must find here.
+        self.pairs.store(Arc::new(snapshot(&self.database)?));
+        Ok(())
     }
+}
+
+fn snapshot(database: &Database) -> Result<Snapshot, ModelError> {
+    database.begin_read().map_err(engine)?.open_table(PAIRS).map_err(engine)
 }
 
 impl View for Index {
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ModelError> {
-        let read = self.database.begin_read().map_err(engine)?;
-        let pairs = read.open_table(PAIRS).map_err(engine)?;
+        let pairs = self.pairs.load();
         let value = pairs.get(key).map_err(engine)?;
         Ok(value.map(|value| value.value().to_vec()))
     }
@@ -91,8 +110,7 @@ impl View for Index {
         if end <= start {
             return Ok(Vec::new());
         }
-        let read = self.database.begin_read().map_err(engine)?;
-        let pairs = read.open_table(PAIRS).map_err(engine)?;
+        let pairs = self.pairs.load();
         let mut found = Vec::new();
         for pair in pairs.range::<&[u8]>(start..end).map_err(engine)?.take(limit) {
             let (key, value) = pair.map_err(engine)?;
@@ -105,8 +123,7 @@ impl View for Index {
         if end <= start {
             return Ok(None);
         }
-        let read = self.database.begin_read().map_err(engine)?;
-        let pairs = read.open_table(PAIRS).map_err(engine)?;
+        let pairs = self.pairs.load();
         let last = pairs.range::<&[u8]>(start..end).map_err(engine)?.next_back();
         let last = last.transpose().map_err(engine)?;
         Ok(last.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))

@@ -309,6 +309,7 @@ pub struct IssuerRecord {
     /// Its epoch.
     pub epoch: IssuerEpoch,
     /// Its certificate, DER.
+    #[serde(with = "base64")]
     pub certificate: Vec<u8>,
     /// Whether it signs.
     pub state: IssuerState,
@@ -329,6 +330,21 @@ pub struct CrlRecord {
     pub entries: u64,
     /// SHA-256 of the list.
     pub hash: Digest,
+}
+
+/// Bytes in JSON: as an array of numbers they would be slow to read, and this is read for every certificate.
+mod base64 {
+    use data_encoding::BASE64;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        BASE64.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+    }
 }
 
 /// A record as JSON.
