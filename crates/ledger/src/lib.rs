@@ -9,16 +9,21 @@
 //! certificate valid or who may ask for one; it trusts its caller to propose only what was decided, and its
 //! directory to nobody else: see docs/TRUST.md.
 
+// The tests' workload names this crate as others do.
+#[cfg(test)]
+extern crate self as chancery_ledger;
+
 pub mod embedded;
 mod model;
 mod proposal;
 
-pub use embedded::{EmbeddedLedger, OpenError, Options};
-pub use model::query::{CertificateQuery, IdentityQuery, Page, PageRequest, StateFilter};
+pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
+pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
     CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,
     RevokedCertificate, TemplateRecord, TokenRecord, TokenState,
 };
+pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};
 pub use proposal::{CommitError, Conflict, Outcome, Precondition, Proposal, Standing};
 

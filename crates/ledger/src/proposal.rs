@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use chancery_entry::{Entry, HoldTarget, TooLong};
+use chancery_entry::{Body, Entry, HoldTarget, TooLong};
 use chancery_merkle::leaf_hash;
 use chancery_types::{
-    Digest, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId, Timestamp, TokenId,
+    Digest, Generation, Identity, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId, Timestamp,
+    TokenId,
 };
 
 /// Entries that become durable together or not at all, if everything they require still holds.
@@ -41,11 +42,41 @@ impl Proposal {
         self.entries.len()
     }
 
+    /// Bytes of its entries.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.bytes.len()).sum()
+    }
+
     /// Whether it has no entries: it then only asks whether its preconditions hold.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
+
+/// Most bytes of entries in one call: they become durable in one piece.
+pub(crate) const MAX_CALL: usize = 256 << 20;
+
+/// Refuses an identity's document that is not one of that identity: a mistake of the caller's, and not one that
+/// the read model could take.
+pub(crate) fn check_documents(proposal: &Proposal) -> Option<Conflict> {
+    let unfit = |entry: &ProposedEntry| match &entry.entry.body {
+        Body::IdentityRegistered(registration) | Body::IdentityChanged(registration) => {
+            let name = &registration.identity;
+            let problem = match serde_json::from_str::<Identity>(&registration.document.0) {
+                Ok(identity) if identity.spiffe_id == *name => return None,
+                Ok(identity) => format!("it is about {}", identity.spiffe_id),
+                Err(error) => error.to_string(),
+            };
+            tracing::error!(identity = %name, %problem, "the document proposed for an identity is not one of it");
+            Some(Conflict {
+                precondition: Precondition::IdentityRegistered(name.clone()),
+                standing: Standing::Unknown,
+            })
+        }
+        _ => None,
+    };
+    proposal.entries.iter().find_map(unfit)
 }
 
 impl ProposedEntry {
@@ -125,7 +156,8 @@ pub enum Outcome {
         /// Index of its first entry.
         first_index: u64,
     },
-    /// Something that it requires does not hold; nothing of it was recorded.
+    /// Something that it requires does not hold; nothing of it was recorded. A document that is not one of the
+    /// identity it is proposed for is refused as if the identity had to be registered and were unknown.
     Refused(Conflict),
 }
 

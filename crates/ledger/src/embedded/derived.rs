@@ -3,13 +3,16 @@
 //! Each is an array of fixed-width records, so that a record is found by its index and a file is repaired by
 //! cutting it to a length. They are synced only before the index commits past them, and rebuilt otherwise.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
-use chancery_merkle::HashReader;
+use chancery_merkle::{Frontier, HashReader, leaf_hash};
 use chancery_types::Digest;
+
+use super::disk::{Disk, DiskFile, How};
+use super::journal::StoredBatch;
 
 /// Tile levels that a tree can have: 256^8 leaves are more than 2^63.
 const LEVELS: usize = 8;
@@ -19,20 +22,58 @@ const LOCATION: u64 = 8;
 /// An array of records on disk.
 #[derive(Debug)]
 struct Array {
-    file: File,
-    path: PathBuf,
+    file: DiskFile,
+    /// Bytes for which there is room.
+    reserved: AtomicU64,
 }
 
 impl Array {
-    fn open(path: PathBuf) -> io::Result<Self> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-        Ok(Self { file, path })
+    fn open(disk: &Arc<dyn Disk>, path: &Path) -> io::Result<Self> {
+        let file = DiskFile::open(disk, path, How::Create)?;
+        let reserved = AtomicU64::new(file.length()?);
+        Ok(Self { file, reserved })
     }
 
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+    /// The first record from `start` on that is not the expected one, of those below `limit`.
+    fn differs(&self, width: u64, start: u64, expected: &[u8], limit: u64) -> io::Result<Option<u64>> {
+        let width_in_memory = usize::try_from(width).expect("a few bytes");
+        let records = (expected.len() / width_in_memory) as u64;
+        let count = usize::try_from(limit.saturating_sub(start).min(records)).expect("at most as many as given");
+        let expected = &expected[..count * width_in_memory];
+        let mut found = vec![0; expected.len()];
+        let filled = self.file.read(&mut found, width * start)?;
+        let pairs = found[..filled].chunks(width_in_memory).zip(expected.chunks(width_in_memory));
+        let same = pairs.take_while(|(found, expected)| found == expected).count();
+        Ok((same < count).then(|| start + same as u64))
     }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        if self.file.length()? != length {
+            self.file.set_length(length)?;
+        }
+        self.reserved.store(length, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes room up to here, and a step further.
+    fn reserve(&self, end: u64) -> io::Result<()> {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        if end > reserved {
+            // A quarter of a megabyte, or a sixteenth of the file: rarely, and without taking much.
+            let ahead = end + (end / 16).clamp(4 << 10, 256 << 10);
+            self.file.reserve(reserved, ahead)?;
+            self.reserved.store(ahead, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// A derived file that does not follow from the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) file: String,
+    /// The first entry that it is wrong for.
+    pub(crate) index: u64,
 }
 
 /// All derived files of a ledger.
@@ -45,98 +86,153 @@ pub(crate) struct Derived {
 
 /// Hashes of one level that a batch completed, in order.
 #[derive(Debug, Default)]
-pub(crate) struct NewHashes {
+struct NewHashes {
     start: u64,
     bytes: Vec<u8>,
 }
 
-/// The hashes that a batch completed, by level.
-#[derive(Debug, Default)]
-pub(crate) struct HashBatch([NewHashes; LEVELS]);
+/// What a batch adds to the derived files.
+#[derive(Debug)]
+pub(crate) struct Additions {
+    first_index: u64,
+    locations: Vec<u8>,
+    hashes: [NewHashes; LEVELS],
+}
 
-impl HashBatch {
-    /// Takes one hash as a frontier emits it.
-    pub(crate) fn push(&mut self, level: u8, index: u64, hash: Digest) {
-        let level = &mut self.0[usize::from(level)];
-        if level.bytes.is_empty() {
-            level.start = index;
+impl Additions {
+    pub(crate) fn new(first_index: u64) -> Self {
+        Self { first_index, locations: Vec::new(), hashes: Default::default() }
+    }
+
+    /// Takes an entry that stands here in the journal, and has this leaf hash.
+    pub(crate) fn add(&mut self, frontier: &mut Frontier, leaf: Digest, segment: u32, offset: u64) {
+        self.locations.extend_from_slice(&pack(segment, offset).to_be_bytes());
+        frontier.append(leaf, &mut |level, index, hash| {
+            let level = &mut self.hashes[usize::from(level)];
+            if level.bytes.is_empty() {
+                level.start = index;
+            }
+            level.bytes.extend_from_slice(hash.as_bytes());
+        });
+    }
+
+    /// What a whole stored batch adds.
+    pub(crate) fn of(batch: &StoredBatch, frontier: &mut Frontier) -> Self {
+        let mut additions = Self::new(batch.first_index);
+        for (offset, entry) in batch.entries() {
+            additions.add(frontier, leaf_hash(entry), batch.segment, offset);
         }
-        level.bytes.extend_from_slice(hash.as_bytes());
+        additions
     }
 }
 
 impl Derived {
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn open(disk: &Arc<dyn Disk>, directory: &Path) -> io::Result<Self> {
         let hashes = (0..LEVELS)
-            .map(|level| Array::open(directory.join(format!("hashes.{level}"))))
+            .map(|level| Array::open(disk, &directory.join(format!("hashes.{level}"))))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             hashes,
-            entries: Array::open(directory.join("entries"))?,
-            signatures: Array::open(directory.join("signatures"))?,
+            entries: Array::open(disk, &directory.join("entries"))?,
+            signatures: Array::open(disk, &directory.join("signatures"))?,
         })
     }
 
-    /// Cuts everything to the log's first `size` entries. `false` when a file is shorter than that.
-    pub(crate) fn truncate(&self, size: u64) -> io::Result<bool> {
-        let mut complete = true;
+    /// Whether everything of the log's first `size` entries can be there.
+    pub(crate) fn covers(&self, size: u64) -> io::Result<bool> {
+        let mut covers = self.entries.file.length()? >= LOCATION * size;
         for (level, array) in self.hashes.iter().enumerate() {
-            let length = HASH * (size >> (8 * level));
-            complete &= array.length()? >= length;
-            array.file.set_len(length)?;
+            covers &= array.file.length()? >= HASH * (size >> (8 * level));
         }
-        complete &= self.entries.length()? >= LOCATION * size;
-        self.entries.file.set_len(LOCATION * size)?;
-        // Sparse where an entry has no signature, and shorter where the last ones have none.
-        if self.signatures.length()? > LOCATION * size {
-            self.signatures.file.set_len(LOCATION * size)?;
-        }
-        Ok(complete)
+        Ok(covers)
     }
 
-    pub(crate) fn append(&self, first_index: u64, locations: &[u64], hashes: &HashBatch) -> io::Result<()> {
-        let bytes: Vec<u8> = locations.iter().flat_map(|location| location.to_be_bytes()).collect();
-        self.entries.file.write_all_at(&bytes, LOCATION * first_index)?;
-        for (array, new) in self.hashes.iter().zip(&hashes.0) {
+    /// Cuts everything to the log's first `size` entries.
+    pub(crate) fn cut(&self, size: u64) -> io::Result<()> {
+        for (level, array) in self.hashes.iter().enumerate() {
+            array.cut(HASH * (size >> (8 * level)))?;
+        }
+        self.entries.cut(LOCATION * size)?;
+        // Sparse where an entry has no signature, and shorter where the last ones have none.
+        if self.signatures.file.length()? > LOCATION * size {
+            self.signatures.cut(LOCATION * size)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for the next entries, so that a full disk shows before they are in the journal.
+    pub(crate) fn reserve(&self, size: u64) -> io::Result<()> {
+        self.entries.reserve(LOCATION * size)?;
+        for (level, array) in self.hashes.iter().enumerate() {
+            array.reserve(HASH * (size >> (8 * level)))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn append(&self, additions: &Additions) -> io::Result<()> {
+        self.entries.file.write(&additions.locations, LOCATION * additions.first_index)?;
+        for (array, new) in self.hashes.iter().zip(&additions.hashes) {
             if !new.bytes.is_empty() {
-                array.file.write_all_at(&new.bytes, HASH * new.start)?;
+                array.file.write(&new.bytes, HASH * new.start)?;
             }
         }
         Ok(())
     }
 
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        for array in self.hashes.iter().chain([&self.entries, &self.signatures]) {
-            rustix::fs::fdatasync(&array.file)
-                .map_err(|error| io::Error::other(format!("{}: {error}", array.path.display())))?;
+    /// Where the files differ from what follows from the journal, looking at the log's first `size` entries only.
+    pub(crate) fn difference(&self, expected: &Additions, size: u64) -> io::Result<Option<Difference>> {
+        let wrong = |file: String, place: u64, per_record: u64| {
+            Ok(Some(Difference { file, index: place * per_record }))
+        };
+        let first = expected.first_index;
+        if let Some(at) = self.entries.differs(LOCATION, first, &expected.locations, size)? {
+            return wrong("derived/entries".to_owned(), at, 1);
         }
-        Ok(())
+        for (level, (array, new)) in self.hashes.iter().zip(&expected.hashes).enumerate() {
+            let complete = size >> (8 * level);
+            if let Some(at) = array.differs(HASH, new.start, &new.bytes, complete)? {
+                return wrong(format!("derived/hashes.{level}"), at, 1 << (8 * level));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.hashes.iter().chain([&self.entries, &self.signatures]).try_for_each(|array| array.file.sync())
     }
 
     /// Segment and offset of an entry.
     pub(crate) fn entry_location(&self, index: u64) -> io::Result<(u32, u64)> {
         let mut bytes = [0; 8];
-        self.entries.file.read_exact_at(&mut bytes, LOCATION * index)?;
+        self.entries.file.read_exact(&mut bytes, LOCATION * index)?;
         Ok(unpack(u64::from_be_bytes(bytes)))
+    }
+
+    /// The leaf hash of an entry.
+    pub(crate) fn leaf(&self, index: u64) -> io::Result<Digest> {
+        let mut hash = [0; 32];
+        self.hashes[0].file.read_exact(&mut hash, HASH * index)?;
+        Ok(Digest::from_array(hash))
     }
 
     /// Offset of an entry's signature in the signature log.
     pub(crate) fn signature_location(&self, index: u64) -> io::Result<Option<u64>> {
         let mut bytes = [0; 8];
-        match self.signatures.file.read_exact_at(&mut bytes, LOCATION * index) {
+        match self.signatures.file.read_exact(&mut bytes, LOCATION * index) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other?,
         }
         Ok(u64::from_be_bytes(bytes).checked_sub(1))
     }
 
+    /// Notes where an entry's signature is; `index` lies in the log.
     pub(crate) fn keep_signature(&self, index: u64, offset: u64) -> io::Result<()> {
-        self.signatures.file.write_all_at(&(offset + 1).to_be_bytes(), LOCATION * index)
+        self.signatures.file.write(&(offset + 1).to_be_bytes(), LOCATION * index)
     }
 }
 
 /// A segment number and an offset in one word: 24 and 40 bits.
-pub(crate) fn pack(segment: u32, offset: u64) -> u64 {
+fn pack(segment: u32, offset: u64) -> u64 {
     u64::from(segment) << 40 | offset
 }
 
@@ -151,12 +247,9 @@ impl HashReader for Derived {
     fn read(&self, tile_level: u8, start: u64, count: usize, out: &mut Vec<Digest>) -> io::Result<()> {
         let array = self.hashes.get(usize::from(tile_level)).ok_or(io::ErrorKind::NotFound)?;
         let mut bytes = vec![0_u8; count * 32];
-        array.file.read_exact_at(&mut bytes, HASH * start)?;
-        out.extend(bytes.chunks_exact(32).map(|chunk| {
-            let mut hash = [0; 32];
-            hash.copy_from_slice(chunk);
-            Digest::from_array(hash)
-        }));
+        array.file.read_exact(&mut bytes, HASH * start)?;
+        let (hashes, _) = bytes.as_chunks::<32>();
+        out.extend(hashes.iter().copied().map(Digest::from_array));
         Ok(())
     }
 }

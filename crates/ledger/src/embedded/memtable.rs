@@ -1,18 +1,25 @@
 //! What is durable in the journal but not yet in the index: two sorted layers in memory.
 //!
 //! The sequencer writes into the active layer; the indexer takes it as a whole, commits it, and drops it.
-//! Readers look in the active layer, in the one being committed, and then in the index.
+//! Readers look in the active layer, in the one being committed, and then in the index: in the order in which
+//! changes move, so that none is missed on its way.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::index::Index;
 use super::journal::JournalPosition;
-use crate::model::{ModelError, Pairs, View, Write};
+use super::layer::{Layer, Pairs as Changed};
+use super::merge::{last_of, merge};
+use crate::model::{Changes, ModelError, Pairs, Table, View, Write};
 
-/// Changes by key; `None` is a deletion.
-pub(crate) type Layer = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// Where the log stands after a layer's last entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// In the journal.
+    pub(crate) journal: JournalPosition,
+    /// The tree's root at that size.
+    pub(crate) root: chancery_types::Digest,
+}
 
 #[derive(Debug, Default)]
 struct Layers {
@@ -24,14 +31,24 @@ struct Layers {
 #[derive(Debug)]
 pub(crate) struct Memtable {
     layers: RwLock<Layers>,
-    /// The journal position that the active layer has reached.
-    position: Mutex<JournalPosition>,
+    /// What the active layer has reached. Held while a batch moves in, so that a layer is never taken between.
+    reached: Mutex<Reached>,
+    /// The highest key under which a certificate is recorded: serials grow, so most are known to be unused.
+    highest: Mutex<Option<Vec<u8>>>,
     index: Index,
 }
 
 impl Memtable {
-    pub(crate) fn new(index: Index, position: JournalPosition) -> Self {
-        Self { layers: RwLock::default(), position: Mutex::new(position), index }
+    /// No changes yet over an index that has reached this.
+    pub(crate) fn new(index: Index, reached: Reached) -> Result<Self, ModelError> {
+        let start = Table::Certificate.key(&[]);
+        let highest = index.last(&start, &crate::model::prefix_end(&start))?.map(|(key, _)| key);
+        Ok(Self {
+            layers: RwLock::default(),
+            reached: Mutex::new(reached),
+            highest: Mutex::new(highest),
+            index,
+        })
     }
 
     pub(crate) fn index(&self) -> &Index {
@@ -39,48 +56,99 @@ impl Memtable {
     }
 
     /// Adds a batch's changes.
-    pub(crate) fn absorb(&self, changes: Layer, position: JournalPosition) {
-        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
-        layers.active.extend(changes);
-        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = position;
+    pub(crate) fn absorb(&self, changes: Changes, reached: Reached) {
+        let mut current = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note_highest(&changes.pairs);
+        let mut pairs = changes.pairs.into_iter().peekable();
+        while pairs.peek().is_some() {
+            // In bites, so that no reader waits for a whole batch.
+            self.write().active.extend(pairs.by_ref().take(BITE));
+        }
+        for keys in changes.search.chunks(BITE) {
+            self.write().active.add_search_keys(keys);
+        }
+        *current = reached;
+    }
+
+    fn note_highest(&self, changes: &[Write]) {
+        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
+        let certificates = changes.iter().map(|(key, _)| key).filter(|key| is_certificate(key));
+        if let Some(new) = certificates.max().filter(|new| highest.as_ref().is_none_or(|old| old < *new)) {
+            *highest = Some(new.clone());
+        }
     }
 
     /// Changes that wait in the active layer.
     pub(crate) fn waiting(&self) -> usize {
-        self.layers.read().unwrap_or_else(PoisonError::into_inner).active.len()
+        self.read().active.len()
     }
 
-    /// Takes the active layer for committing, with the position that it reaches.
-    pub(crate) fn take(&self) -> (Arc<Layer>, JournalPosition) {
-        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
-        let layer = Arc::new(std::mem::take(&mut layers.active));
+    /// Takes the active layer for committing, with what it reaches. A layer that was taken before and not
+    /// committed is given again, with what has come since.
+    pub(crate) fn take(&self) -> (Arc<Layer>, Reached) {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layers = self.write();
+        let mut layer = std::mem::take(&mut layers.active);
+        if let Some(earlier) = layers.committing.take() {
+            let mut whole = Arc::unwrap_or_clone(earlier);
+            whole.append(layer);
+            layer = whole;
+        }
+        let layer = Arc::new(layer);
         layers.committing = Some(Arc::clone(&layer));
-        (layer, *self.position.lock().unwrap_or_else(PoisonError::into_inner))
+        (layer, *reached)
     }
 
     /// Drops the layer that [`Self::take`] gave, now that the index has it.
     pub(crate) fn committed(&self) {
-        self.layers.write().unwrap_or_else(PoisonError::into_inner).committing = None;
+        let layer = self.write().committing.take();
+        // Freeing it takes a while: not under the lock.
+        drop(layer);
     }
 
-    /// Overlays `upper` on what the layers hold in `start .. end`.
-    fn overlay(&self, start: &[u8], end: &[u8]) -> Layer {
-        let layers = self.layers.read().unwrap_or_else(PoisonError::into_inner);
-        let mut merged = Layer::new();
-        for layer in layers.committing.iter().map(Arc::as_ref).chain([&layers.active]) {
-            merged.extend(in_range(layer, start, end).map(|(key, value)| (key.clone(), value.clone())));
+    /// At most `limit` changes in `start .. end`, the newer over the older.
+    fn changes(&self, start: &[u8], end: &[u8], limit: usize) -> Changed {
+        let layers = self.read();
+        let mut merged = Changed::new();
+        for layer in [layers.committing.as_deref(), Some(&layers.active)].into_iter().flatten() {
+            layer.collect(start, end, limit, &mut merged);
+        }
+        drop(layers);
+        while merged.len() > limit {
+            merged.pop_last();
         }
         merged
     }
+
+    fn read(&self) -> RwLockReadGuard<'_, Layers> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Layers> {
+        self.layers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Changes that move in at once: a tenth of a millisecond.
+const BITE: usize = 256;
+
+fn is_certificate(key: &[u8]) -> bool {
+    key.first() == Some(&(Table::Certificate as u8))
 }
 
 impl View for Memtable {
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ModelError> {
+        if is_certificate(key) {
+            let highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
+            if highest.as_ref().is_none_or(|highest| key > highest.as_slice()) {
+                return Ok(None);
+            }
+        }
         {
-            let layers = self.layers.read().unwrap_or_else(PoisonError::into_inner);
+            let layers = self.read();
             for layer in [Some(&layers.active), layers.committing.as_deref()].into_iter().flatten() {
                 if let Some(value) = layer.get(key) {
-                    return Ok(value.clone());
+                    return Ok(value);
                 }
             }
         }
@@ -88,104 +156,15 @@ impl View for Memtable {
     }
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Pairs, ModelError> {
-        // The layers are read before the index: what moves from one to the other meanwhile is then seen twice
-        // with the same value, never missed.
-        merge(self.overlay(start, end), start, end, limit, &self.index)
+        merge(start, end, limit, &|start, limit| self.changes(start, end, limit), &self.index)
     }
 
     fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, ModelError> {
-        last_of(self.overlay(start, end), start, end, &self.index)
+        let highest = |end: &[u8]| {
+            let layers = self.read();
+            let layers = [Some(&layers.active), layers.committing.as_deref()];
+            layers.into_iter().flatten().filter_map(|layer| layer.last(start, end)).max()
+        };
+        last_of(start, end, &highest, &|key| self.value(key), &self.index)
     }
-}
-
-/// What a batch has accepted so far, over everything before it.
-pub(crate) struct BatchView<'a> {
-    changes: Layer,
-    below: &'a Memtable,
-}
-
-impl<'a> BatchView<'a> {
-    pub(crate) fn new(below: &'a Memtable) -> Self {
-        Self { changes: Layer::new(), below }
-    }
-
-    pub(crate) fn add(&mut self, writes: Vec<Write>) {
-        self.changes.extend(writes);
-    }
-
-    pub(crate) fn into_changes(self) -> Layer {
-        self.changes
-    }
-}
-
-impl View for BatchView<'_> {
-    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ModelError> {
-        match self.changes.get(key) {
-            Some(value) => Ok(value.clone()),
-            None => self.below.value(key),
-        }
-    }
-
-    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Pairs, ModelError> {
-        merge(copy_range(&self.changes, start, end), start, end, limit, self.below)
-    }
-
-    fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, ModelError> {
-        last_of(copy_range(&self.changes, start, end), start, end, self.below)
-    }
-}
-
-fn in_range<'a>(
-    layer: &'a Layer,
-    start: &[u8],
-    end: &[u8],
-) -> impl Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> {
-    layer.range::<[u8], _>((Bound::Included(start), Bound::Excluded(end.max(start))))
-}
-
-fn copy_range(layer: &Layer, start: &[u8], end: &[u8]) -> Layer {
-    in_range(layer, start, end).map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-/// Pairs of `below` with the changes of `upper` over them, at most `limit`.
-fn merge(
-    upper: Layer,
-    start: &[u8],
-    end: &[u8],
-    limit: usize,
-    below: &dyn View,
-) -> Result<Pairs, ModelError> {
-    if upper.is_empty() {
-        return below.scan(start, end, limit);
-    }
-    // Each deletion above may hide one pair below.
-    let deletions = upper.values().filter(|value| value.is_none()).count();
-    let wanted = limit.saturating_add(deletions);
-    let lower = below.scan(start, end, wanted)?;
-    let bound = if lower.len() == wanted { lower.last().map(|(key, _)| key.clone()) } else { None };
-    let mut merged: Layer = lower.into_iter().map(|(key, value)| (key, Some(value))).collect();
-    merged.extend(upper.into_iter().filter(|(key, _)| bound.as_ref().is_none_or(|bound| key <= bound)));
-    Ok(merged.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).take(limit).collect())
-}
-
-fn last_of(
-    upper: Layer,
-    start: &[u8],
-    end: &[u8],
-    below: &dyn View,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, ModelError> {
-    let highest = upper.iter().rev().find_map(|(key, value)| Some((key.clone(), value.clone()?)));
-    let mut end = end.to_vec();
-    let lower = loop {
-        match below.last(start, &end)? {
-            // Deleted above: look further down.
-            Some((key, _)) if upper.get(&key).is_some_and(Option::is_none) => end = key,
-            other => break other,
-        }
-    };
-    Ok(match (highest, lower) {
-        (Some(highest), Some(lower)) if lower.0 > highest.0 => Some(lower),
-        (Some(highest), _) => Some(highest),
-        (None, lower) => lower,
-    })
 }

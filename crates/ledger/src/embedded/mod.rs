@@ -11,18 +11,24 @@
 //! Two threads: the sequencer decides the order and makes batches durable, the indexer commits the read model
 //! behind it. After a crash the index says how far it got and only the rest of the journal is replayed.
 
+mod batch_view;
+mod check;
+mod checkpoint;
 mod derived;
+mod disk;
 mod index;
 mod indexer;
 mod journal;
+mod layer;
 mod memtable;
+mod merge;
 mod open;
+mod recover;
 mod sequencer;
 mod signatures;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -30,26 +36,31 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use chancery_merkle::{Checkpoint, HashReader, NoteSigner, SignedNote, consistency_proof, inclusion_proof};
+use chancery_merkle::{
+    HashReader, NoteSigner, SignedNote, consistency_proof, inclusion_proof, leaf_hash,
+};
 use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use derived::Derived;
-use journal::JournalReader;
+use disk::{Disk, is_full};
+use journal::{JournalReader, LogId};
 use memtable::Memtable;
 use signatures::SignatureLog;
 
+pub use check::{CheckError, CheckReport};
 pub use journal::JournalError;
 pub use open::OpenError;
 
-use crate::model::query::{self, CertificateQuery, IdentityQuery, Page, PageRequest};
+use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
     CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
     TemplateRecord, TokenRecord,
 };
+use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel};
-use crate::proposal::{CommitError, Outcome, Proposal};
+use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
 use crate::{Head, IssuedSignature, Ledger, ReadError};
 
 /// What can be chosen about an embedded ledger.
@@ -57,9 +68,10 @@ use crate::{Head, IssuedSignature, Ledger, ReadError};
 pub struct Options {
     /// Bytes of a journal segment, allocated at once.
     pub segment_bytes: u64,
-    /// How long changes may wait before the index commits them.
+    /// How long changes may wait before the index commits them. What waits is replayed after a crash.
     pub index_interval: Duration,
-    /// How many changes may wait before the index commits them early; four times as many stall commits.
+    /// How many changes may wait before the index commits them early; twice as many stall commits. A
+    /// certificate makes five or six, of about 100 bytes of memory each. The larger, the cheaper the index.
     pub index_changes: usize,
     /// Bytes of cache for the index.
     pub cache_bytes: usize,
@@ -69,8 +81,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: 64 << 20,
-            index_interval: Duration::from_millis(500),
-            index_changes: 100_000,
+            index_interval: Duration::from_secs(10),
+            index_changes: 400_000,
             cache_bytes: 96 << 20,
         }
     }
@@ -78,16 +90,20 @@ impl Default for Options {
 
 /// What is shared by the callers and the two threads.
 struct Shared {
+    disk: Arc<dyn Disk>,
     directory: PathBuf,
     options: Options,
     memtable: Memtable,
     derived: Derived,
     reader: JournalReader,
     signatures: SignatureLog,
+    log_id: LogId,
     head: ArcSwap<Head>,
     signer: Box<dyn NoteSigner + Send + Sync>,
     checkpoint: Mutex<Option<(u64, SignedNote)>>,
     halted: Mutex<Option<String>>,
+    /// The indexer has no room to go on; it tries again.
+    index_is_full: std::sync::atomic::AtomicBool,
     syncs: std::sync::atomic::AtomicU64,
     wake: indexer::Wake,
 }
@@ -106,21 +122,31 @@ impl Shared {
         CommitError::Halted { reason }
     }
 
-    /// The signed checkpoint of the current head.
-    fn checkpoint(&self) -> Result<SignedNote, ReadError> {
-        let head = **self.head.load();
+    /// The size and the signed checkpoint of the current head.
+    fn checkpoint(&self) -> Result<(u64, SignedNote), ReadError> {
         let mut cached = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: no checkpoint is given out after a larger one.
+        let head = **self.head.load();
         if let Some((size, note)) = cached.as_ref()
             && *size == head.size
         {
-            return Ok(note.clone());
+            return Ok((*size, note.clone()));
         }
-        let note = Checkpoint::new(self.signer.name(), head.size, head.root)
-            .map_err(|error| ReadError(error.to_string()))?
-            .sign(&[self.signer.as_ref()])
-            .map_err(|error| ReadError(error.to_string()))?;
+        let note = checkpoint::sign(&head, self.signer.as_ref()).map_err(ReadError)?;
         *cached = Some((head.size, note.clone()));
-        Ok(note)
+        Ok((head.size, note))
+    }
+
+    /// An entry below the head, checked against its place in the tree.
+    fn entry(&self, index: u64) -> Result<Vec<u8>, ReadError> {
+        let (segment, offset) = self.derived.entry_location(index).map_err(read_error)?;
+        let entry = self.reader.entry(segment, offset).map_err(read_error)?;
+        if leaf_hash(&entry) != self.derived.leaf(index).map_err(read_error)? {
+            return Err(ReadError(format!(
+                "entry {index} does not have its hash: journal or derived files are damaged, run `chancery ledger check`"
+            )));
+        }
+        Ok(entry)
     }
 }
 
@@ -201,6 +227,11 @@ fn read_error(error: impl std::fmt::Display) -> ReadError {
 #[async_trait]
 impl Ledger for EmbeddedLedger {
     async fn commit(&self, proposals: Vec<Proposal>) -> Result<Vec<Outcome>, CommitError> {
+        let bytes: usize = proposals.iter().map(Proposal::bytes).sum();
+        if bytes > MAX_CALL {
+            let reason = format!("one call has at most {MAX_CALL} bytes of entries, not {bytes}: split it");
+            return Err(CommitError::Halted { reason });
+        }
         let requests = self
             .requests
             .lock()
@@ -210,22 +241,27 @@ impl Ledger for EmbeddedLedger {
         let (reply, answer) = oneshot::channel();
         requests.send(sequencer::Request { proposals, reply }).await.map_err(|_| CommitError::Closing)?;
         drop(requests);
-        answer.await.map_err(|_| self.shared.halted().unwrap_or(CommitError::Closing))?
+        let answer = answer.await.map_err(|_| self.shared.halted().unwrap_or(CommitError::Closing))?;
+        // The proposals come back with it: freeing them is the caller's work, not the sequencer's.
+        answer.map(|(outcomes, _proposals)| outcomes)
     }
 
     async fn keep_signatures(&self, signatures: Vec<IssuedSignature>) -> Result<(), CommitError> {
         let shared = &self.shared;
-        let keep = || -> io::Result<()> {
-            let records = signatures.iter().map(|record| (record.index, record.signature.as_slice()));
-            for (index, offset) in shared.signatures.append(records)? {
-                shared.derived.keep_signature(index, offset)?;
-            }
-            Ok(())
-        };
-        keep().map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CommitError::DiskFull,
-            _ => CommitError::Halted { reason: format!("keeping signatures failed: {error}") },
-        })
+        let size = self.head().size;
+        if let Some(record) = signatures.iter().find(|record| record.index >= size) {
+            let reason = format!("a signature of entry {} was to be kept, there are {size}", record.index);
+            return Err(CommitError::Halted { reason });
+        }
+        let records = signatures.iter().map(|record| (record.index, record.signature.as_slice()));
+        let kept =
+            shared.signatures.append(records, &mut |index, offset| shared.derived.keep_signature(index, offset));
+        kept.map_err(|error| match is_full(&error) {
+            true => CommitError::DiskFull,
+            false => CommitError::Halted { reason: format!("keeping signatures failed: {error}") },
+        })?;
+        shared.wake.soon();
+        Ok(())
     }
 
     fn head(&self) -> Head {
@@ -233,29 +269,27 @@ impl Ledger for EmbeddedLedger {
     }
 
     fn checkpoint(&self) -> Result<SignedNote, ReadError> {
-        self.shared.checkpoint()
+        self.shared.checkpoint().map(|(_, note)| note)
     }
 
     async fn entry(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
         if index >= self.head().size {
             return Ok(None);
         }
-        let (segment, offset) = self.shared.derived.entry_location(index).map_err(read_error)?;
-        self.shared.reader.entry(segment, offset).map(Some).map_err(read_error)
+        self.shared.entry(index).map(Some)
     }
 
     async fn entries(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>, ReadError> {
         let end = self.head().size.min(start.saturating_add(count as u64));
-        let mut entries = Vec::new();
-        for index in start..end {
-            entries.extend(self.entry(index).await?);
-        }
-        Ok(entries)
+        (start..end).map(|index| self.shared.entry(index)).collect()
     }
 
     async fn signature(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        if index >= self.head().size {
+            return Ok(None);
+        }
         match self.shared.derived.signature_location(index).map_err(read_error)? {
-            Some(offset) => self.shared.signatures.signature(offset).map_err(read_error),
+            Some(offset) => self.shared.signatures.signature(index, offset).map_err(read_error),
             None => Ok(None),
         }
     }
@@ -304,7 +338,7 @@ impl ReadModel for EmbeddedLedger {
         query: &CertificateQuery,
         page: &PageRequest,
     ) -> Result<Page<CertificateRecord>, ModelError> {
-        query::certificates(&self.shared.memtable, query, page)
+        search::certificates(&self.shared.memtable, query, page)
     }
 
     async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError> {

@@ -1,4 +1,4 @@
-//! Opening a ledger: lock, recover, check against what was published.
+//! Making and opening a ledger.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -7,26 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use chancery_entry::Entry;
-use chancery_merkle::{Checkpoint, Frontier, NoteSigner, SignedNote, leaf_hash, root_at};
+use chancery_merkle::NoteSigner;
 use chancery_types::{Digest, Random, RandomError};
 use tokio::sync::mpsc;
 
-use super::derived::{Derived, HashBatch, pack};
-use super::index::{Index, IndexPosition};
-use super::journal::{Disk, Journal, JournalError, JournalPosition, JournalReader, RealDisk, StoredBatch};
-use super::memtable::{BatchView, Memtable};
+use super::disk::{Disk, RealDisk};
+use super::journal::{Journal, JournalError, JournalReader};
+use super::recover::{Recovered, Start, recover};
 use super::sequencer::Sequencer;
-use super::signatures::SignatureLog;
 use super::{EmbeddedLedger, Options, Shared, indexer};
-use crate::Head;
 use crate::model::ModelError;
-use crate::model::apply::apply;
 
 /// Commits that may wait in the queue before callers wait for a place.
 const QUEUE: usize = 4096;
-/// Changes that a replay gathers before it commits them.
-const REPLAY_CHANGES: usize = 200_000;
 
 /// Why a ledger was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +91,41 @@ pub enum OpenError {
         /// Root that was published.
         published: Digest,
     },
+    /// The journal is older than the index: it was restored from a backup, or lost its end.
+    #[error(
+        "the journal has {found} entries, but the index has seen {known}; the journal was restored from an \
+         older copy, or lost its end. Restore a journal that has them, or, if they are lost for good, start a \
+         new log and tell every relying party"
+    )]
+    BehindIndex {
+        /// Entries in the journal.
+        found: u64,
+        /// Entries that the index has seen.
+        known: u64,
+    },
+    /// The journal holds other entries than the index was made from.
+    #[error(
+        "the first {size} entries hash to {found}, but the index was made from entries that hash to {known}; \
+         compare the journal with a published checkpoint or a mirror, and, if it is the right one, run \
+         `chancery ledger rebuild`"
+    )]
+    NotIndexed {
+        /// Entries that the index has seen.
+        size: u64,
+        /// Root of the journal at that size.
+        found: Digest,
+        /// Root that the index knows.
+        known: Digest,
+    },
+    /// The index was made from the journal of another log.
+    #[error(
+        "{path} belongs to another log than the journal beside it; put the right journal back, or, if the \
+         journal is the right one, run `chancery ledger rebuild`"
+    )]
+    ForeignIndex {
+        /// The index.
+        path: String,
+    },
     /// The checkpoint file is not one of this log.
     #[error(
         "{path} is not a checkpoint of {origin}: {why}; restore it, or move it away if it is known to be damaged"
@@ -126,6 +154,16 @@ impl EmbeddedLedger {
         options: Options,
         random: &dyn Random,
     ) -> Result<Self, OpenError> {
+        Self::create_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), directory, signer, options, random)
+    }
+
+    pub(crate) fn create_on(
+        disk: &Arc<dyn Disk>,
+        directory: &Path,
+        signer: Box<dyn NoteSigner + Send + Sync>,
+        options: Options,
+        random: &dyn Random,
+    ) -> Result<Self, OpenError> {
         let mut log_id = [0; 16];
         random.fill(&mut log_id)?;
         let journal = directory.join("journal");
@@ -133,12 +171,14 @@ impl EmbeddedLedger {
             DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error(path))?;
         }
         let lock = lock(directory)?;
-        if fs::read_dir(&journal).map_err(io_error(&journal))?.next().is_some() {
-            let what = "there is a ledger here already; open it, or choose another directory";
-            return Err(OpenError::Directory { path: directory.display().to_string(), what });
+        is_unused(directory, &journal)?;
+        Journal::create(&journal, log_id, options.segment_bytes, disk)?;
+        for path in [Some(directory), directory.parent()].into_iter().flatten() {
+            // The new names are as durable as what will stand under them.
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            disk.sync_directory(path).map_err(io_error(path))?;
         }
-        drop(Journal::create(&journal, log_id, options.segment_bytes, Arc::new(RealDisk))?);
-        open(directory, lock, signer, options, Arc::new(RealDisk), &mut |_, _| {})
+        open(disk, directory, lock, signer, options, Start::FromIndex, &mut |_, _| {})
     }
 
     /// Opens an existing ledger; replays what the index has not seen.
@@ -150,21 +190,22 @@ impl EmbeddedLedger {
         signer: Box<dyn NoteSigner + Send + Sync>,
         options: Options,
     ) -> Result<Self, OpenError> {
-        Self::open_on(directory, signer, options, Arc::new(RealDisk))
+        Self::open_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), directory, signer, options)
     }
 
     pub(crate) fn open_on(
+        disk: &Arc<dyn Disk>,
         directory: &Path,
         signer: Box<dyn NoteSigner + Send + Sync>,
         options: Options,
-        disk: Arc<dyn Disk>,
     ) -> Result<Self, OpenError> {
         exists(directory)?;
         let lock = lock(directory)?;
-        open(directory, lock, signer, options, disk, &mut |_, _| {})
+        open(disk, directory, lock, signer, options, Start::FromIndex, &mut |_, _| {})
     }
 
-    /// Throws the index and the derived files away and makes them anew from the journal.
+    /// Throws the index and the derived files away and makes them anew from the journal, after the journal was
+    /// read whole and found in order.
     ///
     /// `progress` hears of entries done and, where it is known, entries in all.
     ///
@@ -176,21 +217,69 @@ impl EmbeddedLedger {
         options: Options,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Self, OpenError> {
+        Self::rebuild_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), directory, signer, options, progress)
+    }
+
+    pub(crate) fn rebuild_on(
+        disk: &Arc<dyn Disk>,
+        directory: &Path,
+        signer: Box<dyn NoteSigner + Send + Sync>,
+        options: Options,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<Self, OpenError> {
         exists(directory)?;
         let lock = lock(directory)?;
-        let index = directory.join("index.redb");
-        for path in [&index, &directory.join("derived")] {
-            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(path)(error)),
-                _ => {}
-            }
-        }
-        open(directory, lock, signer, options, Arc::new(RealDisk), progress)
+        open(disk, directory, lock, signer, options, Start::FromNothing, progress)
     }
 }
 
-fn exists(directory: &Path) -> Result<(), OpenError> {
+fn open(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    lock: File,
+    signer: Box<dyn NoteSigner + Send + Sync>,
+    options: Options,
+    start: Start,
+    progress: &mut dyn FnMut(u64, Option<u64>),
+) -> Result<EmbeddedLedger, OpenError> {
+    let recovered = recover(disk, directory, signer.as_ref(), &options, start, progress)?;
+    let Recovered { memtable, derived, signatures, journal, frontier, head, indexed, published } = recovered;
+    let shared = Arc::new(Shared {
+        disk: Arc::clone(disk),
+        directory: directory.to_owned(),
+        options,
+        memtable,
+        derived,
+        reader: JournalReader::new(&directory.join("journal")),
+        signatures,
+        log_id: journal.log_id(),
+        head: ArcSwap::from_pointee(head),
+        signer,
+        checkpoint: Mutex::new(None),
+        halted: Mutex::new(None),
+        index_is_full: std::sync::atomic::AtomicBool::new(false),
+        syncs: std::sync::atomic::AtomicU64::new(0),
+        wake: indexer::Wake::default(),
+    });
+    let started = (|| {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let indexer = indexer::spawn(Arc::clone(&shared), indexed, published)?;
+        let sequencer = Sequencer::new(Arc::clone(&shared), journal, frontier);
+        let sequencer = sequencer.spawn(receiver)?;
+        Ok(EmbeddedLedger {
+            shared: Arc::clone(&shared),
+            requests: Mutex::new(Some(sender)),
+            threads: Mutex::new(vec![sequencer, indexer]),
+            _lock: lock,
+        })
+    })();
+    started.map_err(|error| {
+        shared.wake.close();
+        io_error(directory)(error)
+    })
+}
+
+pub(super) fn exists(directory: &Path) -> Result<(), OpenError> {
     if directory.join("journal").is_dir() {
         return Ok(());
     }
@@ -198,186 +287,38 @@ fn exists(directory: &Path) -> Result<(), OpenError> {
     Err(OpenError::Directory { path: directory.display().to_string(), what })
 }
 
-fn open(
-    directory: &Path,
-    lock: File,
-    signer: Box<dyn NoteSigner + Send + Sync>,
-    options: Options,
-    disk: Arc<dyn Disk>,
-    progress: &mut dyn FnMut(u64, Option<u64>),
-) -> Result<EmbeddedLedger, OpenError> {
-    let (index, derived) = open_derived(directory, &options)?;
-    let reached = index.position()?;
-    let start = reached.map(|reached| reached.journal);
-    let published = read_checkpoint(directory, signer.as_ref())?;
-    let total = published.as_ref().map(Checkpoint::size);
-    let mut frontier =
-        Frontier::load(start.map_or(0, |start| start.size), &derived).map_err(|error| OpenError::Io {
-            path: directory.join("derived").display().to_string(),
-            error: io::Error::other(error.to_string()),
-        })?;
-    let memtable = Memtable::new(index, start.unwrap_or(JournalPosition::START));
-    let mut failure = None;
-    let journal_directory = directory.join("journal");
-    let journal = Journal::open(&journal_directory, start, options.segment_bytes, disk, &mut |batch| {
-        if let Err(error) = replay(&batch, &memtable, &derived, &mut frontier) {
-            failure = Some(error);
-            return Err(JournalError::Segment { path: String::new(), what: "replay stopped" });
+/// That nothing of another ledger is there. What an interrupted creation left behind does not count.
+fn is_unused(directory: &Path, journal: &Path) -> Result<(), OpenError> {
+    let refused = |what| Err(OpenError::Directory { path: directory.display().to_string(), what });
+    for entry in fs::read_dir(journal).map_err(io_error(journal))? {
+        let name = entry.map_err(io_error(journal))?.file_name();
+        if name.to_string_lossy().ends_with(".journal") {
+            return refused("there is a ledger here already; open it, or choose another directory");
         }
-        progress(frontier.size(), total);
-        Ok(())
-    });
-    let journal = match (journal, failure) {
-        (_, Some(error)) => return Err(error),
-        (journal, None) => journal?,
-    };
-    memtable.absorb(super::memtable::Layer::new(), journal.position());
-    let head = Head { size: frontier.size(), root: frontier.root() };
-    if let Some(published) = published {
-        check_published(&published, head, &derived)?;
     }
-    let noted = reached.map_or(0, |reached| reached.signatures);
-    let path = directory.join("signatures.log");
-    let signatures =
-        SignatureLog::open(&path, noted, &mut |index, offset| derived.keep_signature(index, offset))
-            .map_err(io_error(&path))?;
-    let shared = Arc::new(Shared {
-        directory: directory.to_owned(),
-        options,
-        memtable,
-        derived,
-        reader: JournalReader::new(&journal_directory),
-        signatures,
-        head: ArcSwap::from_pointee(head),
-        signer,
-        checkpoint: Mutex::new(None),
-        halted: Mutex::new(None),
-        syncs: std::sync::atomic::AtomicU64::new(0),
-        wake: indexer::Wake::default(),
-    });
-    start_threads(shared, journal, frontier, lock).map_err(io_error(directory))
-}
-
-/// The index and the derived files, cut to the index's position; both from nothing when hashes are missing.
-fn open_derived(directory: &Path, options: &Options) -> Result<(Index, Derived), OpenError> {
-    let derived_directory = directory.join("derived");
-    let failed = |error| io_error(&derived_directory)(error);
-    DirBuilder::new().recursive(true).mode(0o700).create(&derived_directory).map_err(failed)?;
-    let derived = Derived::open(&derived_directory).map_err(failed)?;
-    let path = directory.join("index.redb");
-    let index = Index::open(&path, options.cache_bytes)?;
-    let size = index.position()?.map_or(0, |reached| reached.journal.size);
-    if derived.truncate(size).map_err(failed)? {
-        return Ok((index, derived));
-    }
-    tracing::warn!(size, "tree hashes are missing below the index's position: making both anew");
-    drop(index);
-    fs::remove_file(&path).map_err(io_error(&path))?;
-    derived.truncate(0).map_err(failed)?;
-    Ok((Index::open(&path, options.cache_bytes)?, derived))
-}
-
-fn start_threads(
-    shared: Arc<Shared>,
-    journal: Journal,
-    frontier: Frontier,
-    lock: File,
-) -> io::Result<EmbeddedLedger> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let indexer = indexer::spawn(Arc::clone(&shared))?;
-    let sequencer = Sequencer { shared: Arc::clone(&shared), journal, frontier };
-    let sequencer =
-        std::thread::Builder::new().name("ledger-sequencer".into()).spawn(move || sequencer.run(receiver))?;
-    Ok(EmbeddedLedger {
-        shared,
-        requests: Mutex::new(Some(sender)),
-        threads: Mutex::new(vec![sequencer, indexer]),
-        _lock: lock,
-    })
-}
-
-/// Brings a batch that the index has not seen into the layers, the hashes and the frontier.
-fn replay(
-    batch: &StoredBatch,
-    memtable: &Memtable,
-    derived: &Derived,
-    frontier: &mut Frontier,
-) -> Result<(), OpenError> {
-    let mut view = BatchView::new(memtable);
-    let mut hashes = HashBatch::default();
-    let mut locations = Vec::with_capacity(batch.entries.len());
-    let mut end = 0;
-    for ((offset, bytes), index) in batch.entries.iter().zip(batch.first_index..) {
-        let entry =
-            Entry::decode(bytes).map_err(|error| OpenError::Entry { index, error: error.to_string() })?;
-        let writes = apply(index, &entry, &view)?;
-        view.add(writes);
-        frontier.append(leaf_hash(bytes), &mut |level, index, hash| hashes.push(level, index, hash));
-        locations.push(pack(batch.segment, *offset));
-        end = offset + 2 + bytes.len() as u64;
-    }
-    derived
-        .append(batch.first_index, &locations, &hashes)
-        .map_err(|error| OpenError::Io { path: "derived".to_owned(), error })?;
-    let journal = JournalPosition { size: frontier.size(), segment: batch.segment, offset: end };
-    memtable.absorb(view.into_changes(), journal);
-    if memtable.waiting() >= REPLAY_CHANGES {
-        let (layer, journal) = memtable.take();
-        let sync = derived.sync().map_err(|error| OpenError::Io { path: "derived".to_owned(), error });
-        sync?;
-        // Signatures are noted again from the beginning: their log is read once more after the replay.
-        memtable.index().commit(&layer, IndexPosition { journal, signatures: 0 })?;
-        memtable.committed();
+    if ["checkpoint", "index.redb", "signatures.log"].iter().any(|name| directory.join(name).exists()) {
+        return refused(
+            "there are remains of a ledger here whose journal is gone; restore it, or choose another directory",
+        );
     }
     Ok(())
 }
 
-/// What was published from this directory must still be true.
-fn check_published(published: &Checkpoint, head: Head, derived: &Derived) -> Result<(), OpenError> {
-    if published.size() > head.size {
-        return Err(OpenError::BehindCheckpoint { found: head.size, published: published.size() });
-    }
-    let found = root_at(published.size(), derived).map_err(|error| OpenError::Io {
-        path: "derived".to_owned(),
-        error: io::Error::other(error.to_string()),
-    })?;
-    if found != published.root() {
-        let size = published.size();
-        return Err(OpenError::NotPublished { size, found, published: published.root() });
-    }
-    Ok(())
-}
-
-fn read_checkpoint(directory: &Path, signer: &dyn NoteSigner) -> Result<Option<Checkpoint>, OpenError> {
-    let path = directory.join("checkpoint");
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(io_error(&path))?,
-    };
-    let problem = |why: String| OpenError::Checkpoint {
-        path: path.display().to_string(),
-        origin: signer.name().to_owned(),
-        why,
-    };
-    let note: SignedNote = text.parse().map_err(|error| problem(format!("{error}")))?;
-    let checkpoint = Checkpoint::parse(note.text()).map_err(|error| problem(error.to_string()))?;
-    if checkpoint.origin() != signer.name() {
-        return Err(problem(format!("its origin is {:?}", checkpoint.origin())));
-    }
-    Ok(Some(checkpoint))
-}
-
-fn lock(directory: &Path) -> Result<File, OpenError> {
+/// Takes the directory for this process.
+pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     use std::io::{Read as _, Write as _};
     let path = directory.join("lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(io_error(&path))?;
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = match opened {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
+        {
+            let what = "the directory cannot be written, and a ledger writes even to be read; mount it \
+                        writable, or give it to the user that this process runs as";
+            return Err(OpenError::Directory { path: directory.display().to_string(), what });
+        }
+        other => other.map_err(io_error(&path))?,
+    };
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -388,13 +329,12 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
         }
         Err(error) => return Err(io_error(&path)(error.into())),
     }
-    // For people: the lock itself is the kernel's.
-    let note = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-    note.map_err(io_error(&path))?;
+    // For people: the lock itself is the kernel's. A full disk may leave it empty.
+    let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
     Ok(file)
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path: PathBuf = path.to_owned();
     move |error| OpenError::Io { path: path.display().to_string(), error }
 }

@@ -4,24 +4,28 @@
 //! accepted before it, writes the batch, syncs once, and answers. A lone request waits for nothing; where requests
 //! come in company, a batch waits a moment for more, because a sync costs the processor as much as a signature.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chancery_merkle::Frontier;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
-use super::derived::{HashBatch, pack};
+use super::batch_view::{BatchView, Familiar};
+use super::derived::Additions;
+use super::disk::is_full;
 use super::journal::{AppendError, Journal};
-use super::memtable::BatchView;
+use super::memtable::Reached;
 use crate::Head;
 use crate::model::{ModelError, apply::apply, check::check};
-use crate::proposal::{CommitError, Conflict, Outcome, Proposal, ProposedEntry};
+use crate::proposal::{CommitError, Conflict, Outcome, Proposal, ProposedEntry, check_documents};
 
 /// Entries in one batch at the most: bounds the time that a caller waits behind others.
 const MAX_ENTRIES: usize = 8192;
-/// Payload bytes in one batch at the most; below [`super::journal::MAX_BATCH`] by the largest request.
+/// Payload bytes in one batch at the most, but for a single call that has more.
 const MAX_BYTES: usize = 4 << 20;
 
 /// Requests in a batch from which on the next one waits for company.
@@ -29,21 +33,35 @@ const COMPANY: usize = 3;
 /// How long it waits: a few syncs on a local disk.
 const GATHER: Duration = Duration::from_micros(500);
 
+/// What became of the proposals, and the proposals themselves.
+pub(crate) type Answer = Result<(Vec<Outcome>, Vec<Proposal>), CommitError>;
+
 /// Proposals and where to answer.
 pub(crate) struct Request {
     pub(crate) proposals: Vec<Proposal>,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Outcome>, CommitError>>,
+    pub(crate) reply: oneshot::Sender<Answer>,
 }
 
 pub(crate) struct Sequencer {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) journal: Journal,
-    pub(crate) frontier: Frontier,
+    shared: Arc<Shared>,
+    journal: Journal,
+    frontier: Frontier,
+    familiar: Familiar,
 }
 
 impl Sequencer {
+    pub(crate) fn new(shared: Arc<Shared>, journal: Journal, frontier: Frontier) -> Self {
+        Self { shared, journal, frontier, familiar: Familiar::default() }
+    }
+
+    /// Starts the thread.
+    pub(crate) fn spawn(self, requests: mpsc::Receiver<Request>) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("ledger-sequencer".into()).spawn(move || self.run(requests))
+    }
+
     /// Runs until every sender is gone.
-    pub(crate) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let _guard = EndGuard(Arc::clone(&self.shared));
         let mut last = 0;
         while let Some(first) = requests.blocking_recv() {
             if last >= COMPANY {
@@ -61,98 +79,122 @@ impl Sequencer {
             last = batch.len();
             self.serve(batch);
         }
-        self.shared.wake.close();
     }
 
     fn serve(&mut self, batch: Vec<Request>) {
-        if let Some(error) = self.shared.halted() {
+        if let Err(error) = self.may_write() {
             return refuse_all(batch, &error);
         }
-        self.wait_for_indexer();
         match self.commit(&batch) {
             Ok(outcomes) => {
                 for (request, outcomes) in batch.into_iter().zip(outcomes) {
                     // A caller that went away has its answer in the ledger.
-                    let _ = request.reply.send(Ok(outcomes));
+                    let _ = request.reply.send(Ok((outcomes, request.proposals)));
                 }
             }
             Err(error) => refuse_all(batch, &error),
         }
     }
 
+    /// Keeps what waits in memory bounded: commits stall while the indexer is far behind, and are refused
+    /// while it has no room to go on.
+    fn may_write(&self) -> Result<(), CommitError> {
+        let shared = &self.shared;
+        loop {
+            if let Some(error) = shared.halted() {
+                return Err(error);
+            }
+            if shared.memtable.waiting() < 2 * shared.options.index_changes {
+                return Ok(());
+            }
+            shared.wake.now();
+            if shared.index_is_full.load(Ordering::Relaxed) {
+                return Err(CommitError::DiskFull);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Decides, writes, syncs, publishes. On error nothing of the batch counts.
     fn commit(&mut self, batch: &[Request]) -> Result<Vec<Vec<Outcome>>, CommitError> {
         let shared = Arc::clone(&self.shared);
-        let mut view = BatchView::new(&shared.memtable);
+        let first_index = self.frontier.size();
+        let mut view = BatchView::with(&shared.memtable, &mut self.familiar);
         let mut accepted: Vec<&ProposedEntry> = Vec::new();
         let mut outcomes = Vec::with_capacity(batch.len());
         for request in batch {
-            let mut of_request = Vec::with_capacity(request.proposals.len());
-            for proposal in &request.proposals {
-                let outcome = self
-                    .decide(proposal, &mut view, &mut accepted)
-                    .map_err(|error| shared.halt(format!("the read model failed: {error}")))?;
-                of_request.push(outcome);
-            }
-            outcomes.push(of_request);
+            let of_request = request.proposals.iter().map(|proposal| {
+                let next = first_index + accepted.len() as u64;
+                decide(next, proposal, &mut view, &mut accepted)
+            });
+            let of_request: Result<Vec<_>, _> = of_request.collect();
+            outcomes.push(of_request.map_err(|error| shared.halt(format!("the read model failed: {error}")))?);
         }
+        let changes = view.into_changes();
         if accepted.is_empty() {
             return Ok(outcomes);
         }
-        let first_index = self.frontier.size();
+        let additions = self.write(&accepted, first_index)?;
+        shared.derived.append(&additions).map_err(|error| {
+            shared.halt(format!("writing tree hashes failed: {error}"))
+        })?;
+        let head = Head { size: self.frontier.size(), root: self.frontier.root() };
+        self.familiar.update(&changes.pairs);
+        shared.memtable.absorb(changes, Reached { journal: self.journal.position(), root: head.root });
+        shared.head.store(Arc::new(head));
+        match shared.memtable.waiting() >= shared.options.index_changes {
+            true => shared.wake.now(),
+            false => shared.wake.soon(),
+        }
+        Ok(outcomes)
+    }
+
+    /// Makes the accepted entries durable.
+    fn write(&mut self, accepted: &[&ProposedEntry], first_index: u64) -> Result<Additions, CommitError> {
+        let shared = &self.shared;
+        let reserved = shared.derived.reserve(first_index + accepted.len() as u64);
+        reserved.map_err(|error| match is_full(&error) {
+            true => CommitError::DiskFull,
+            false => shared.halt(format!("making room for tree hashes failed: {error}")),
+        })?;
         let payload: Vec<&[u8]> = accepted.iter().map(|entry| entry.bytes.as_slice()).collect();
         let (segment, offsets) = self.journal.append(&payload).map_err(|error| match error {
             AppendError::Full => CommitError::DiskFull,
             AppendError::Fatal(reason) => shared.halt(reason),
         })?;
         shared.syncs.fetch_add(1, Ordering::Relaxed);
-        let mut hashes = HashBatch::default();
-        for entry in &accepted {
-            self.frontier.append(entry.leaf, &mut |level, index, hash| hashes.push(level, index, hash));
+        let mut additions = Additions::new(first_index);
+        for (entry, offset) in accepted.iter().zip(offsets) {
+            additions.add(&mut self.frontier, entry.leaf, segment, offset);
         }
-        let locations: Vec<u64> = offsets.iter().map(|offset| pack(segment, *offset)).collect();
-        shared
-            .derived
-            .append(first_index, &locations, &hashes)
-            .map_err(|error| shared.halt(format!("writing tree hashes failed: {error}")))?;
-        shared.memtable.absorb(view.into_changes(), self.journal.position());
-        shared.head.store(Arc::new(Head { size: self.frontier.size(), root: self.frontier.root() }));
-        if shared.memtable.waiting() >= shared.options.index_changes {
-            shared.wake.now();
-        }
-        Ok(outcomes)
-    }
-
-    fn decide<'b>(
-        &self,
-        proposal: &'b Proposal,
-        view: &mut BatchView<'_>,
-        accepted: &mut Vec<&'b ProposedEntry>,
-    ) -> Result<Outcome, ModelError> {
-        let first_index = self.frontier.size() + accepted.len() as u64;
-        for precondition in &proposal.requires {
-            if let Some(standing) = check(precondition, first_index, view)? {
-                return Ok(Outcome::Refused(Conflict { precondition: precondition.clone(), standing }));
-            }
-        }
-        for (offset, proposed) in proposal.entries.iter().enumerate() {
-            let writes = apply(first_index + offset as u64, &proposed.entry, view)?;
-            view.add(writes);
-            accepted.push(proposed);
-        }
-        Ok(Outcome::Accepted { first_index })
-    }
-
-    /// Keeps what waits in memory bounded: commits stall while the indexer is far behind.
-    fn wait_for_indexer(&self) {
-        let limit = 4 * self.shared.options.index_changes;
-        while self.shared.memtable.waiting() > limit && self.shared.halted().is_none() {
-            self.shared.wake.now();
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        Ok(additions)
     }
 }
 
+/// Decides one proposal whose first entry would have this index.
+fn decide<'b>(
+    first_index: u64,
+    proposal: &'b Proposal,
+    view: &mut BatchView<'_>,
+    accepted: &mut Vec<&'b ProposedEntry>,
+) -> Result<Outcome, ModelError> {
+    if let Some(conflict) = check_documents(proposal) {
+        return Ok(Outcome::Refused(conflict));
+    }
+    for precondition in &proposal.requires {
+        if let Some(standing) = check(precondition, first_index, view)? {
+            return Ok(Outcome::Refused(Conflict { precondition: precondition.clone(), standing }));
+        }
+    }
+    for (proposed, index) in proposal.entries.iter().zip(first_index..) {
+        let writes = apply(index, &proposed.entry, view)?;
+        view.add(writes);
+        accepted.push(proposed);
+    }
+    Ok(Outcome::Accepted { first_index })
+}
+
+/// Entries and bytes.
 fn weight(request: &Request) -> (usize, usize) {
     let entries = || request.proposals.iter().flat_map(|proposal| &proposal.entries);
     (entries().count().max(1), entries().map(|entry| 2 + entry.bytes.len()).sum())
@@ -161,5 +203,17 @@ fn weight(request: &Request) -> (usize, usize) {
 fn refuse_all(batch: Vec<Request>, error: &CommitError) {
     for request in batch {
         let _ = request.reply.send(Err(error.clone()));
+    }
+}
+
+/// Tells the others that no more will come, and that nothing can be relied on if it was a panic.
+struct EndGuard(Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.halt("the sequencer panicked".to_owned());
+        }
+        self.0.wake.close();
     }
 }

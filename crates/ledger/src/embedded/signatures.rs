@@ -1,54 +1,75 @@
 //! The signatures made over recorded entries.
 //!
 //! An append-only file of `u64 index | u16 length | signature | u32 crc32c`. Written at once, so that a killed
-//! process loses none; synced with the index. A signature that a power cut takes leaves its entry in the
+//! process loses none; synced every half second. A signature that a power cut takes leaves its entry in the
 //! ledger: the same TBS may then be signed again, nothing else.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::disk::{Disk, DiskFile, How};
 
 const HEADER: usize = 10;
 const CHECKSUM: usize = 4;
+/// A record with the shortest signature that there is.
+const SHORTEST: usize = HEADER + CHECKSUM;
+const READ_AHEAD: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct SignatureLog {
-    file: File,
+    file: DiskFile,
+    /// What was written and noted.
     length: Mutex<u64>,
+    synced: Mutex<u64>,
+}
+
+/// One record read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    /// Index of the issuance entry.
+    pub(crate) index: u64,
+    /// Where the record begins.
+    pub(crate) offset: u64,
+    pub(crate) signature: &'a [u8],
 }
 
 impl SignatureLog {
-    /// Opens the file, hands every record from `from` on to `replay`, cuts off a torn end.
+    /// Opens the file, hands every record from `from` on to `note`, cuts off a torn end.
+    ///
+    /// A damaged record in the middle is left out and stays in the file: nothing behind it is lost for it.
     pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
         path: &Path,
         from: u64,
-        replay: &mut dyn FnMut(u64, u64) -> io::Result<()>,
+        note: &mut dyn FnMut(Record<'_>) -> io::Result<()>,
     ) -> io::Result<Self> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let length = file.metadata()?.len();
-        let mut at = from.min(length);
-        while let Some((index, signature)) = read_record(&file, at)? {
-            replay(index, at)?;
-            at += (HEADER + signature.len() + CHECKSUM) as u64;
+        let file = DiskFile::open(disk, path, How::Create)?;
+        let length = file.length()?;
+        let whole = read(&file, from.min(length), length, note)?;
+        if whole.end < length {
+            tracing::warn!(bytes = length - whole.end, "the signature log ends in a torn record: cutting it off");
+            file.set_length(whole.end)?;
         }
-        file.set_len(at)?;
-        Ok(Self { file, length: Mutex::new(at) })
+        if whole.damaged > 0 {
+            tracing::error!(bytes = whole.damaged, "the signature log is damaged in the middle; some signatures are lost");
+        }
+        Ok(Self { file, length: Mutex::new(whole.end), synced: Mutex::new(0) })
     }
 
-    /// Bytes written so far.
+    /// Bytes written and noted so far.
     pub(crate) fn length(&self) -> u64 {
-        *self.length.lock().expect("appending does not panic")
+        *self.locked()
     }
 
-    /// Appends records; returns each one's entry index and offset.
+    /// Appends records and hands the place of each to `note` before anybody is told of the new length: what the
+    /// log's length covers is noted.
     pub(crate) fn append<'a>(
         &self,
         signatures: impl Iterator<Item = (u64, &'a [u8])>,
-    ) -> io::Result<Vec<(u64, u64)>> {
-        let mut length = self.length.lock().expect("appending does not panic");
+        note: &mut dyn FnMut(u64, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut length = self.locked();
         let mut buffer = Vec::new();
         let mut places = Vec::new();
         for (index, signature) in signatures {
@@ -63,44 +84,190 @@ impl SignatureLog {
             buffer.extend_from_slice(&checksum.to_be_bytes());
             places.push((index, *length + start as u64));
         }
-        self.file.write_all_at(&buffer, *length)?;
+        self.file.write(&buffer, *length)?;
+        for (index, offset) in places {
+            note(index, offset)?;
+        }
         *length += buffer.len() as u64;
-        Ok(places)
+        Ok(())
     }
 
-    pub(crate) fn signature(&self, offset: u64) -> io::Result<Option<Vec<u8>>> {
-        Ok(read_record(&self.file, offset)?.map(|(_, signature)| signature))
+    /// The signature at this offset, if it is this entry's.
+    pub(crate) fn signature(&self, index: u64, offset: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; 1024];
+        let filled = self.file.read(&mut bytes, offset)?;
+        bytes.truncate(filled);
+        if let Some(length) = record_length(&bytes).filter(|length| *length > filled) {
+            bytes.resize(length, 0);
+            let filled = self.file.read(&mut bytes, offset)?;
+            bytes.truncate(filled);
+        }
+        let record = parse(&bytes, offset).filter(|record| record.index == index);
+        Ok(record.map(|record| record.signature.to_vec()))
     }
 
+    /// Makes what was appended durable, if anything was since the last time.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        rustix::fs::fdatasync(&self.file).map_err(io::Error::from)
+        let length = self.length();
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if *synced != length {
+            self.file.sync()?;
+            *synced = length;
+        }
+        Ok(())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, u64> {
+        self.length.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The record at an offset; `None` where no whole one stands.
-fn read_record(file: &File, offset: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
-    let mut header = [0_u8; HEADER];
-    if !read_whole(file, &mut header, offset)? {
-        return Ok(None);
-    }
-    let mut index = [0; 8];
-    index.copy_from_slice(&header[..8]);
-    let length = usize::from(u16::from_be_bytes([header[8], header[9]]));
-    let mut rest = vec![0_u8; length + CHECKSUM];
-    if !read_whole(file, &mut rest, offset + HEADER as u64)? {
-        return Ok(None);
-    }
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&header), &rest[..length]);
-    if rest[length..] != checksum.to_be_bytes() {
-        return Ok(None);
-    }
-    rest.truncate(length);
-    Ok(Some((u64::from_be_bytes(index), rest)))
+/// What reading a log found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Whole {
+    /// Behind the last whole record.
+    pub(crate) end: u64,
+    /// Bytes before it that belong to no whole record, and where the first of them is.
+    pub(crate) damaged: u64,
+    pub(crate) first_damaged: u64,
 }
 
-fn read_whole(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
-    match file.read_exact_at(buffer, offset) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        other => other.map(|()| true),
+/// Hands every whole record in `from .. length` to `visit`.
+pub(crate) fn read(
+    file: &DiskFile,
+    from: u64,
+    length: u64,
+    visit: &mut dyn FnMut(Record<'_>) -> io::Result<()>,
+) -> io::Result<Whole> {
+    let mut found = Whole { end: from, damaged: 0, first_damaged: 0 };
+    let mut at = from;
+    let mut window = Vec::new();
+    let mut start = at;
+    while at + SHORTEST as u64 <= length {
+        let inside = usize::try_from(at - start).expect("inside the window");
+        let rest = window.get(inside..).unwrap_or_default();
+        let needed = record_length(rest).unwrap_or(SHORTEST);
+        if rest.len() < needed && start + (window.len() as u64) < length {
+            window.resize(READ_AHEAD.max(needed), 0);
+            let filled = file.read(&mut window, at)?;
+            window.truncate(filled);
+            start = at;
+            if filled == 0 {
+                break;
+            }
+            continue;
+        }
+        match parse(rest, at) {
+            Some(record) => {
+                visit(record)?;
+                if at > found.end && found.damaged == 0 {
+                    found.first_damaged = found.end;
+                }
+                found.damaged += at - found.end;
+                at += (HEADER + record.signature.len() + CHECKSUM) as u64;
+                found.end = at;
+            }
+            // Torn or damaged: a later whole record tells.
+            None => at += 1,
+        }
+    }
+    Ok(found)
+}
+
+/// The length of the record that these bytes begin with, as far as they tell.
+fn record_length(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.get(8..HEADER)?;
+    Some(HEADER + usize::from(u16::from_be_bytes([length[0], length[1]])) + CHECKSUM)
+}
+
+/// The whole record that these bytes begin with.
+fn parse(bytes: &[u8], offset: u64) -> Option<Record<'_>> {
+    let (record, _) = bytes.split_at_checked(record_length(bytes)?)?;
+    let (body, checksum) = record.split_last_chunk::<CHECKSUM>()?;
+    if crc32c::crc32c(body).to_be_bytes() != *checksum {
+        return None;
+    }
+    let (index, rest) = body.split_first_chunk()?;
+    Some(Record { index: u64::from_be_bytes(*index), offset, signature: rest.get(2..)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::disk::RealDisk;
+
+    fn open(path: &Path, from: u64) -> (SignatureLog, Vec<(u64, u64)>) {
+        let mut noted = Vec::new();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let log = SignatureLog::open(&disk, path, from, &mut |record| {
+            noted.push((record.index, record.offset));
+            Ok(())
+        });
+        (log.unwrap(), noted)
+    }
+
+    fn append(log: &SignatureLog, records: &[(u64, &[u8])]) -> Vec<(u64, u64)> {
+        let mut noted = Vec::new();
+        log.append(records.iter().copied(), &mut |index, offset| {
+            noted.push((index, offset));
+            Ok(())
+        })
+        .unwrap();
+        noted
+    }
+
+    #[test]
+    fn records_are_found_again_by_place_and_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let (log, noted) = open(&path, 0);
+        assert_eq!(noted, []);
+        let long = vec![9; 4_000];
+        let places = append(&log, &[(7, b"seven"), (3, &long), (4, b"")]);
+        assert_eq!(log.signature(3, places[1].1).unwrap().unwrap(), long);
+        assert_eq!(log.signature(7, places[1].1).unwrap(), None, "another entry's");
+        assert_eq!(log.signature(7, places[0].1 + 1).unwrap(), None, "no record begins there");
+        assert_eq!(log.signature(7, 1 << 40).unwrap(), None, "behind the end");
+        drop(log);
+        assert_eq!(open(&path, 0).1, places);
+        assert_eq!(open(&path, places[2].1).1, places[2..]);
+    }
+
+    #[test]
+    fn a_torn_end_is_cut_at_every_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let (log, _) = open(&path, 0);
+        let places = append(&log, &[(1, &[1; 70]), (2, &[2; 71])]);
+        drop(log);
+        let whole = std::fs::read(&path).unwrap();
+        let second = usize::try_from(places[1].1).unwrap();
+        for length in second..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let (log, noted) = open(&path, 0);
+            assert_eq!(noted, places[..1], "cut to {length}");
+            assert_eq!(log.length(), places[1].1);
+            let added = append(&log, &[(2, &[3; 71])]);
+            assert_eq!(log.signature(2, added[0].1).unwrap().unwrap(), [3; 71]);
+        }
+    }
+
+    #[test]
+    fn a_damaged_middle_costs_one_record_and_cuts_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let (log, _) = open(&path, 0);
+        let places = append(&log, &[(1, &[1; 70]), (2, &[2; 71]), (3, &[3; 72])]);
+        drop(log);
+        let whole = std::fs::read(&path).unwrap();
+        let second = usize::try_from(places[1].1).unwrap();
+        for at in second..second + HEADER + 71 + CHECKSUM {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xff;
+            std::fs::write(&path, &bytes).unwrap();
+            let (log, noted) = open(&path, 0);
+            assert_eq!(noted, [places[0], places[2]], "byte {at}");
+            assert_eq!(log.length(), whole.len() as u64);
+        }
     }
 }

@@ -6,21 +6,31 @@ use chancery_types::{
 };
 
 use super::record::{
-    CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,
+    CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead,
     RevokedCertificate, TemplateRecord, TokenRecord, TokenState, to_json,
 };
-use super::{ModelError, Table, View, Write, query};
+use super::{Changes, ModelError, Table, View, Write, query, search};
 
 /// The changes that the entry at `index` makes, in no particular order; each key at most once.
 ///
 /// Entries are applied as they were accepted: what they require was checked then, and is not checked again.
-pub(crate) fn apply(index: u64, entry: &Entry, view: &dyn View) -> Result<Vec<Write>, ModelError> {
-    let time = entry.time;
+/// What is final stays so whatever an entry says: a revoked certificate, a retired identity, a spent token.
+pub(crate) fn apply(index: u64, entry: &Entry, view: &dyn View) -> Result<Changes, ModelError> {
     match &entry.body {
-        Body::Null | Body::Genesis(_) | Body::Refusal(_) | Body::OperatorAction(_) | Body::Ceremony(_) => {
-            Ok(Vec::new())
-        }
-        Body::Issuance(issuance) => issue(index, time, issuance, view),
+        Body::Issuance(issuance) => issue(index, entry.time, issuance, view),
+        other => change(index, entry.time, other, view).map(Changes::from),
+    }
+}
+
+/// The changes of everything but issuances, which alone are searched for.
+fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<Vec<Write>, ModelError> {
+    match body {
+        Body::Null
+        | Body::Issuance(_)
+        | Body::Genesis(_)
+        | Body::Refusal(_)
+        | Body::OperatorAction(_)
+        | Body::Ceremony(_) => Ok(Vec::new()),
         Body::Revocation(revocation) => {
             let state = CertificateState::Revoked { at: time, reason: revocation.reason };
             change_certificate(revocation.serial, state, view)
@@ -82,6 +92,9 @@ pub(crate) fn apply(index: u64, entry: &Entry, view: &dyn View) -> Result<Vec<Wr
                 expires: created.expires,
                 state: TokenState::Open,
             };
+            if query::token(view, created.token)?.is_some() {
+                return Ok(Vec::new());
+            }
             Ok(vec![(Table::Token.key(&[created.token.as_bytes()]), Some(to_json(&record)))])
         }
         Body::TokenSpent(spend) => {
@@ -90,17 +103,20 @@ pub(crate) fn apply(index: u64, entry: &Entry, view: &dyn View) -> Result<Vec<Wr
         Body::TokenRevoked(revocation) => change_token(revocation.token, TokenState::Revoked, view),
         Body::IssuerActivated(issuer) => Ok(vec![(
             Table::Issuer.key(&[&issuer.epoch.0.to_be_bytes()]),
-            Some(to_json(&IssuerRecord {
-                epoch: issuer.epoch,
-                certificate: issuer.certificate.0.clone(),
-                state: IssuerState::Active,
-                index,
-            })),
+            Some(
+                IssuerRecord {
+                    epoch: issuer.epoch,
+                    certificate: issuer.certificate.0.clone(),
+                    state: IssuerState::Active,
+                    index,
+                }
+                .to_bytes(),
+            ),
         )]),
         Body::IssuerRetired(issuer) => {
             let Some(mut record) = query::issuer(view, issuer.epoch)? else { return Ok(Vec::new()) };
             record.state = IssuerState::Retired;
-            Ok(vec![(Table::Issuer.key(&[&issuer.epoch.0.to_be_bytes()]), Some(to_json(&record)))])
+            Ok(vec![(Table::Issuer.key(&[&issuer.epoch.0.to_be_bytes()]), Some(record.to_bytes()))])
         }
         Body::PolicyChanged(change) => Ok(vec![(
             Table::Policy.key(&[change.policy_hash.as_bytes(), change.name.as_bytes()]),
@@ -113,12 +129,16 @@ pub(crate) fn apply(index: u64, entry: &Entry, view: &dyn View) -> Result<Vec<Wr
     }
 }
 
+/// How many of a lineage's oldest certificates a renewal looks at, to forget the expired ones: more than the
+/// one that it adds, so that the list does not grow while certificates expire.
+const PRUNED: usize = 4;
+
 fn issue(
     index: u64,
     time: Timestamp,
     issuance: &Issuance,
     view: &dyn View,
-) -> Result<Vec<Write>, ModelError> {
+) -> Result<Changes, ModelError> {
     let serial = issuance.serial;
     let record = CertificateRecord {
         serial,
@@ -134,43 +154,39 @@ fn issue(
         assurance: issuance.assurance,
         state: CertificateState::Good,
     };
-    let before = if issuance.generation.0 == 0 { None } else { query::lineage(view, issuance.lineage)? };
-    let mut living = Vec::with_capacity(2);
-    let mut enrolled = (issuance.evidence, issuance.assurance, time);
+    let before =
+        if issuance.generation.0 == 0 { None } else { query::lineage_head(view, issuance.lineage)? };
+    let head = LineageHead {
+        generation: issuance.generation,
+        enrolled_by: before.map_or(issuance.evidence, |before| before.enrolled_by),
+        enrolled_with: before.map_or(issuance.assurance, |before| before.enrolled_with),
+        enrolled_at: before.map_or(time, |before| before.enrolled_at),
+        held_since: before.and_then(|before| before.held_since),
+        issued: time,
+        latest: serial,
+        latest_not_after: issuance.not_after,
+    };
+    let mut writes = Vec::with_capacity(4);
+    writes.push((Table::Certificate.key(&[serial.as_bytes()]), Some(record.to_bytes())));
+    writes.push((Table::Lineage.key(&[issuance.lineage.as_bytes()]), Some(head.to_bytes())));
     if let Some(before) = before {
-        enrolled = (before.enrolled_by, before.enrolled_with, before.enrolled_at);
-        for earlier in before.living {
-            if query::certificate(view, earlier)?.is_some_and(|record| record.not_after > time) {
-                living.push(earlier);
+        for (key, not_after) in query::earlier(view, issuance.lineage, PRUNED)? {
+            if not_after <= time {
+                writes.push((key, None));
             }
         }
+        let key = Table::Lineage.key(&[issuance.lineage.as_bytes(), before.latest.as_bytes()]);
+        writes.push((key, Some(before.latest_not_after.millis().to_be_bytes().to_vec())));
     }
-    living.push(serial);
-    let lineage = LineageRecord {
-        lineage: issuance.lineage,
-        generation: issuance.generation,
-        held_since: None,
-        enrolled_by: enrolled.0,
-        enrolled_with: enrolled.1,
-        enrolled_at: enrolled.2,
-        living,
-    };
-    let mut by_identity = query::identity_prefix(&issuance.identity);
-    by_identity.extend_from_slice(serial.as_bytes());
-    let mut by_key = query::key_prefix(&issuance.key);
-    by_key.extend_from_slice(serial.as_bytes());
-    let expiry = issuance.not_after.millis().to_be_bytes();
-    let mut writes = vec![
-        (Table::Certificate.key(&[serial.as_bytes()]), Some(record.to_bytes())),
-        (by_identity, Some(Vec::new())),
-        (by_key, Some(Vec::new())),
-        (Table::CertificateByExpiry.key(&[&expiry, serial.as_bytes()]), Some(Vec::new())),
-        (Table::Lineage.key(&[issuance.lineage.as_bytes()]), Some(lineage.to_bytes())),
-    ];
     if let Some(hash) = issuance.idempotency {
         writes.push((Table::Idempotency.key(&[hash.as_bytes()]), Some(serial.as_bytes().to_vec())));
     }
-    Ok(writes)
+    let search = vec![
+        search::by_identity(&issuance.identity).key(serial),
+        search::by_key(&issuance.key).key(serial),
+        search::by_expiry(issuance.not_after, serial),
+    ];
+    Ok(Changes { pairs: writes, search })
 }
 
 /// The writes that bring a certificate into this state. A revoked one stays revoked.
@@ -214,19 +230,30 @@ fn change_certificate(
 }
 
 /// Holds or releases a lineage with all its living certificates.
+///
+/// A certificate that was held before the lineage was stays held after its release: which ones the lineage
+/// held is known by the time.
 fn change_lineage(
     lineage: LineageId,
     held_since: Option<Timestamp>,
     view: &dyn View,
 ) -> Result<Vec<Write>, ModelError> {
-    let Some(mut record) = query::lineage(view, lineage)? else { return Ok(Vec::new()) };
-    let state = held_since.map_or(CertificateState::Good, |since| CertificateState::Held { since });
+    let Some(head) = query::lineage_head(view, lineage)? else { return Ok(Vec::new()) };
     let mut writes = Vec::new();
-    for serial in &record.living {
-        writes.extend(change_certificate(*serial, state, view)?);
+    for serial in query::living(view, lineage, &head)? {
+        let Some(record) = query::certificate(view, serial)? else { continue };
+        match (record.state, held_since, head.held_since) {
+            (CertificateState::Good, Some(since), _) => {
+                writes.extend(change_certificate(serial, CertificateState::Held { since }, view)?);
+            }
+            (CertificateState::Held { since }, None, Some(lineage_since)) if since == lineage_since => {
+                writes.extend(change_certificate(serial, CertificateState::Good, view)?);
+            }
+            _ => {}
+        }
     }
-    record.held_since = held_since;
-    writes.push((Table::Lineage.key(&[lineage.as_bytes()]), Some(record.to_bytes())));
+    let head = LineageHead { held_since, ..head };
+    writes.push((Table::Lineage.key(&[lineage.as_bytes()]), Some(head.to_bytes())));
     Ok(writes)
 }
 
@@ -247,7 +274,7 @@ fn register_identity(
         changed: time,
         changed_by: registration.by.clone(),
     };
-    Ok(vec![(identity_key(&registration.identity), Some(to_json(&record)))])
+    Ok(vec![(identity_key(&registration.identity), Some(record.to_bytes()))])
 }
 
 fn change_identity(
@@ -258,10 +285,13 @@ fn change_identity(
     view: &dyn View,
 ) -> Result<Vec<Write>, ModelError> {
     let Some(mut record) = query::identity(view, id)? else { return Ok(Vec::new()) };
+    if record.state == IdentityState::Retired {
+        return Ok(Vec::new());
+    }
     record.state = state;
     record.changed = time;
     by.clone_into(&mut record.changed_by);
-    Ok(vec![(identity_key(id), Some(to_json(&record)))])
+    Ok(vec![(identity_key(id), Some(record.to_bytes()))])
 }
 
 fn identity_key(id: &SpiffeId) -> Vec<u8> {
@@ -274,6 +304,9 @@ fn change_token(
     view: &dyn View,
 ) -> Result<Vec<Write>, ModelError> {
     let Some(mut record) = query::token(view, token)? else { return Ok(Vec::new()) };
+    if record.state != TokenState::Open {
+        return Ok(Vec::new());
+    }
     record.state = state;
     Ok(vec![(Table::Token.key(&[token.as_bytes()]), Some(to_json(&record)))])
 }

@@ -25,31 +25,33 @@ pub(crate) fn check(
             Some(record) => closed(&record),
             None => Some(Standing::Unknown),
         },
-        Precondition::LineageUnused(lineage) => query::lineage(view, *lineage)?.map(|_| Standing::Exists),
-        Precondition::LineageAt { lineage, generation } => match query::lineage(view, *lineage)? {
+        Precondition::LineageUnused(lineage) => {
+            query::lineage_head(view, *lineage)?.map(|_| Standing::Exists)
+        }
+        Precondition::LineageAt { lineage, generation } => match query::lineage_head(view, *lineage)? {
             None => Some(Standing::Unknown),
             Some(record) if record.held_since.is_some() => Some(Standing::Held),
             Some(record) if record.generation != *generation => Some(Standing::Generation(record.generation)),
             Some(_) => None,
         },
-        Precondition::IdentityActive(id) => match query::identity(view, id)?.map(|record| record.state) {
+        Precondition::IdentityActive(id) => match query::identity_state(view, id)? {
             None => Some(Standing::Unknown),
             Some(IdentityState::Active) => None,
             Some(IdentityState::Held) => Some(Standing::Held),
             Some(IdentityState::Retired) => Some(Standing::Retired),
         },
-        Precondition::IdentityRegistered(id) => match query::identity(view, id)?.map(|record| record.state) {
+        Precondition::IdentityRegistered(id) => match query::identity_state(view, id)? {
             None => Some(Standing::Unknown),
             Some(IdentityState::Retired) => Some(Standing::Retired),
             Some(IdentityState::Active | IdentityState::Held) => None,
         },
-        Precondition::IdentityHeld(id) => match query::identity(view, id)?.map(|record| record.state) {
+        Precondition::IdentityHeld(id) => match query::identity_state(view, id)? {
             None => Some(Standing::Unknown),
             Some(IdentityState::Held) => None,
             Some(IdentityState::Active) => Some(Standing::NotHeld),
             Some(IdentityState::Retired) => Some(Standing::Retired),
         },
-        Precondition::IdentityUnused(id) => query::identity(view, id)?.map(|record| match record.state {
+        Precondition::IdentityUnused(id) => query::identity_state(view, id)?.map(|state| match state {
             IdentityState::Retired => Standing::Retired,
             IdentityState::Active | IdentityState::Held => Standing::Exists,
         }),
@@ -57,12 +59,12 @@ pub(crate) fn check(
             Some(_) => None,
             None => Some(Standing::Unknown),
         },
-        Precondition::IssuerActive(epoch) => match query::issuer(view, *epoch)?.map(|record| record.state) {
+        Precondition::IssuerActive(epoch) => match query::issuer_state(view, *epoch)? {
             None => Some(Standing::Unknown),
             Some(IssuerState::Active) => None,
             Some(IssuerState::Retired) => Some(Standing::Retired),
         },
-        Precondition::IssuerUnused(epoch) => query::issuer(view, *epoch)?.map(|_| Standing::Exists),
+        Precondition::IssuerUnused(epoch) => query::issuer_state(view, *epoch)?.map(|_| Standing::Exists),
         Precondition::Revocable { serial, reason } => {
             match query::certificate(view, *serial)?.map(|record| record.state) {
                 None => Some(Standing::Unknown),
@@ -108,7 +110,7 @@ fn standing(target: &HoldTarget, view: &dyn View) -> Result<Option<Standing>, Mo
             })
         }
         HoldTarget::Lineage(lineage) => {
-            query::lineage(view, *lineage)?.map(|record| match record.held_since {
+            query::lineage_head(view, *lineage)?.map(|head| match head.held_since {
                 Some(_) => Standing::Held,
                 None => Standing::NotHeld,
             })

@@ -8,15 +8,17 @@ pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod query;
 pub(crate) mod record;
+pub(crate) mod search;
 
 use async_trait::async_trait;
 use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 
-use query::{CertificateQuery, IdentityQuery, Page, PageRequest};
+use query::{IdentityQuery, Page, PageRequest};
 use record::{
     CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
     TemplateRecord, TokenRecord,
 };
+use search::CertificateQuery;
 
 /// Why the read model could not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,10 +38,15 @@ pub enum ModelError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Table {
+    /// serial -> record
     Certificate = b'c',
+    /// bucket, hash of the identity, serial
     CertificateByIdentity = b'i',
+    /// bucket, hash of the key, serial
     CertificateByKey = b'k',
+    /// notAfter, serial
     CertificateByExpiry = b'e',
+    /// lineage -> head; lineage, serial -> notAfter of a certificate before the latest
     Lineage = b'l',
     Revoked = b'r',
     Identity = b'd',
@@ -66,6 +73,22 @@ impl Table {
 
 /// A key and what to set it to; `None` deletes.
 pub(crate) type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// What an entry, or several, change.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// In no particular order.
+    pub(crate) pairs: Vec<Write>,
+    /// Keys of the search indexes: without values, only ever added, and read by no precondition.
+    pub(crate) search: Vec<search::SearchKey>,
+}
+
+impl From<Vec<Write>> for Changes {
+    fn from(pairs: Vec<Write>) -> Self {
+        Self { pairs, search: Vec::new() }
+    }
+}
+
 /// Keys and values in order.
 pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -102,7 +125,8 @@ pub trait ReadModel: Send + Sync + 'static {
     /// [`ModelError`], as for every method here.
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateRecord>, ModelError>;
 
-    /// Certificates that match, in the order of their serials.
+    /// Certificates that match, in the order of their serials; in the order of expiry where the query asks for
+    /// nothing but times of expiry.
     async fn certificates(
         &self,
         query: &CertificateQuery,

@@ -6,40 +6,10 @@ use chancery_types::{
 use serde::de::DeserializeOwned;
 
 use super::record::{
-    CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
-    RevokedCertificate, TemplateRecord, TokenRecord, from_json,
+    CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead, LineageRecord,
+    RevokedCertificate, TemplateRecord, TokenRecord, from_json, time_from_bytes,
 };
 use super::{ModelError, Table, View, prefix_end};
-
-/// Which certificates are meant: everything given must hold.
-#[derive(Debug, Clone, Default)]
-pub struct CertificateQuery {
-    /// Those that name this identity.
-    pub identity: Option<SpiffeId>,
-    /// Those of this lineage.
-    pub lineage: Option<LineageId>,
-    /// Those with this public key (SHA-256 of the SPKI).
-    pub key: Option<Digest>,
-    /// Those whose identity has this owner. Needs the identities' documents, so it is the slow one.
-    pub owner: Option<String>,
-    /// Those that stand so.
-    pub state: Option<StateFilter>,
-    /// Those with notAfter before this.
-    pub expires_before: Option<Timestamp>,
-    /// Those with notAfter at or after this.
-    pub expires_after: Option<Timestamp>,
-}
-
-/// How a certificate stands, as a search asks for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StateFilter {
-    /// Neither held nor revoked.
-    Good,
-    /// Held.
-    Held,
-    /// Revoked.
-    Revoked,
-}
 
 /// Which identities are meant.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +46,10 @@ impl PageRequest {
 }
 
 /// Some results and where to go on.
+///
+/// A page may hold fewer results than were asked for, even none, although there are more: a search that
+/// matches little stops after so many looks, so that nobody keeps a thread busy with one request. `next` alone
+/// says whether the end is reached.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
     /// The results.
@@ -84,153 +58,88 @@ pub struct Page<T> {
     pub next: Option<Vec<u8>>,
 }
 
-/// Pairs read from the engine at once during a filtered scan.
+/// Pairs read from the engine at once during a walk.
 const CHUNK: usize = 1024;
+/// Pairs that are looked at for one page: some ten milliseconds.
+const MOST_LOOKS: usize = 20_000;
 
-pub(crate) fn certificate(
-    view: &dyn View,
-    serial: SerialNumber,
-) -> Result<Option<CertificateRecord>, ModelError> {
-    view.value(&Table::Certificate.key(&[serial.as_bytes()]))?
-        .map(|bytes| CertificateRecord::from_bytes(serial, &bytes))
-        .transpose()
+/// Walks parts of the model in order and gathers a page of what is picked.
+pub(crate) struct Walk<'a, T> {
+    view: &'a dyn View,
+    page: &'a PageRequest,
+    looks: usize,
+    items: Vec<T>,
 }
 
-/// The key prefix under which an identity's certificates are listed.
-pub(crate) fn identity_prefix(identity: &SpiffeId) -> Vec<u8> {
-    Table::CertificateByIdentity.key(&[&Digest::of(identity.as_str().as_bytes()).as_bytes()[..16]])
-}
-
-/// The key prefix under which a key's certificates are listed.
-pub(crate) fn key_prefix(key: &Digest) -> Vec<u8> {
-    Table::CertificateByKey.key(&[&key.as_bytes()[..16]])
-}
-
-/// The serial that ends an index key.
-fn serial_at_end(key: &[u8]) -> Result<SerialNumber, ModelError> {
-    let start = key.len().saturating_sub(SerialNumber::LENGTH);
-    SerialNumber::from_bytes(&key[start..]).map_err(|_| ModelError::Malformed { table: "index" })
-}
-
-impl CertificateQuery {
-    fn matches(&self, record: &CertificateRecord) -> bool {
-        let state = match record.state {
-            CertificateState::Good => StateFilter::Good,
-            CertificateState::Held { .. } => StateFilter::Held,
-            CertificateState::Revoked { .. } => StateFilter::Revoked,
-        };
-        self.identity.as_ref().is_none_or(|id| *id == record.identity)
-            && self.lineage.is_none_or(|lineage| lineage == record.lineage)
-            && self.key.is_none_or(|key| key == record.key)
-            && self.state.is_none_or(|wanted| wanted == state)
-            && self.expires_before.is_none_or(|time| record.not_after < time)
-            && self.expires_after.is_none_or(|time| record.not_after >= time)
+impl<'a, T> Walk<'a, T> {
+    pub(crate) fn new(view: &'a dyn View, page: &'a PageRequest) -> Self {
+        // Who asks for everything gets everything: the callers in this module know that it is little.
+        let looks = if page.limit == usize::MAX { usize::MAX } else { MOST_LOOKS };
+        Self { view, page, looks, items: Vec::new() }
     }
 
-    /// The narrowest index range that holds every match.
-    fn range(&self) -> (Vec<u8>, Vec<u8>) {
-        let prefix = if let Some(identity) = &self.identity {
-            identity_prefix(identity)
-        } else if let Some(key) = &self.key {
-            key_prefix(key)
-        } else if self.state.is_some_and(|state| state != StateFilter::Good) {
-            Table::Revoked.key(&[])
-        } else if self.expires_before.is_some() || self.expires_after.is_some() {
-            let bound = |time: Timestamp| Table::CertificateByExpiry.key(&[&time.millis().to_be_bytes()]);
-            let start = self.expires_after.map_or_else(|| Table::CertificateByExpiry.key(&[]), bound);
-            let end =
-                self.expires_before.map_or_else(|| prefix_end(&[Table::CertificateByExpiry as u8]), bound);
-            return (start, end);
-        } else {
-            Table::Certificate.key(&[])
-        };
-        let end = prefix_end(&prefix);
-        (prefix, end)
-    }
-}
-
-pub(crate) fn certificates(
-    view: &dyn View,
-    query: &CertificateQuery,
-    page: &PageRequest,
-) -> Result<Page<CertificateRecord>, ModelError> {
-    if let (Some(lineage), None, None) = (query.lineage, &query.identity, &query.key) {
-        return certificates_of_lineage(view, lineage, query);
-    }
-    let (start, end) = query.range();
-    let mut owners = OwnerFilter { wanted: query.owner.as_deref(), known: std::collections::HashMap::new() };
-    filtered(view, start, &end, page, |key, _| {
-        let Some(record) = certificate(view, serial_at_end(key)?)? else { return Ok(None) };
-        Ok(if query.matches(&record) && owners.admits(view, &record)? { Some(record) } else { None })
-    })
-}
-
-/// A lineage's living certificates are in its record.
-fn certificates_of_lineage(
-    view: &dyn View,
-    lineage: LineageId,
-    query: &CertificateQuery,
-) -> Result<Page<CertificateRecord>, ModelError> {
-    let mut items = Vec::new();
-    for serial in self::lineage(view, lineage)?.map(|record| record.living).unwrap_or_default() {
-        items.extend(certificate(view, serial)?.filter(|record| query.matches(record)));
-    }
-    Ok(Page { items, next: None })
-}
-
-/// Remembers which identities belong to the owner asked for.
-struct OwnerFilter<'a> {
-    wanted: Option<&'a str>,
-    known: std::collections::HashMap<SpiffeId, bool>,
-}
-
-impl OwnerFilter<'_> {
-    fn admits(&mut self, view: &dyn View, record: &CertificateRecord) -> Result<bool, ModelError> {
-        let Some(wanted) = self.wanted else { return Ok(true) };
-        if let Some(known) = self.known.get(&record.identity) {
-            return Ok(*known);
+    /// One part and nothing else.
+    pub(crate) fn range(
+        mut self,
+        start: &[u8],
+        end: &[u8],
+        pick: &mut dyn FnMut(&[u8], &[u8]) -> Result<Option<T>, ModelError>,
+    ) -> Result<Page<T>, ModelError> {
+        match self.part(start, end, pick)? {
+            Some(page) => Ok(page),
+            None => Ok(self.end()),
         }
-        let is_theirs = identity(view, &record.identity)?.is_some_and(|found| found.identity.owner == wanted);
-        self.known.insert(record.identity.clone(), is_theirs);
-        Ok(is_theirs)
     }
-}
 
-/// Walks `start .. end`, keeps what `pick` returns, stops at the page's limit.
-fn filtered<T>(
-    view: &dyn View,
-    start: Vec<u8>,
-    end: &[u8],
-    page: &PageRequest,
-    mut pick: impl FnMut(&[u8], &[u8]) -> Result<Option<T>, ModelError>,
-) -> Result<Page<T>, ModelError> {
-    let mut from = match &page.after {
-        Some(after) if after.as_slice() >= start.as_slice() => successor(after),
-        _ => start,
-    };
-    let mut items = Vec::new();
-    loop {
-        let pairs = view.scan(&from, end, CHUNK)?;
-        let full = pairs.len() == CHUNK;
-        for (key, value) in pairs {
-            if let Some(item) = pick(&key, &value)? {
-                items.push(item);
-                if items.len() == page.limit {
-                    return Ok(Page { items, next: Some(key) });
+    /// The next part, beginning behind the last page's end; the page when it is complete.
+    pub(crate) fn part(
+        &mut self,
+        start: &[u8],
+        end: &[u8],
+        pick: &mut dyn FnMut(&[u8], &[u8]) -> Result<Option<T>, ModelError>,
+    ) -> Result<Option<Page<T>>, ModelError> {
+        if self.page.limit == 0 {
+            return Ok(Some(Page { items: Vec::new(), next: self.page.after.clone() }));
+        }
+        let mut from = match &self.page.after {
+            Some(after) if after.as_slice() >= start => successor(after),
+            _ => start.to_vec(),
+        };
+        loop {
+            let pairs = self.view.scan(&from, end, CHUNK)?;
+            let is_last = pairs.len() < CHUNK;
+            for (key, value) in pairs {
+                self.items.extend(pick(&key, &value)?);
+                self.looks -= 1;
+                if self.items.len() == self.page.limit || self.looks == 0 {
+                    let items = std::mem::take(&mut self.items);
+                    return Ok(Some(Page { items, next: Some(key) }));
                 }
+                from = successor(&key);
             }
-            from = successor(&key);
+            if is_last {
+                return Ok(None);
+            }
         }
-        if !full {
-            return Ok(Page { items, next: None });
-        }
+    }
+
+    /// The last page.
+    pub(crate) fn end(self) -> Page<T> {
+        Page { items: self.items, next: None }
     }
 }
 
 fn successor(key: &[u8]) -> Vec<u8> {
-    let mut next = key.to_vec();
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
     next.push(0);
     next
+}
+
+/// The serial that ends an index key.
+pub(crate) fn serial_at_end(key: &[u8]) -> Result<SerialNumber, ModelError> {
+    let start = key.len().saturating_sub(SerialNumber::LENGTH);
+    SerialNumber::from_bytes(&key[start..]).map_err(|_| ModelError::Malformed { table: "index" })
 }
 
 fn json_record<T: DeserializeOwned>(
@@ -242,28 +151,80 @@ fn json_record<T: DeserializeOwned>(
     view.value(&table.key(&[key]))?.map(|bytes| from_json(name, &bytes)).transpose()
 }
 
-fn all_json<T: DeserializeOwned>(
+fn all<T>(
     view: &dyn View,
     table: Table,
-    name: &'static str,
     page: &PageRequest,
-    keep: impl Fn(&T) -> bool,
+    read: impl Fn(&[u8]) -> Result<T, ModelError>,
 ) -> Result<Page<T>, ModelError> {
     let start = table.key(&[]);
-    let end = prefix_end(&start);
-    filtered(view, start, &end, page, |_, value| {
-        Ok(Some(from_json::<T>(name, value)?).filter(|item| keep(item)))
-    })
+    Walk::new(view, page).range(&start, &prefix_end(&start), &mut |_, value| read(value).map(Some))
 }
 
-pub(crate) fn lineage(view: &dyn View, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError> {
-    view.value(&Table::Lineage.key(&[lineage.as_bytes()]))?
-        .map(|bytes| LineageRecord::from_bytes(lineage, &bytes))
+pub(crate) fn certificate(
+    view: &dyn View,
+    serial: SerialNumber,
+) -> Result<Option<CertificateRecord>, ModelError> {
+    view.value(&Table::Certificate.key(&[serial.as_bytes()]))?
+        .map(|bytes| CertificateRecord::from_bytes(serial, &bytes))
         .transpose()
 }
 
+pub(crate) fn lineage_head(view: &dyn View, lineage: LineageId) -> Result<Option<LineageHead>, ModelError> {
+    let head = view.value(&Table::Lineage.key(&[lineage.as_bytes()]))?;
+    head.map(|bytes| LineageHead::from_bytes(&bytes)).transpose()
+}
+
+/// Keys and notAfter of a lineage's certificates before its latest, the oldest first.
+pub(crate) fn earlier(
+    view: &dyn View,
+    lineage: LineageId,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, Timestamp)>, ModelError> {
+    let prefix = Table::Lineage.key(&[lineage.as_bytes()]);
+    let pairs = view.scan(&successor(&prefix), &prefix_end(&prefix), limit)?;
+    pairs.into_iter().map(|(key, value)| Ok((key, time_from_bytes("lineage", &value)?))).collect()
+}
+
+/// A lineage's certificates that had not expired when the latest was issued, the latest last.
+pub(crate) fn living(
+    view: &dyn View,
+    lineage: LineageId,
+    head: &LineageHead,
+) -> Result<Vec<SerialNumber>, ModelError> {
+    let mut living = Vec::new();
+    for (key, not_after) in earlier(view, lineage, usize::MAX)? {
+        if not_after > head.issued {
+            living.push(serial_at_end(&key)?);
+        }
+    }
+    living.push(head.latest);
+    Ok(living)
+}
+
+pub(crate) fn lineage(view: &dyn View, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError> {
+    let Some(head) = lineage_head(view, lineage)? else { return Ok(None) };
+    Ok(Some(LineageRecord {
+        lineage,
+        generation: head.generation,
+        held_since: head.held_since,
+        enrolled_by: head.enrolled_by,
+        enrolled_with: head.enrolled_with,
+        enrolled_at: head.enrolled_at,
+        living: living(view, lineage, &head)?,
+    }))
+}
+
+fn identity_bytes(view: &dyn View, id: &SpiffeId) -> Result<Option<Vec<u8>>, ModelError> {
+    view.value(&Table::Identity.key(&[id.as_str().as_bytes()]))
+}
+
 pub(crate) fn identity(view: &dyn View, id: &SpiffeId) -> Result<Option<IdentityRecord>, ModelError> {
-    json_record(view, Table::Identity, "identity", id.as_str().as_bytes())
+    identity_bytes(view, id)?.map(|bytes| IdentityRecord::from_bytes(&bytes)).transpose()
+}
+
+pub(crate) fn identity_state(view: &dyn View, id: &SpiffeId) -> Result<Option<IdentityState>, ModelError> {
+    identity_bytes(view, id)?.map(|bytes| IdentityRecord::state_of(&bytes)).transpose()
 }
 
 pub(crate) fn identities(
@@ -272,9 +233,8 @@ pub(crate) fn identities(
     page: &PageRequest,
 ) -> Result<Page<IdentityRecord>, ModelError> {
     let start = Table::Identity.key(&[query.prefix.as_deref().unwrap_or("").as_bytes()]);
-    let end = prefix_end(&start);
-    filtered(view, start, &end, page, |_, value| {
-        let record: IdentityRecord = from_json("identity", value)?;
+    Walk::new(view, page).range(&start, &prefix_end(&start), &mut |_, value| {
+        let record = IdentityRecord::from_bytes(value)?;
         let identity = &record.identity;
         let is_wanted = query.owner.as_ref().is_none_or(|owner| *owner == identity.owner)
             && query.team.as_ref().is_none_or(|team| *team == identity.team)
@@ -290,8 +250,10 @@ pub(crate) fn template(view: &dyn View, name: &str) -> Result<Option<TemplateRec
 }
 
 pub(crate) fn templates(view: &dyn View) -> Result<Vec<TemplateRecord>, ModelError> {
-    all_json(view, Table::Template, "template", &PageRequest::first(usize::MAX), |_| true)
-        .map(|page| page.items)
+    let page = all(view, Table::Template, &PageRequest::first(usize::MAX), |bytes| {
+        from_json("template", bytes)
+    });
+    page.map(|page| page.items)
 }
 
 pub(crate) fn token(view: &dyn View, token: TokenId) -> Result<Option<TokenRecord>, ModelError> {
@@ -299,20 +261,36 @@ pub(crate) fn token(view: &dyn View, token: TokenId) -> Result<Option<TokenRecor
 }
 
 pub(crate) fn tokens(view: &dyn View, page: &PageRequest) -> Result<Page<TokenRecord>, ModelError> {
-    all_json(view, Table::Token, "token", page, |_| true)
+    all(view, Table::Token, page, |bytes| from_json("token", bytes))
+}
+
+fn issuer_bytes(view: &dyn View, epoch: IssuerEpoch) -> Result<Option<Vec<u8>>, ModelError> {
+    view.value(&Table::Issuer.key(&[&epoch.0.to_be_bytes()]))
 }
 
 pub(crate) fn issuer(view: &dyn View, epoch: IssuerEpoch) -> Result<Option<IssuerRecord>, ModelError> {
-    json_record(view, Table::Issuer, "issuer", &epoch.0.to_be_bytes())
+    issuer_bytes(view, epoch)?.map(|bytes| IssuerRecord::from_bytes(&bytes)).transpose()
+}
+
+pub(crate) fn issuer_state(view: &dyn View, epoch: IssuerEpoch) -> Result<Option<IssuerState>, ModelError> {
+    issuer_bytes(view, epoch)?.map(|bytes| IssuerRecord::state_of(&bytes)).transpose()
 }
 
 pub(crate) fn issuers(view: &dyn View) -> Result<Vec<IssuerRecord>, ModelError> {
-    all_json(view, Table::Issuer, "issuer", &PageRequest::first(usize::MAX), |_| true).map(|page| page.items)
+    let page = all(view, Table::Issuer, &PageRequest::first(usize::MAX), IssuerRecord::from_bytes);
+    page.map(|page| page.items)
+}
+
+/// The prefix of an issuer's serials in a table whose keys are serials.
+fn of_issuer(table: Table, epoch: IssuerEpoch) -> (Vec<u8>, Vec<u8>) {
+    let prefix = table.key(&[&[SerialNumber::PREFIX], &epoch.0.to_be_bytes()]);
+    let end = prefix_end(&prefix);
+    (prefix, end)
 }
 
 pub(crate) fn last_counter(view: &dyn View, epoch: IssuerEpoch) -> Result<Option<u64>, ModelError> {
-    let prefix = Table::Certificate.key(&[&[SerialNumber::PREFIX], &epoch.0.to_be_bytes()]);
-    let last = view.last(&prefix, &prefix_end(&prefix))?;
+    let (start, end) = of_issuer(Table::Certificate, epoch);
+    let last = view.last(&start, &end)?;
     last.map(|(key, _)| serial_at_end(&key).map(|serial| serial.counter())).transpose()
 }
 
@@ -321,9 +299,8 @@ pub(crate) fn revoked(
     epoch: IssuerEpoch,
     now: Timestamp,
 ) -> Result<Vec<RevokedCertificate>, ModelError> {
-    let start = Table::Revoked.key(&[&[SerialNumber::PREFIX], &epoch.0.to_be_bytes()]);
-    let end = prefix_end(&start);
-    let page = filtered(view, start, &end, &PageRequest::first(usize::MAX), |key, value| {
+    let (start, end) = of_issuer(Table::Revoked, epoch);
+    let page = Walk::new(view, &PageRequest::first(usize::MAX)).range(&start, &end, &mut |key, value| {
         let line = RevokedCertificate::from_bytes(serial_at_end(key)?, value)?;
         Ok(Some(line).filter(|line| line.not_after >= now))
     })?;

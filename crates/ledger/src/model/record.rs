@@ -66,7 +66,7 @@ impl CertificateRecord {
     /// index | lineage | generation | not before | not after | key | evidence | assurance | state | reason |
     /// state's time | length of profile | profile | identity
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(FIXED + 1 + self.profile.len() + self.identity.as_str().len());
+        let mut bytes = Vec::with_capacity(FIXED + 2 + self.profile.len() + self.identity.as_str().len());
         bytes.extend_from_slice(&self.index.to_be_bytes());
         bytes.extend_from_slice(self.lineage.as_bytes());
         bytes.extend_from_slice(&self.generation.0.to_be_bytes());
@@ -82,8 +82,9 @@ impl CertificateRecord {
         };
         bytes.extend_from_slice(&[state, reason]);
         bytes.extend_from_slice(&time.to_be_bytes());
-        bytes.push(u8::try_from(self.profile.len()).unwrap_or(u8::MAX));
-        bytes.extend_from_slice(&self.profile.as_bytes()[..self.profile.len().min(255)]);
+        let profile = u16::try_from(self.profile.len()).expect("a text in an entry has at most 65,535 bytes");
+        bytes.extend_from_slice(&profile.to_be_bytes());
+        bytes.extend_from_slice(self.profile.as_bytes());
         bytes.extend_from_slice(self.identity.as_str().as_bytes());
         bytes
     }
@@ -102,8 +103,8 @@ impl CertificateRecord {
         let key = Digest::from_array(fields.array()?);
         let [evidence, assurance, state, reason] = fields.array()?;
         let time = fields.time()?;
-        let [profile_length] = fields.array()?;
-        let profile = std::str::from_utf8(fields.take(usize::from(profile_length))?).ok()?.to_owned();
+        let profile_length = usize::from(u16::from_be_bytes(fields.array()?));
+        let profile = std::str::from_utf8(fields.take(profile_length)?).ok()?.to_owned();
         let identity = SpiffeId::parse(std::str::from_utf8(fields.0).ok()?).ok()?;
         let state = match state {
             0 => CertificateState::Good,
@@ -159,39 +160,70 @@ pub struct LineageRecord {
     pub living: Vec<SerialNumber>,
 }
 
-impl LineageRecord {
-    /// generation | evidence | assurance | enrolled at | held since (0: not held) | serials
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(22 + SerialNumber::LENGTH * self.living.len());
+/// Where a lineage has got to: what a precondition needs to know, of fixed size however often it was renewed.
+///
+/// The certificates before the latest stand under keys of their own, lineage and serial, with their notAfter,
+/// until some later renewal finds them expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LineageHead {
+    pub(crate) generation: Generation,
+    pub(crate) enrolled_by: EvidenceKind,
+    pub(crate) enrolled_with: AssuranceLevel,
+    pub(crate) enrolled_at: Timestamp,
+    pub(crate) held_since: Option<Timestamp>,
+    /// The time of the latest issuance.
+    pub(crate) issued: Timestamp,
+    pub(crate) latest: SerialNumber,
+    pub(crate) latest_not_after: Timestamp,
+}
+
+impl LineageHead {
+    /// generation | evidence | assurance | held (0, 1) | enrolled at | held since | issued | latest's notAfter |
+    /// latest
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(4 + 3 + 4 * 8 + SerialNumber::LENGTH);
         bytes.extend_from_slice(&self.generation.0.to_be_bytes());
         bytes.extend_from_slice(&[evidence_number(self.enrolled_by), self.enrolled_with.number()]);
-        bytes.extend_from_slice(&self.enrolled_at.millis().to_be_bytes());
-        bytes.extend_from_slice(&self.held_since.map_or(0, Timestamp::millis).to_be_bytes());
-        for serial in &self.living {
-            bytes.extend_from_slice(serial.as_bytes());
+        bytes.push(u8::from(self.held_since.is_some()));
+        let held_since = self.held_since.unwrap_or_default();
+        for time in [self.enrolled_at, held_since, self.issued, self.latest_not_after] {
+            bytes.extend_from_slice(&time.millis().to_be_bytes());
         }
+        bytes.extend_from_slice(self.latest.as_bytes());
         bytes
     }
 
-    pub(crate) fn from_bytes(lineage: LineageId, bytes: &[u8]) -> Result<Self, ModelError> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         let parse = || {
             let mut fields = Fields(bytes);
             let generation = Generation(u32::from_be_bytes(fields.array()?));
-            let [evidence, assurance] = fields.array()?;
-            let enrolled_at = fields.time()?;
-            let held_since = Some(fields.time()?).filter(|time| time.millis() != 0);
-            let living = fields
-                .0
-                .chunks(SerialNumber::LENGTH)
-                .map(SerialNumber::from_bytes)
-                .collect::<Result<Vec<_>, _>>()
-                .ok()?;
-            let enrolled_by = EVIDENCE.get(usize::from(evidence)).copied()?;
-            let enrolled_with = AssuranceLevel::from_number(assurance)?;
-            Some(Self { lineage, generation, held_since, enrolled_by, enrolled_with, enrolled_at, living })
+            let [evidence, assurance, held] = fields.array()?;
+            let (enrolled_at, since) = (fields.time()?, fields.time()?);
+            let (issued, latest_not_after) = (fields.time()?, fields.time()?);
+            let held_since = match held {
+                0 => None,
+                1 => Some(since),
+                _ => return None,
+            };
+            Some(Self {
+                generation,
+                enrolled_by: EVIDENCE.get(usize::from(evidence)).copied()?,
+                enrolled_with: AssuranceLevel::from_number(assurance)?,
+                enrolled_at,
+                held_since,
+                issued,
+                latest: SerialNumber::from_bytes(fields.0).ok()?,
+                latest_not_after,
+            })
         };
         parse().ok_or(ModelError::Malformed { table: "lineage" })
     }
+}
+
+/// The notAfter of a certificate that a lineage had before its latest.
+pub(crate) fn time_from_bytes(table: &'static str, bytes: &[u8]) -> Result<Timestamp, ModelError> {
+    let time = bytes.try_into().map(i64::from_be_bytes).map(Timestamp::from_millis);
+    time.map_err(|_| ModelError::Malformed { table })
 }
 
 /// A line of a revocation list.
@@ -332,7 +364,7 @@ pub struct CrlRecord {
     pub hash: Digest,
 }
 
-/// Bytes in JSON: as an array of numbers they would be slow to read, and this is read for every certificate.
+/// Bytes in JSON, which would otherwise be an array of numbers.
 mod base64 {
     use data_encoding::BASE64;
     use serde::{Deserialize as _, Deserializer, Serializer};
@@ -345,6 +377,57 @@ mod base64 {
         let text = String::deserialize(deserializer)?;
         BASE64.decode(text.as_bytes()).map_err(serde::de::Error::custom)
     }
+}
+
+impl IdentityRecord {
+    /// state | JSON. The state stands in front so that a precondition need not read the document.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let state = match self.state {
+            IdentityState::Active => 0,
+            IdentityState::Held => 1,
+            IdentityState::Retired => 2,
+        };
+        behind(state, self)
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        from_json("identity", bytes.get(1..).unwrap_or_default())
+    }
+
+    pub(crate) fn state_of(bytes: &[u8]) -> Result<IdentityState, ModelError> {
+        match bytes.first() {
+            Some(0) => Ok(IdentityState::Active),
+            Some(1) => Ok(IdentityState::Held),
+            Some(2) => Ok(IdentityState::Retired),
+            _ => Err(ModelError::Malformed { table: "identity" }),
+        }
+    }
+}
+
+impl IssuerRecord {
+    /// state | JSON
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        behind(u8::from(self.state == IssuerState::Retired), self)
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        from_json("issuer", bytes.get(1..).unwrap_or_default())
+    }
+
+    pub(crate) fn state_of(bytes: &[u8]) -> Result<IssuerState, ModelError> {
+        match bytes.first() {
+            Some(0) => Ok(IssuerState::Active),
+            Some(1) => Ok(IssuerState::Retired),
+            _ => Err(ModelError::Malformed { table: "issuer" }),
+        }
+    }
+}
+
+/// A record as JSON behind one byte.
+fn behind<T: Serialize>(first: u8, record: &T) -> Vec<u8> {
+    let mut bytes = vec![first];
+    serde_json::to_writer(&mut bytes, record).expect("records have text keys only, and memory takes all");
+    bytes
 }
 
 /// A record as JSON.

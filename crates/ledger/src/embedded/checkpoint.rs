@@ -1,0 +1,105 @@
+//! The checkpoint file: what was published from this directory, and must stay true.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chancery_entry::{Body, Entry};
+use chancery_merkle::{Checkpoint, NoteError, NoteSignature, NoteSigner, NoteVerifier, SignedNote, root_at};
+use chancery_types::Digest;
+
+use super::OpenError;
+use super::derived::Derived;
+use super::disk::{Disk, DiskFile, How};
+use super::open::io_error;
+use crate::Head;
+
+/// Replaces the checkpoint file, durably and whole.
+pub(crate) fn write(disk: &Arc<dyn Disk>, directory: &Path, note: &SignedNote) -> io::Result<()> {
+    let temporary = directory.join("checkpoint.new");
+    let file = DiskFile::open(disk, &temporary, How::Anew)?;
+    file.write(note.to_string().as_bytes(), 0)?;
+    file.sync()?;
+    disk.rename(&temporary, &directory.join("checkpoint"))?;
+    disk.sync_directory(directory)
+}
+
+/// Signs a checkpoint of this head.
+pub(crate) fn sign(head: &Head, signer: &dyn NoteSigner) -> Result<SignedNote, String> {
+    let checkpoint =
+        Checkpoint::new(signer.name(), head.size, head.root).map_err(|error| error.to_string())?;
+    checkpoint.sign(&[signer]).map_err(|error| error.to_string())
+}
+
+/// A checkpoint as it was published.
+#[derive(Debug, Clone)]
+pub(crate) struct Published {
+    pub(crate) head: Head,
+    path: PathBuf,
+    origin: String,
+    note: SignedNote,
+}
+
+impl Published {
+    /// Reads the checkpoint file; `None` where nothing was published yet.
+    pub(crate) fn read(directory: &Path) -> Result<Option<Self>, OpenError> {
+        let path = directory.join("checkpoint");
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(io_error(&path))?,
+        };
+        let problem = |why: String| damaged(&path, "this log", why);
+        let text = String::from_utf8(text).map_err(|error| problem(error.to_string()))?;
+        let note: SignedNote = text.parse().map_err(|error| problem(format!("{error}")))?;
+        let checkpoint = Checkpoint::parse(note.text()).map_err(|error| problem(error.to_string()))?;
+        let head = Head { size: checkpoint.size(), root: checkpoint.root() };
+        Ok(Some(Self { head, path, origin: checkpoint.origin().to_owned(), note }))
+    }
+
+    /// That it names this log and this key.
+    pub(crate) fn check_origin(&self, signer: &dyn NoteSigner) -> Result<(), OpenError> {
+        if self.origin != signer.name() {
+            return Err(damaged(&self.path, signer.name(), format!("it is one of {}", self.origin)));
+        }
+        let is_ours = |line: &NoteSignature| line.name() == signer.name() && line.key_id() == signer.key_id();
+        if !self.note.signatures().iter().any(is_ours) {
+            let why = "the key that this process has did not sign it".to_owned();
+            return Err(damaged(&self.path, signer.name(), why));
+        }
+        Ok(())
+    }
+
+    /// That the key which the log's first entry names has signed it, if the log begins as logs of this
+    /// authority do. `true` when that was checked.
+    pub(crate) fn check_signature(&self, first_entry: &[u8]) -> Result<bool, OpenError> {
+        let Ok(Entry { body: Body::Genesis(genesis), .. }) = Entry::decode(first_entry) else {
+            return Ok(false);
+        };
+        let Ok(verifier) = genesis.verifier_key.parse::<NoteVerifier>() else { return Ok(false) };
+        match self.note.verify(&[verifier]) {
+            Ok(_) => Ok(true),
+            Err(NoteError::Unsigned { .. }) => Ok(false),
+            Err(error) => Err(damaged(&self.path, &self.origin, error.to_string())),
+        }
+    }
+}
+
+fn damaged(path: &Path, origin: &str, why: String) -> OpenError {
+    OpenError::Checkpoint { path: path.display().to_string(), origin: origin.to_owned(), why }
+}
+
+/// What was published, or committed to in the index, must be the beginning of what the journal holds.
+pub(crate) fn check(promised: &Head, head: &Head, derived: &Derived) -> Result<(), OpenError> {
+    if promised.size > head.size {
+        return Err(OpenError::BehindCheckpoint { found: head.size, published: promised.size });
+    }
+    let found: Digest = root_at(promised.size, derived).map_err(|error| OpenError::Io {
+        path: "derived".to_owned(),
+        error: io::Error::other(error.to_string()),
+    })?;
+    if found != promised.root {
+        return Err(OpenError::NotPublished { size: promised.size, found, published: promised.root });
+    }
+    Ok(())
+}

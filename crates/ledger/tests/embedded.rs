@@ -1,0 +1,95 @@
+//! The embedded backend passes the conformance suite.
+
+mod conformance;
+mod workload;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chancery_ledger::{EmbeddedLedger, Ledger, OpenError, Options};
+use chancery_types::SystemRandom;
+use conformance::Harness;
+use tempfile::TempDir;
+
+/// Ledgers in temporary directories.
+struct Embedded {
+    options: Options,
+    /// By the address of the ledger that is open in it.
+    directories: Mutex<HashMap<usize, TempDir>>,
+}
+
+impl Embedded {
+    fn new(options: Options) -> Self {
+        Self { options, directories: Mutex::default() }
+    }
+
+    fn keep(&self, ledger: EmbeddedLedger, directory: TempDir) -> Arc<dyn Ledger> {
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+        self.directories.lock().unwrap().insert(address(&ledger), directory);
+        ledger
+    }
+
+    /// Stops the ledger and opens another in its directory.
+    fn again(
+        &self,
+        ledger: Arc<dyn Ledger>,
+        open: impl FnOnce(&TempDir, Options) -> Result<EmbeddedLedger, OpenError>,
+    ) -> Arc<dyn Ledger> {
+        let directory = self.directories.lock().unwrap().remove(&address(&ledger)).expect("made here");
+        assert_eq!(Arc::strong_count(&ledger), 1, "nobody else has it open");
+        let size = ledger.head().size;
+        drop(ledger);
+        let report = EmbeddedLedger::check_everything(directory.path(), &mut |_, _| {}).unwrap();
+        assert_eq!((report.entries, report.indexed), (size, size), "a clean stop leaves nothing to replay");
+        assert_eq!(report.published, Some(size).filter(|size| *size > 0));
+        let ledger = open(&directory, self.options.clone()).unwrap();
+        self.keep(ledger, directory)
+    }
+}
+
+fn address(ledger: &Arc<dyn Ledger>) -> usize {
+    Arc::as_ptr(ledger).cast::<()>().addr()
+}
+
+#[async_trait]
+impl Harness for Embedded {
+    async fn create(&self) -> Arc<dyn Ledger> {
+        let directory = tempfile::tempdir().unwrap();
+        let (signer, options) = (workload::signer(), self.options.clone());
+        let ledger = EmbeddedLedger::create(directory.path(), signer, options, &SystemRandom).unwrap();
+        self.keep(ledger, directory)
+    }
+
+    async fn reopen(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+        self.again(ledger, |directory, options| {
+            EmbeddedLedger::open(directory.path(), workload::signer(), options)
+        })
+    }
+
+    async fn rebuild(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+        self.again(ledger, |directory, options| {
+            EmbeddedLedger::rebuild(directory.path(), workload::signer(), options, &mut |_, _| {})
+        })
+    }
+}
+
+/// As it is shipped: the index follows seldom, most is answered from memory.
+mod by_default {
+    use super::*;
+
+    conformance_suite!(Embedded::new(Options::default()));
+}
+
+/// Small segments, and an index that follows at once: what otherwise takes millions happens all the time.
+mod in_haste {
+    use super::*;
+
+    conformance_suite!(Embedded::new(Options {
+        segment_bytes: 64 << 10,
+        index_interval: Duration::ZERO,
+        index_changes: 40,
+        cache_bytes: 1 << 20,
+    }));
+}
