@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::commands::{
-    audit, bundle, ca, certificate, completions, enroll, identity, init, ledger, log, man, operator, policy, profile,
-    renew, revoke, root, serve, status, template, token, verify, version,
+    audit, bundle, ca, certificate, completions, enroll, identity, init, ledger, log, man, operator, policy,
+    profile, renew, revoke, root, serve, status, template, token, verify, version,
 };
 use crate::quickstart::Quickstart;
 

@@ -5,8 +5,8 @@ use std::fmt;
 use chancery_entry::{Body, Entry, HoldTarget, TooLong};
 use chancery_merkle::leaf_hash;
 use chancery_types::{
-    Digest, Generation, Identity, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId, Timestamp,
-    TokenId,
+    Digest, Generation, Identity, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId,
+    Timestamp, TokenId,
 };
 
 /// Entries that become durable together or not at all, if everything they require still holds.

@@ -15,7 +15,11 @@ impl Collector for LedgerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counts = [
             ("chancery_ledger_entries", "Durable entries of the ledger", self.0.head().size),
-            ("chancery_ledger_syncs", "Times that the journal was synced to disk since the start", self.0.syncs()),
+            (
+                "chancery_ledger_syncs",
+                "Times that the journal was synced to disk since the start",
+                self.0.syncs(),
+            ),
         ];
         for (name, help, count) in counts {
             let counter = ConstCounter::new(count);

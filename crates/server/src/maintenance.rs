@@ -76,8 +76,7 @@ pub fn check_ledger(
 ) -> Result<Holding, MaintenanceError> {
     let keys = open_keys(config)?;
     let (signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
-    let ledger =
-        EmbeddedLedger::open(&config.ledger, signer, Options::default()).map_err(OpenError::from)?;
+    let ledger = EmbeddedLedger::open(&config.ledger, signer, Options::default()).map_err(OpenError::from)?;
     let kept = holding(&ledger)?;
     // Open while it is copied: nobody else can write meanwhile.
     let copy = Copy::of(&config.ledger)?;
@@ -98,8 +97,8 @@ fn rebuild_at(
 ) -> Result<Holding, MaintenanceError> {
     let keys = open_keys(config)?;
     let (signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
-    let ledger = EmbeddedLedger::rebuild(directory, signer, Options::default(), progress)
-        .map_err(OpenError::from)?;
+    let ledger =
+        EmbeddedLedger::rebuild(directory, signer, Options::default(), progress).map_err(OpenError::from)?;
     let holding = holding(&ledger)?;
     ledger.close();
     Ok(holding)

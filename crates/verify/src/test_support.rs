@@ -29,7 +29,6 @@ use x509_cert::crl::{RevokedCert, TbsCertList};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::CrlNumber;
 
-
 pub(crate) const ORIGIN: &str = "example.org/ledger";
 pub(crate) const EPOCH: IssuerEpoch = IssuerEpoch(1);
 /// 2026-11-21T00:00:00Z.

@@ -28,7 +28,9 @@ impl Ledger {
         let config = place::required(globals.config.as_deref())?;
         let (work, verb, verdict) = match self {
             Self::Rebuild(Rebuild {}) => (LedgerWork::Rebuild, "rebuilding", "The index was made anew."),
-            Self::Check(Check {}) => (LedgerWork::Check, "checking", "The index is what the journal makes of it."),
+            Self::Check(Check {}) => {
+                (LedgerWork::Check, "checking", "The index is what the journal makes of it.")
+            }
         };
         let bar = terminal.bar(0, verb);
         let holding = tokio::task::block_in_place(|| {

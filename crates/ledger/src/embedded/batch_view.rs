@@ -53,7 +53,13 @@ pub(crate) struct BatchView<'a> {
 
 impl<'a> BatchView<'a> {
     pub(crate) fn new(below: &'a Memtable) -> Self {
-        Self { changes: ChangedPairs::new(), search: Vec::new(), seen: RefCell::default(), familiar: None, below }
+        Self {
+            changes: ChangedPairs::new(),
+            search: Vec::new(),
+            seen: RefCell::default(),
+            familiar: None,
+            below,
+        }
     }
 
     /// With the help of what the sequencer remembers.

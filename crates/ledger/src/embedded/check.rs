@@ -89,7 +89,9 @@ pub enum CheckError {
     #[error("the checkpoint file is not signed by the key that the log's first entry names; restore it")]
     Unsigned,
     /// The signature log is damaged.
-    #[error("signatures.log is wrong at byte {offset}: {what}; the certificates concerned can be signed again")]
+    #[error(
+        "signatures.log is wrong at byte {offset}: {what}; the certificates concerned can be signed again"
+    )]
     Signatures {
         /// Where.
         offset: u64,
@@ -170,7 +172,11 @@ impl Check {
                 return Err(OpenError::ForeignIndex { path: paths.index.display().to_string() }.into());
             }
             Some(_) => {
-                Some(Derived::open(&untouched, &paths.derived).map_err(io_error(&paths.derived))?)
+                let derived = Derived::open(&untouched, &paths.derived);
+                Some(derived.map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => CheckError::Derived { file: error.to_string(), index: 0 },
+                    _ => io_error(&paths.derived)(error).into(),
+                })?)
             }
         };
         let scratch_file = Scratch::new(directory);
@@ -334,9 +340,10 @@ impl Check {
         if let Some((offset, what)) = wrong {
             return Err(CheckError::Signatures { offset, what });
         }
-        if whole.damaged > 0 {
-            let (offset, what) = (whole.first_damaged, "no whole record begins here, but one follows");
-            return Err(CheckError::Signatures { offset, what });
+        // Behind what is durable a power cut may have left gaps; the next start fills them.
+        if let Some((offset, _)) = whole.gaps.first().filter(|(offset, _)| *offset < noted) {
+            let what = "no whole record begins here, but one follows";
+            return Err(CheckError::Signatures { offset: *offset, what });
         }
         self.report.signatures = signed.count();
         Ok(())
@@ -350,7 +357,8 @@ fn compare(index: &dyn View, expected: &dyn View) -> Result<(), CheckError> {
         let (found, wanted) = (index.scan(&from, &END, CHUNK)?, expected.scan(&from, &END, CHUNK)?);
         let differs = found.iter().zip(&wanted).find(|(found, wanted)| found != wanted);
         let wrong = |key: &[u8], what| {
-            let (table, key) = key.split_first().map_or(('?', &[][..]), |(table, key)| (char::from(*table), key));
+            let (table, key) =
+                key.split_first().map_or(('?', &[][..]), |(table, key)| (char::from(*table), key));
             let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
             Err(CheckError::Index { table, key, what })
         };

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chancery_merkle::{Frontier, HashReader, leaf_hash};
 use chancery_types::Digest;
@@ -38,7 +38,8 @@ impl Array {
     fn differs(&self, width: u64, start: u64, expected: &[u8], limit: u64) -> io::Result<Option<u64>> {
         let width_in_memory = usize::try_from(width).expect("a few bytes");
         let records = (expected.len() / width_in_memory) as u64;
-        let count = usize::try_from(limit.saturating_sub(start).min(records)).expect("at most as many as given");
+        let count =
+            usize::try_from(limit.saturating_sub(start).min(records)).expect("at most as many as given");
         let expected = &expected[..count * width_in_memory];
         let mut found = vec![0; expected.len()];
         let filled = self.file.read(&mut found, width * start)?;
@@ -223,6 +224,11 @@ impl Derived {
             other => other?,
         }
         Ok(u64::from_be_bytes(bytes).checked_sub(1))
+    }
+
+    /// Whether any signature's place is known: if none is, the file may be a new one.
+    pub(crate) fn has_signatures(&self) -> io::Result<bool> {
+        Ok(self.signatures.file.length()? > 0)
     }
 
     /// Notes where an entry's signature is; `index` lies in the log.

@@ -151,12 +151,8 @@ impl Indexer {
         let (layer, reached) = shared.memtable.take();
         shared.signatures.sync().map_err(|error| format!("syncing signatures failed: {error}"))?;
         shared.derived.sync().map_err(|error| format!("syncing tree hashes failed: {error}"))?;
-        let position = IndexPosition {
-            log_id: shared.log_id,
-            journal: reached.journal,
-            root: reached.root,
-            signatures,
-        };
+        let position =
+            IndexPosition { log_id: shared.log_id, journal: reached.journal, root: reached.root, signatures };
         match shared.memtable.index().commit(&layer, &position) {
             Ok(()) => {
                 drop(layer);

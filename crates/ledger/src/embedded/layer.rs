@@ -77,7 +77,11 @@ impl Layer {
 }
 
 /// Changes with `start <= key < end`.
-pub(crate) fn in_range<'a>(pairs: &'a Pairs, start: &[u8], end: &[u8]) -> Range<'a, Vec<u8>, Option<Vec<u8>>> {
+pub(crate) fn in_range<'a>(
+    pairs: &'a Pairs,
+    start: &[u8],
+    end: &[u8],
+) -> Range<'a, Vec<u8>, Option<Vec<u8>>> {
     pairs.range::<[u8], _>((Bound::Included(start), Bound::Excluded(end.max(start))))
 }
 

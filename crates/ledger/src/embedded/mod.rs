@@ -36,9 +36,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use chancery_merkle::{
-    HashReader, NoteSigner, SignedNote, consistency_proof, inclusion_proof, leaf_hash,
-};
+use chancery_merkle::{HashReader, NoteSigner, SignedNote, consistency_proof, inclusion_proof, leaf_hash};
 use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -254,8 +252,9 @@ impl Ledger for EmbeddedLedger {
             return Err(CommitError::Halted { reason });
         }
         let records = signatures.iter().map(|record| (record.index, record.signature.as_slice()));
-        let kept =
-            shared.signatures.append(records, &mut |index, offset| shared.derived.keep_signature(index, offset));
+        let kept = shared
+            .signatures
+            .append(records, &mut |index, offset| shared.derived.keep_signature(index, offset));
         kept.map_err(|error| match is_full(&error) {
             true => CommitError::DiskFull,
             false => CommitError::Halted { reason: format!("keeping signatures failed: {error}") },

@@ -280,11 +280,15 @@ fn open(
 }
 
 pub(super) fn exists(directory: &Path) -> Result<(), OpenError> {
-    if directory.join("journal").is_dir() {
-        return Ok(());
+    let journal = directory.join("journal");
+    match fs::metadata(&journal) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&journal)(error)),
+        _ => {
+            let what = "there is no ledger here; run `chancery init`, or name the directory that has one";
+            Err(OpenError::Directory { path: directory.display().to_string(), what })
+        }
     }
-    let what = "there is no ledger here; run `chancery init`, or name the directory that has one";
-    Err(OpenError::Directory { path: directory.display().to_string(), what })
 }
 
 /// That nothing of another ledger is there. What an interrupted creation left behind does not count.
@@ -308,10 +312,14 @@ fn is_unused(directory: &Path, journal: &Path) -> Result<(), OpenError> {
 pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     use std::io::{Read as _, Write as _};
     let path = directory.join("lock");
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let opened =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = match opened {
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
         {
             let what = "the directory cannot be written, and a ledger writes even to be read; mount it \
                         writable, or give it to the user that this process runs as";

@@ -19,7 +19,7 @@ use super::checkpoint::{self, Published};
 use super::derived::{Additions, Derived};
 use super::disk::Disk;
 use super::index::{Index, IndexError, IndexPosition};
-use super::journal::{Journal, JournalPosition, JournalReader, LogId, StoredBatch, scan, segments};
+use super::journal::{Journal, JournalPosition, JournalReader, LogId, StoredBatch, Tail, scan, segments};
 use super::memtable::{Memtable, Reached};
 use super::open::io_error;
 use super::signatures::SignatureLog;
@@ -70,21 +70,27 @@ pub(crate) fn recover(
     }
     let promised = published.as_ref().map(|published| published.head);
     let mut recovery = Recovery::open(disk, directory, options, start, promised)?;
-    let journal = recovery.replay(promised.map(|head| head.size), progress)?;
+    let journal = recovery.replay(promised, progress)?;
     let head = Head { size: recovery.frontier.size(), root: recovery.frontier.root() };
     recovery.memtable.absorb(Changes::default(), Reached { journal: journal.position(), root: head.root });
     if let Some(published) = &published {
-        checkpoint::check(&published.head, &head, &recovery.derived)?;
         published.check_signature(&recovery.first_entry()?)?;
+        checkpoint::check(&published.head, &head, &recovery.derived)?;
     }
     let Recovery { memtable, derived, frontier, start, paths, .. } = recovery;
-    let noted = start.as_ref().map_or(0, |start| start.signatures);
+    let has_places = derived.has_signatures().map_err(io_error(&paths.derived))?;
+    let noted = start.as_ref().filter(|_| has_places).map_or(0, |start| start.signatures);
     let signatures = SignatureLog::open(disk, &paths.signatures, noted, &mut |record| {
         // Behind the head there is nothing to sign; a number there is damage.
         if record.index < head.size { derived.keep_signature(record.index, record.offset) } else { Ok(()) }
     });
+    let signatures = signatures.map_err(io_error(&paths.signatures))?;
+    // Files that were made now keep their names through a power cut.
+    for made_in in [directory, &paths.derived] {
+        disk.sync_directory(made_in).map_err(io_error(made_in))?;
+    }
     Ok(Recovered {
-        signatures: signatures.map_err(io_error(&paths.signatures))?,
+        signatures,
         memtable,
         derived,
         journal,
@@ -174,15 +180,20 @@ impl Recovery {
     /// Brings everything that the index has not seen into the layers, the hashes and the frontier.
     fn replay(
         &mut self,
-        total: Option<u64>,
+        promised: Option<Head>,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Journal, OpenError> {
+        let promised = promised.map(|head| head.size);
         let disk = Arc::clone(&self.disk);
         let directory = self.paths.journal.clone();
         let start = self.start.map_or(JournalPosition::START, |start| start.journal);
-        Journal::open(&directory, start, self.segment_bytes, &disk, &mut |batch| {
+        let admit = |tail: &Tail| match promised.filter(|published| *published > tail.position.size) {
+            Some(published) => Err(OpenError::BehindCheckpoint { found: tail.position.size, published }),
+            None => Ok(()),
+        };
+        Journal::open(&directory, start, self.segment_bytes, &disk, &admit, &mut |batch| {
             self.replay_batch(&batch)?;
-            progress(self.frontier.size(), total);
+            progress(self.frontier.size(), promised);
             Ok(())
         })
     }

@@ -128,16 +128,18 @@ impl Sequencer {
                 decide(next, proposal, &mut view, &mut accepted)
             });
             let of_request: Result<Vec<_>, _> = of_request.collect();
-            outcomes.push(of_request.map_err(|error| shared.halt(format!("the read model failed: {error}")))?);
+            outcomes
+                .push(of_request.map_err(|error| shared.halt(format!("the read model failed: {error}")))?);
         }
         let changes = view.into_changes();
         if accepted.is_empty() {
             return Ok(outcomes);
         }
         let additions = self.write(&accepted, first_index)?;
-        shared.derived.append(&additions).map_err(|error| {
-            shared.halt(format!("writing tree hashes failed: {error}"))
-        })?;
+        shared
+            .derived
+            .append(&additions)
+            .map_err(|error| shared.halt(format!("writing tree hashes failed: {error}")))?;
         let head = Head { size: self.frontier.size(), root: self.frontier.root() };
         self.familiar.update(&changes.pairs);
         shared.memtable.absorb(changes, Reached { journal: self.journal.position(), root: head.root });

@@ -2,7 +2,8 @@
 //!
 //! An append-only file of `u64 index | u16 length | signature | u32 crc32c`. Written at once, so that a killed
 //! process loses none; synced every half second. A signature that a power cut takes leaves its entry in the
-//! ledger: the same TBS may then be signed again, nothing else.
+//! ledger: the same TBS may then be signed again, nothing else. Where it stood between others that arrived, a
+//! record of index 2^64 - 1 fills its place.
 
 use std::io;
 use std::path::Path;
@@ -15,6 +16,8 @@ const CHECKSUM: usize = 4;
 /// A record with the shortest signature that there is.
 const SHORTEST: usize = HEADER + CHECKSUM;
 const READ_AHEAD: usize = 1 << 20;
+/// No entry has this index.
+const FILLER: u64 = u64::MAX;
 
 #[derive(Debug)]
 pub(crate) struct SignatureLog {
@@ -35,9 +38,7 @@ pub(crate) struct Record<'a> {
 }
 
 impl SignatureLog {
-    /// Opens the file, hands every record from `from` on to `note`, cuts off a torn end.
-    ///
-    /// A damaged record in the middle is left out and stays in the file: nothing behind it is lost for it.
+    /// Opens the file, hands every record from `from` on to `note`, cuts off a torn end and fills gaps.
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         path: &Path,
@@ -48,11 +49,19 @@ impl SignatureLog {
         let length = file.length()?;
         let whole = read(&file, from.min(length), length, note)?;
         if whole.end < length {
-            tracing::warn!(bytes = length - whole.end, "the signature log ends in a torn record: cutting it off");
+            tracing::warn!(
+                bytes = length - whole.end,
+                "the signature log ends in a torn record: cutting it off"
+            );
             file.set_length(whole.end)?;
         }
-        if whole.damaged > 0 {
-            tracing::error!(bytes = whole.damaged, "the signature log is damaged in the middle; some signatures are lost");
+        for (start, end) in &whole.gaps {
+            tracing::warn!(
+                offset = start,
+                bytes = end - start,
+                "signatures are missing in the signature log"
+            );
+            file.write(&filler(end - start), *start)?;
         }
         Ok(Self { file, length: Mutex::new(whole.end), synced: Mutex::new(0) })
     }
@@ -123,13 +132,30 @@ impl SignatureLog {
 }
 
 /// What reading a log found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Whole {
     /// Behind the last whole record.
     pub(crate) end: u64,
-    /// Bytes before it that belong to no whole record, and where the first of them is.
-    pub(crate) damaged: u64,
-    pub(crate) first_damaged: u64,
+    /// Beginnings and ends of what belongs to no whole record before it.
+    pub(crate) gaps: Vec<(u64, u64)>,
+}
+
+/// Records that stand for nothing, of so many bytes together: at least of one record.
+fn filler(mut length: u64) -> Vec<u8> {
+    let (longest, shortest) = (HEADER as u64 + 60_000, SHORTEST as u64);
+    let mut bytes = Vec::new();
+    while length >= shortest {
+        let record = if length > longest + shortest { longest } else { length.min(65_535) };
+        let start = bytes.len();
+        let content = usize::try_from(record - shortest).expect("at most 65,535");
+        bytes.extend_from_slice(&FILLER.to_be_bytes());
+        bytes.extend_from_slice(&u16::try_from(content).expect("at most 65,535").to_be_bytes());
+        bytes.resize(bytes.len() + content, 0);
+        let checksum = crc32c::crc32c(&bytes[start..]);
+        bytes.extend_from_slice(&checksum.to_be_bytes());
+        length -= record;
+    }
+    bytes
 }
 
 /// Hands every whole record in `from .. length` to `visit`.
@@ -139,7 +165,7 @@ pub(crate) fn read(
     length: u64,
     visit: &mut dyn FnMut(Record<'_>) -> io::Result<()>,
 ) -> io::Result<Whole> {
-    let mut found = Whole { end: from, damaged: 0, first_damaged: 0 };
+    let mut found = Whole { end: from, gaps: Vec::new() };
     let mut at = from;
     let mut window = Vec::new();
     let mut start = at;
@@ -159,11 +185,12 @@ pub(crate) fn read(
         }
         match parse(rest, at) {
             Some(record) => {
-                visit(record)?;
-                if at > found.end && found.damaged == 0 {
-                    found.first_damaged = found.end;
+                if record.index != FILLER {
+                    visit(record)?;
                 }
-                found.damaged += at - found.end;
+                if at > found.end {
+                    found.gaps.push((found.end, at));
+                }
                 at += (HEADER + record.signature.len() + CHECKSUM) as u64;
                 found.end = at;
             }
@@ -253,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_middle_costs_one_record_and_cuts_nothing() {
+    fn a_gap_costs_what_stood_there_and_is_filled() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let (log, _) = open(&path, 0);
@@ -265,9 +292,31 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 0xff;
             std::fs::write(&path, &bytes).unwrap();
-            let (log, noted) = open(&path, 0);
-            assert_eq!(noted, [places[0], places[2]], "byte {at}");
-            assert_eq!(log.length(), whole.len() as u64);
+            for _ in 0..2 {
+                let (log, noted) = open(&path, 0);
+                assert_eq!(noted, [places[0], places[2]], "byte {at}");
+                assert_eq!(log.length(), whole.len() as u64);
+            }
+            let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+            let file = DiskFile::open(&disk, &path, How::Existing).unwrap();
+            let found = read(&file, 0, whole.len() as u64, &mut |_| Ok(())).unwrap();
+            assert_eq!(found.gaps, [], "filled");
+        }
+    }
+
+    #[test]
+    fn fillers_have_every_length() {
+        for length in
+            (14..200).chain([60_009, 60_010, 60_011, 60_024, 60_025, 65_535, 65_549, 65_550, 250_000])
+        {
+            let bytes = filler(length);
+            assert_eq!(bytes.len() as u64, length);
+            let mut at = 0;
+            while at < bytes.len() {
+                let record = parse(&bytes[at..], 0).unwrap();
+                assert_eq!(record.index, FILLER);
+                at += SHORTEST + record.signature.len();
+            }
         }
     }
 }

@@ -133,12 +133,7 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
 /// one that it adds, so that the list does not grow while certificates expire.
 const PRUNED: usize = 4;
 
-fn issue(
-    index: u64,
-    time: Timestamp,
-    issuance: &Issuance,
-    view: &dyn View,
-) -> Result<Changes, ModelError> {
+fn issue(index: u64, time: Timestamp, issuance: &Issuance, view: &dyn View) -> Result<Changes, ModelError> {
     let serial = issuance.serial;
     let record = CertificateRecord {
         serial,
@@ -154,8 +149,7 @@ fn issue(
         assurance: issuance.assurance,
         state: CertificateState::Good,
     };
-    let before =
-        if issuance.generation.0 == 0 { None } else { query::lineage_head(view, issuance.lineage)? };
+    let before = if issuance.generation.0 == 0 { None } else { query::lineage_head(view, issuance.lineage)? };
     let head = LineageHead {
         generation: issuance.generation,
         enrolled_by: before.map_or(issuance.evidence, |before| before.enrolled_by),

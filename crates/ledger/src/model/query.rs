@@ -250,9 +250,8 @@ pub(crate) fn template(view: &dyn View, name: &str) -> Result<Option<TemplateRec
 }
 
 pub(crate) fn templates(view: &dyn View) -> Result<Vec<TemplateRecord>, ModelError> {
-    let page = all(view, Table::Template, &PageRequest::first(usize::MAX), |bytes| {
-        from_json("template", bytes)
-    });
+    let page =
+        all(view, Table::Template, &PageRequest::first(usize::MAX), |bytes| from_json("template", bytes));
     page.map(|page| page.items)
 }
 

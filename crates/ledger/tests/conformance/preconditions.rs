@@ -69,10 +69,8 @@ pub(crate) async fn every_precondition_holds_and_fails_as_it_says(harness: &dyn 
     use Standing as S;
     let usable = |number, at| P::TokenUsable { token: token(number).0, now: at };
     let expiry = now() + Duration::from_secs(3600);
-    let at = |number, generation| P::LineageAt {
-        lineage: lineage(number),
-        generation: Generation(generation),
-    };
+    let at =
+        |number, generation| P::LineageAt { lineage: lineage(number), generation: Generation(generation) };
     let revocable = |counter, reason| P::Revocable { serial: serial(counter), reason };
     let number = |epoch, number| P::CrlNumberAbove { epoch: IssuerEpoch(epoch), number };
     let (compromise, superseded) = (RevocationReason::KeyCompromise, RevocationReason::Superseded);
@@ -218,7 +216,8 @@ pub(crate) async fn a_refused_proposal_leaves_nothing_and_does_not_stop_the_othe
             Body::Null,
         ],
     );
-    let outcomes = ledger.commit(vec![workload::registration(2), both.clone(), workload::registration(3)]).await;
+    let outcomes =
+        ledger.commit(vec![workload::registration(2), both.clone(), workload::registration(3)]).await;
     let outcomes = outcomes.unwrap();
     assert_eq!(outcomes[0], Outcome::Accepted { first_index: 0 });
     assert!(matches!(&outcomes[1], Outcome::Refused(conflict)
@@ -235,8 +234,7 @@ pub(crate) async fn a_proposal_without_entries_only_asks(harness: &dyn Harness) 
     let ledger = harness.create().await;
     let question = Proposal::new(vec![Precondition::IdentityUnused(identity(1))], vec![]).unwrap();
     assert!(question.is_empty() && question.len() == 0);
-    let outcomes =
-        ledger.commit(vec![question.clone(), workload::registration(1), question]).await.unwrap();
+    let outcomes = ledger.commit(vec![question.clone(), workload::registration(1), question]).await.unwrap();
     assert_eq!(outcomes[0], Outcome::Accepted { first_index: 0 });
     assert_eq!(outcomes[1], Outcome::Accepted { first_index: 0 });
     assert!(matches!(outcomes[2], Outcome::Refused(_)));
@@ -274,8 +272,11 @@ pub(crate) async fn time_may_go_backwards(harness: &dyn Harness) {
     let mut second = workload::renewal(2, &first);
     second.not_before = now();
     accept(&*ledger, workload::renewing(second)).await;
-    accept(&*ledger, workload::revoke(serial(1), RevocationReason::Superseded, now() - Duration::from_secs(99)))
-        .await;
+    accept(
+        &*ledger,
+        workload::revoke(serial(1), RevocationReason::Superseded, now() - Duration::from_secs(99)),
+    )
+    .await;
     let ledger = harness.rebuild(harness.reopen(ledger).await).await;
     assert_eq!(ledger.lineage(lineage(1)).await.unwrap().unwrap().living, [serial(1), serial(2)]);
     assert_eq!(ledger.revoked(ISSUER, now()).await.unwrap()[0].at, now() - Duration::from_secs(99));

@@ -10,8 +10,8 @@ use chancery_ledger::{
     Proposal, StateFilter,
 };
 use chancery_types::{
-    AssuranceLevel, EvidenceKind, Generation, Identity, IdentityState, IssuerEpoch, LineageId, RevocationReason,
-    SerialNumber,
+    AssuranceLevel, EvidenceKind, Generation, Identity, IdentityState, IssuerEpoch, LineageId,
+    RevocationReason, SerialNumber,
 };
 
 use super::{Harness, accept};
@@ -75,7 +75,11 @@ pub(crate) async fn certificates_are_found_by_everything_that_names_them(harness
         CertificateQuery { identity: Some(identity(3)), ..none.clone() },
         CertificateQuery { identity: Some(identity(77)), ..none.clone() },
         CertificateQuery { key: Some(workload::digest("key", 4)), ..none.clone() },
-        CertificateQuery { key: Some(workload::digest("key", 4)), identity: Some(identity(1)), ..none.clone() },
+        CertificateQuery {
+            key: Some(workload::digest("key", 4)),
+            identity: Some(identity(1)),
+            ..none.clone()
+        },
         CertificateQuery { lineage: Some(lineage(17)), ..none.clone() },
         CertificateQuery { lineage: Some(lineage(17)), state: Some(StateFilter::Held), ..none.clone() },
         CertificateQuery { lineage: Some(lineage(17)), owner: Some("nobody".into()), ..none.clone() },
@@ -110,11 +114,18 @@ pub(crate) async fn certificates_are_found_by_everything_that_names_them(harness
     let mut ledger = ledger;
     for _ in 0..2 {
         for query in &queries {
-            let expected: BTreeSet<SerialNumber> =
-                everything.iter().filter(|record| matches(query, record)).map(|record| record.serial).collect();
+            let expected: BTreeSet<SerialNumber> = everything
+                .iter()
+                .filter(|record| matches(query, record))
+                .map(|record| record.serial)
+                .collect();
             let found = all(&*ledger, query, 1000).await;
             assert_eq!(found.len(), expected.len(), "{query:?}");
-            assert_eq!(found.iter().map(|record| record.serial).collect::<BTreeSet<_>>(), expected, "{query:?}");
+            assert_eq!(
+                found.iter().map(|record| record.serial).collect::<BTreeSet<_>>(),
+                expected,
+                "{query:?}"
+            );
         }
         ledger = harness.reopen(ledger).await;
     }
@@ -200,7 +211,10 @@ pub(crate) async fn identities_are_found_by_their_documents(harness: &dyn Harnes
     assert_eq!(find(IdentityQuery { prefix, ..none.clone() }).await, 0);
     let ledger = harness.reopen(ledger).await;
     let record = ledger.identity(&identity(7)).await.unwrap().unwrap();
-    assert_eq!((record.state, record.index, record.registered, record.changed), (IdentityState::Held, 7, now(), later));
+    assert_eq!(
+        (record.state, record.index, record.registered, record.changed),
+        (IdentityState::Held, 7, now(), later)
+    );
     let mut page = PageRequest::first(9);
     let mut names = Vec::new();
     loop {
@@ -285,7 +299,11 @@ pub(crate) async fn a_lineage_shows_its_living_certificates(harness: &dyn Harnes
     let ledger = harness.rebuild(harness.reopen(ledger).await).await;
     let record = ledger.lineage(lineage(0)).await.unwrap().unwrap();
     assert_eq!(record.generation, Generation(39));
-    assert_eq!(record.enrolled_with, AssuranceLevel::HardwareKey, "renewals prove no more than the enrolment");
+    assert_eq!(
+        record.enrolled_with,
+        AssuranceLevel::HardwareKey,
+        "renewals prove no more than the enrolment"
+    );
     assert_eq!((record.enrolled_by, record.enrolled_at), (EvidenceKind::JoinToken, now()));
     assert_eq!(record.living, (33..40).map(serial).collect::<Vec<_>>());
     assert_eq!(record.held_since, None);

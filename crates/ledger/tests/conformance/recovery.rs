@@ -15,7 +15,8 @@ pub(crate) async fn everything_is_the_same_after_reopening_and_rebuilding(harnes
             for _ in 0..60 {
                 let proposals: Vec<_> = (0..mix.below(9)).map(|_| mix.proposal()).collect();
                 let outcomes = ledger.commit(proposals).await.unwrap();
-                accepted += outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
+                accepted +=
+                    outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
             }
             assert!(accepted > 20, "seed {seed}: the mix has nothing left to do");
             let before = snapshot(&*ledger).await;

@@ -164,7 +164,7 @@ fn make_keys(plan: &InitPlan, random: &dyn Random) -> Result<(RawKeys, Vec<u8>),
         store::generate(&location, algorithm, &protection).map_err(|error| InitError::Key { purpose, error })
     };
     let issuer_place = match &plan.token {
-        Some(token) => format!("{token};object=chancery-issuer-1"),
+        Some(token) => object_of(token, "chancery-issuer-1")?,
         None => "keys/issuer-1.key".to_owned(),
     };
     let keys = RawKeys {
@@ -190,6 +190,20 @@ fn make_keys(plan: &InitPlan, random: &dyn Random) -> Result<(RawKeys, Vec<u8>),
         .build(|message| issuer.sign(message))
         .map_err(|error| InitError::certificate("the issuer's request", error))?;
     Ok((keys, csr))
+}
+
+/// The place of a key in a token: the token's URI with the key's label, unless it has one.
+fn object_of(token: &str, label: &str) -> Result<String, InitError> {
+    match token.parse::<KeyLocation>() {
+        Ok(KeyLocation::Pkcs11(mut uri)) => {
+            uri.object.get_or_insert_with(|| label.to_owned());
+            Ok(KeyLocation::Pkcs11(uri).to_string())
+        }
+        Ok(KeyLocation::File(path)) => {
+            Err(InitError::file(&path, "this is a file, not a token; write pkcs11:..."))
+        }
+        Err(error) => Err(InitError::file(Path::new(token), error)),
+    }
 }
 
 /// A key's place; a file's path is relative to the authority's directory.

@@ -51,10 +51,8 @@ async fn every_route_refuses_bodies_that_are_none_with_a_problem_document() {
                 // What was not read stands in the way of the next request.
                 wire = Wire::admin(&running).await;
             }
-            let takes_none = matches!(
-                operation,
-                Operation::Nonce | Operation::RevokeToken | Operation::RemoveTemplate
-            );
+            let takes_none =
+                matches!(operation, Operation::Nonce | Operation::RevokeToken | Operation::RemoveTemplate);
             assert!(code.is_some() || takes_none, "{what}: {}", answer.text());
         }
         for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/json\t", ""] {
@@ -71,9 +69,28 @@ async fn every_route_survives_paths_and_queries_that_lead_astray() {
     let mut wire = Wire::admin(&running).await;
     let long = "x".repeat(4_000);
     let values = [
-        "x", "..", ".", "../../../etc/passwd", "..%2f..%2fkeys%2fissuer-1.key", "a/b", "%", "%zz", "\u{0}", "\u{fffd}",
-        "1.der/../../keys/issuer-1.key", "0/000", "entries/000", "0/x001/234", "8/000", "0/000.p/256",
-        "0/000.p/0", "0/-1", "spiffe://", "18446744073709551616", "entries/x999/x999/x999/x999/x999/999", &long,
+        "x",
+        "..",
+        ".",
+        "../../../etc/passwd",
+        "..%2f..%2fkeys%2fissuer-1.key",
+        "a/b",
+        "%",
+        "%zz",
+        "\u{0}",
+        "\u{fffd}",
+        "1.der/../../keys/issuer-1.key",
+        "0/000",
+        "entries/000",
+        "0/x001/234",
+        "8/000",
+        "0/000.p/256",
+        "0/000.p/0",
+        "0/-1",
+        "spiffe://",
+        "18446744073709551616",
+        "entries/x999/x999/x999/x999/x999/999",
+        &long,
     ];
     for &operation in Operation::ALL {
         let raw = operation.path().contains('{').then(|| {
@@ -88,12 +105,21 @@ async fn every_route_survives_paths_and_queries_that_lead_astray() {
             is_composed(&answer, &line);
             assert!(!answer.text().contains("root:x:0") && !answer.text().contains("PRIVATE KEY"), "{line}");
         }
-        for query in ["?", "?limit=-1", "?limit=99999999999999999999", "?cursor=%ff", "?since=never", "?a=%00&a=b"] {
+        for query in
+            ["?", "?limit=-1", "?limit=99999999999999999999", "?cursor=%ff", "?since=never", "?a=%00&a=b"]
+        {
             let line = format!("{} {}{query}", operation.method(), path(operation, "x"));
             is_composed(&wire.json(&line, b"{}").await.unwrap(), &line);
         }
     }
-    for line in ["GET /", "GET //v1/enroll", "POST /v1/enroll/", "PATCH /v1/enroll", "TRACE /v1/healthz", "GET /V1/healthz"] {
+    for line in [
+        "GET /",
+        "GET //v1/enroll",
+        "POST /v1/enroll/",
+        "PATCH /v1/enroll",
+        "TRACE /v1/healthz",
+        "GET /V1/healthz",
+    ] {
         let code = is_composed(&wire.json(line, b"").await.unwrap(), line);
         assert!(matches!(code.as_deref(), Some("not-found" | "method-not-allowed")), "{line}: {code:?}");
     }
@@ -184,7 +210,8 @@ async fn sizes_are_bounded_before_anything_is_read() {
     }
     assert_eq!(wire.answer().await.unwrap().problem().as_deref(), Some("body-too-large"));
     // Headers: too long, too many. The connection ends; there is nobody to answer to politely.
-    let long = format!("GET /v1/healthz HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n", "x".repeat(200_000));
+    let long =
+        format!("GET /v1/healthz HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n", "x".repeat(200_000));
     let many = format!("GET /v1/healthz HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(20_000));
     let endless = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(100_000));
     for head in [long, many, endless] {
@@ -257,8 +284,15 @@ async fn idempotency_keys_are_visible_ascii_and_alone() {
 async fn ocsp_answers_garbage_with_a_malformed_request() {
     let running = Running::start().await;
     let huge = vec![0x30; limits::OCSP_BYTES];
-    let bodies: [&[u8]; 7] =
-        [b"", b"\0", b"hello", b"\x30\x00", b"\x30\x84\xff\xff\xff\xff", &[0x30, 0x03, 0x30, 0x01, 0x30], &huge];
+    let bodies: [&[u8]; 7] = [
+        b"",
+        b"\0",
+        b"hello",
+        b"\x30\x00",
+        b"\x30\x84\xff\xff\xff\xff",
+        &[0x30, 0x03, 0x30, 0x01, 0x30],
+        &huge,
+    ];
     for address in [running.server.status_address()] {
         let mut wire = Wire::plain(address).await;
         for body in bodies {
@@ -268,8 +302,10 @@ async fn ocsp_answers_garbage_with_a_malformed_request() {
             if body.is_empty() || body.len() > 1000 {
                 continue;
             }
-            let line = format!("GET /ocsp/{}", chancery_api::Operation::OcspGet.fill(&[&BASE64.encode(body)])
-                .trim_start_matches("/ocsp/"));
+            let line = format!(
+                "GET /ocsp/{}",
+                chancery_api::Operation::OcspGet.fill(&[&BASE64.encode(body)]).trim_start_matches("/ocsp/")
+            );
             assert_malformed(&wire.ask(&line, &[], b"").await.unwrap(), &line);
         }
         for path in ["/ocsp/!!!!", "/ocsp/%ff", "/ocsp/AAAA/BBBB", "/ocsp/%2e%2e%2fetc"] {

@@ -120,7 +120,8 @@ async fn ten_thousand_idle_connections_cost_little_and_stop_nobody() {
     let before = resident();
     // Most where relying parties ask, some where a handshake is awaited; none of them says a word. They are in
     // a process of their own, so that their memory and descriptors are.
-    let doors = format!("{} {} {} 500", running.server.status_address(), IDLE - 500, running.server.api_address());
+    let doors =
+        format!("{} {} {} 500", running.server.status_address(), IDLE - 500, running.server.api_address());
     let mut crowd = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["crowds::the_crowd", "--exact", "--nocapture", "--ignored"])
         .env(CROWD, doors)

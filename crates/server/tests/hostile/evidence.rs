@@ -96,7 +96,9 @@ async fn a_foreign_certificate_enrols_its_identity_and_no_other() {
     let nonce = || async { client.nonce().await.unwrap().nonce };
     let enroll = |request: EnrollRequest| {
         let client = client.clone();
-        async move { client.enroll(&request, &fresh()).await.map_err(|error| (problem(&error), error.to_string())) }
+        async move {
+            client.enroll(&request, &fresh()).await.map_err(|error| (problem(&error), error.to_string()))
+        }
     };
     let (leaf, leaf_key) = foreign.leaf("node7", 7);
     let key = new_key();
@@ -105,7 +107,9 @@ async fn a_foreign_certificate_enrols_its_identity_and_no_other() {
     assert_eq!(enrolled.spiffe_id, id("node7"));
 
     // The nonce is used up, whatever it is used for.
-    let code = |result: Result<_, (Option<ProblemCode>, String)>| result.map(|_: chancery_api::EnrollResponse| ()).unwrap_err();
+    let code = |result: Result<_, (Option<ProblemCode>, String)>| {
+        result.map(|_: chancery_api::EnrollResponse| ()).unwrap_err()
+    };
     let (refused, text) = code(enroll(proof(&leaf, &leaf_key, &first, &new_key())).await);
     assert_eq!(refused, Some(ProblemCode::NonceUnknown), "{text}");
     // A nonce that nobody gave out.
@@ -227,7 +231,8 @@ async fn a_token_is_for_one_identity_one_key_one_time() {
         (chancery_types::SecretString::new("x".repeat(40_000)), ProblemCode::EvidenceRefused),
     ];
     for (token, expected) in cases {
-        let refused = client.enroll(&enrolment(&new_key(), Evidence::JoinToken { token }), &fresh()).await.unwrap_err();
+        let refused =
+            client.enroll(&enrolment(&new_key(), Evidence::JoinToken { token }), &fresh()).await.unwrap_err();
         assert_eq!(problem(&refused), Some(expected), "{refused}");
     }
     // What was tried on it did not spend the good one.

@@ -120,9 +120,7 @@ async fn a_batch_fails_item_by_item() {
     }
     let admin = running.admin();
     admin.hold_identity(&id("held"), &IdentityStateRequest::default()).await.unwrap();
-    let item = |name: &str, csr: &[u8]| {
-        serde_json::json!({ "identity": id(name), "key": { "csr": BASE64.encode(csr) } })
-    };
+    let item = |name: &str, csr: &[u8]| serde_json::json!({ "identity": id(name), "key": { "csr": BASE64.encode(csr) } });
     let request = serde_json::json!({ "items": [
         item("a", &csr(&new_key())),
         item("nobody", &csr(&new_key())),
@@ -141,7 +139,8 @@ async fn a_batch_fails_item_by_item() {
             BatchResult::Refused(problem) => problem.code.clone(),
         })
         .collect();
-    let expected = ["/a", "not-found", "identity-held", "invalid-csr", "/b", "outside-profile", "/operator/admin"];
+    let expected =
+        ["/a", "not-found", "identity-held", "invalid-csr", "/b", "outside-profile", "/operator/admin"];
     assert_eq!(outcomes, expected);
 
     let many = serde_json::json!({ "items": vec![item("a", b"x"); 1001] });

@@ -1,8 +1,6 @@
 //! Who asks: every operation, for every kind of caller, is permitted or denied as this table says.
 
-use chancery_api::{
-    IdentityDocument, Operation, OperatorRequest, ProblemCode, RevokeRequest, Selector,
-};
+use chancery_api::{IdentityDocument, Operation, OperatorRequest, ProblemCode, RevokeRequest, Selector};
 use chancery_types::{Identity, RevocationReason, Role};
 
 use crate::running::wire::Wire;
@@ -76,7 +74,8 @@ async fn every_operation_is_for_those_in_the_table_and_for_nobody_else() {
     }
     let revoke = format!(r#"{{"selector":{{"serial":"{}"}},"dry_run":true}}"#, workload.response.serial);
     for &operation in Operation::ALL {
-        let value = if operation == Operation::Status { workload.response.serial.to_string() } else { "x".into() };
+        let value =
+            if operation == Operation::Status { workload.response.serial.to_string() } else { "x".into() };
         let path = operation.fill(&vec![value.as_str(); operation.parameters().len()]);
         let line = format!("{} {path}", operation.method());
         let body = if operation == Operation::Revoke { revoke.as_bytes() } else { b"{}" };

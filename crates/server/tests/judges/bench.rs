@@ -35,12 +35,14 @@ pub(crate) fn openssl_verifies(exhibits: &Exhibits) {
     for (number, list) in exhibits.lists.iter().enumerate() {
         let der = exhibits.write("list.der", list);
         let pem = exhibits.write(&format!("list-{number}.pem"), write_pem("X509 CRL", list).as_bytes());
-        let arguments = ["crl", "-noout", "-text", "-inform", "DER", "-in", text(&der), "-CAfile", text(&issuer)];
+        let arguments =
+            ["crl", "-noout", "-text", "-inform", "DER", "-in", text(&der), "-CAfile", text(&issuer)];
         let Some((_, said)) = judge("openssl", &arguments) else { return };
         assert!(said.contains("verify OK") && said.contains("Version 2 (0x1)"), "{said}");
         assert_eq!(said.contains("Key Compromise"), number == 1, "{said}");
         for exhibit in &exhibits.certificates {
-            let mut arguments = vec!["verify", "-x509_strict", "-CAfile", text(&root), "-untrusted", text(&issuer)];
+            let mut arguments =
+                vec!["verify", "-x509_strict", "-CAfile", text(&root), "-untrusted", text(&issuer)];
             if !matches!(exhibit.profile, "issuer" | "root") {
                 arguments.extend(["-crl_check", "-CRLfile", text(&pem)]);
             }
@@ -55,8 +57,17 @@ pub(crate) fn openssl_verifies(exhibits: &Exhibits) {
         [("server", "sslserver"), ("client", "sslclient"), ("operator", "sslclient"), ("ocsp", "ocsphelper")]
     {
         let path = &exhibits.by_profile(profile).path;
-        let arguments =
-            ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", text(&root), "-untrusted", text(&issuer), text(path)];
+        let arguments = [
+            "verify",
+            "-x509_strict",
+            "-purpose",
+            purpose,
+            "-CAfile",
+            text(&root),
+            "-untrusted",
+            text(&issuer),
+            text(path),
+        ];
         let Some((verified, said)) = judge("openssl", &arguments) else { return };
         assert!(verified, "{profile}: {said}");
     }
@@ -73,8 +84,22 @@ pub(crate) fn openssl_reads_ocsp(exhibits: &Exhibits) {
                 let name = format!("{}{digest}{nonce}.ocsp", expected.trim_start_matches(": "));
                 let response = exhibits.file(&name);
                 let arguments = [
-                    "ocsp", nonce, digest, "-issuer", text(&issuer), "-cert", text(&exhibit.path), "-url", &url,
-                    "-CAfile", text(&root), "-verify_other", text(&issuer), "-respout", text(&response), "-resp_text",
+                    "ocsp",
+                    nonce,
+                    digest,
+                    "-issuer",
+                    text(&issuer),
+                    "-cert",
+                    text(&exhibit.path),
+                    "-url",
+                    &url,
+                    "-CAfile",
+                    text(&root),
+                    "-verify_other",
+                    text(&issuer),
+                    "-respout",
+                    text(&response),
+                    "-resp_text",
                 ];
                 let Some((_, said)) = judge("openssl", &arguments) else { return };
                 assert!(said.contains("Response verify OK") && said.contains(expected), "{name}: {said}");
@@ -84,8 +109,17 @@ pub(crate) fn openssl_reads_ocsp(exhibits: &Exhibits) {
         }
     }
     // Of a serial that was never issued here the responder says nothing, by an unsigned answer.
-    let arguments =
-        ["ocsp", "-issuer", text(&issuer), "-serial", "0x1234567890abcdef", "-url", &url, "-CAfile", text(&root)];
+    let arguments = [
+        "ocsp",
+        "-issuer",
+        text(&issuer),
+        "-serial",
+        "0x1234567890abcdef",
+        "-url",
+        &url,
+        "-CAfile",
+        text(&root),
+    ];
     let Some((_, said)) = judge("openssl", &arguments) else { return };
     assert!(said.contains("unauthorized"), "{said}");
 }
@@ -128,7 +162,13 @@ pub(crate) fn webpki_verifies(exhibits: &Exhibits) {
             .build();
         let issuers = std::slice::from_ref(&issuer);
         let result = leaf.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS, &anchors, issuers, now, usage, Some(revocation), None,
+            webpki::ALL_VERIFICATION_ALGS,
+            &anchors,
+            issuers,
+            now,
+            usage,
+            Some(revocation),
+            None,
         );
         if exhibits.is_revoked(exhibit) {
             assert_eq!(result.err(), Some(webpki::Error::CertRevoked), "{}", exhibit.name);

@@ -9,7 +9,7 @@ use chancery_server::authority::{Enrolment, Requester, Wish};
 use chancery_types::{Identity, KeyAlgorithm, RevocationReason, Role, SerialNumber};
 use chancery_x509::{SubjectKey, read_certificates, write_pem};
 
-use crate::running::{Place, Running, csr, id, plan};
+use crate::running::{Place, Running, csr, id, plan, published};
 
 /// A certificate, and what it is for.
 pub(crate) struct Exhibit {
@@ -66,7 +66,7 @@ impl Exhibits {
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.running.place.root.path().join(name)
+        self.running.place.beside(name)
     }
 
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
@@ -144,7 +144,7 @@ impl Exhibits {
     }
 
     async fn publish(&self) -> Vec<u8> {
-        self.running.server.site().crl.publish().await.unwrap().der.clone()
+        published(&self.running.server).await
     }
 }
 

@@ -13,17 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chancery_api::{
-    CreateTokenRequest, CreateTokenResponse, CsrDer, EnrollRequest, EnrollResponse, Evidence, IdentityDocument,
-    OperatorRequest, ProblemCode, RenewRequest,
+    CreateTokenRequest, CreateTokenResponse, CsrDer, EnrollRequest, EnrollResponse, Evidence,
+    IdentityDocument, OperatorRequest, ProblemCode, RenewRequest,
 };
 use chancery_client::{Client, ClientError, IdempotencyKey, RetryPolicy, TlsIdentity, TrustAnchors};
 use chancery_server::Server;
 use chancery_server::authority::{Authority, OnlineRoot};
-use chancery_server::bootstrap::{InitPlan, InitReport, init};
+use chancery_server::bootstrap::{InitPlan, init};
 use chancery_server::config::{Config, RawConfig, ServerName};
-use chancery_types::{
-    Identity, KeyAlgorithm, Role, SecretString, SpiffeId, SystemClock, SystemRandom,
-};
+use chancery_types::{Identity, KeyAlgorithm, Role, SecretString, SpiffeId, SystemClock, SystemRandom};
 use chancery_x509::{DistinguishedName, RequestPurpose, RequestSpec, SubjectKey};
 
 /// An authority in a directory of its own, served.
@@ -34,8 +32,9 @@ pub struct Running {
 
 /// An authority in a directory of its own.
 pub struct Place {
-    pub root: tempfile::TempDir,
-    pub report: InitReport,
+    directory: PathBuf,
+    /// Removed with everything in it at the end.
+    _around: Option<tempfile::TempDir>,
 }
 
 /// A key and the certificate for it.
@@ -51,39 +50,50 @@ impl Place {
 
     /// Makes an authority as planned; `edit` changes its configuration.
     pub async fn with(plan: InitPlan, edit: impl FnOnce(&mut RawConfig)) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join("ca");
-        Self::inside(root, InitPlan { directory, ..plan }, edit).await
+        let around = tempfile::tempdir().unwrap();
+        let mut place = Self::inside(around.path(), plan).await;
+        place.edit(edit);
+        place._around = Some(around);
+        place
     }
 
-    /// Makes an authority in the directory of the plan; `root` lives as long as it does.
-    pub async fn inside(root: tempfile::TempDir, plan: InitPlan, edit: impl FnOnce(&mut RawConfig)) -> Self {
+    /// Makes an authority in `ca` of a directory, with its root in `root` beside it.
+    pub async fn inside(around: &Path, plan: InitPlan) -> Self {
+        let plan = InitPlan { directory: around.join("ca"), ..plan };
         let passphrase = SecretString::new("a long passphrase".into());
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        let report = init(&plan, &root.path().join("root"), &passphrase, clock, random).await.unwrap();
-        let place = Self { root, report };
-        place.edit(edit);
-        place
+        init(&plan, &around.join("root"), &passphrase, clock, random).await.unwrap();
+        Self::existing(plan.directory)
+    }
+
+    /// An authority that was made before.
+    pub fn existing(directory: PathBuf) -> Self {
+        Self { directory, _around: None }
     }
 
     /// Rewrites the configuration.
     pub fn edit(&self, edit: impl FnOnce(&mut RawConfig)) {
-        let path = &self.report.finished.config;
-        let mut raw: RawConfig = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let path = self.file("chancery.toml");
+        let mut raw: RawConfig = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         edit(&mut raw);
         std::fs::write(path, toml::to_string(&raw).unwrap()).unwrap();
     }
 
     pub fn directory(&self) -> &Path {
-        self.report.finished.config.parent().unwrap()
+        &self.directory
+    }
+
+    /// A file that is none of the authority's.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.directory.with_file_name(name)
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
-        self.directory().join(name)
+        self.directory.join(name)
     }
 
     pub fn config(&self) -> Config {
-        Config::load(&self.report.finished.config).unwrap()
+        Config::load(&self.file("chancery.toml")).unwrap()
     }
 
     pub async fn serve(&self) -> Result<Server, chancery_server::ServeError> {
@@ -102,8 +112,8 @@ impl Place {
     }
 
     pub fn operator_identity(&self) -> TlsIdentity {
-        let chain = std::fs::read(&self.report.finished.operator_certificate).unwrap();
-        let key = std::fs::read(&self.report.finished.operator_key).unwrap();
+        let chain = std::fs::read(self.file("operators/admin.crt")).unwrap();
+        let key = std::fs::read(self.file("operators/admin.key")).unwrap();
         TlsIdentity::from_pem(&chain, &key).unwrap()
     }
 
@@ -257,6 +267,18 @@ pub fn problem(error: &ClientError) -> Option<ProblemCode> {
         ClientError::Problem(problem) => problem.known_code(),
         _ => None,
     }
+}
+
+/// Has the server publish a list of how things stand now; returns its DER. The server publishes by itself as well,
+/// and one of two at the same time gives way.
+pub async fn published(server: &Server) -> Vec<u8> {
+    for _ in 0..100 {
+        match server.site().crl.publish().await {
+            Ok(list) => return list.der.clone(),
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+    panic!("no list was published: {:?}", server.site().crl.publish().await);
 }
 
 /// Says, past the capture of test output, what was not tested and why.

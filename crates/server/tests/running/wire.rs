@@ -69,9 +69,8 @@ impl Wire {
 
     /// Over TLS, as the first operator.
     pub async fn admin(running: &Running) -> Self {
-        let read = |path| std::fs::read_to_string(path).unwrap();
-        let finished = &running.place.report.finished;
-        let (chain, key) = (read(&finished.operator_certificate), read(&finished.operator_key));
+        let read = |name| std::fs::read_to_string(running.place.file(name)).unwrap();
+        let (chain, key) = (read("operators/admin.crt"), read("operators/admin.key"));
         Self::tls(running, Some((&chain, &key))).await
     }
 
@@ -142,7 +141,8 @@ impl Wire {
                 }
                 self.more().await?;
             };
-            let length = usize::from_str_radix(std::str::from_utf8(&self.received[..end]).unwrap(), 16).unwrap();
+            let length =
+                usize::from_str_radix(std::str::from_utf8(&self.received[..end]).unwrap(), 16).unwrap();
             self.received.drain(..end + 2);
             body.extend(self.take(length).await?);
             self.take(2).await?;

@@ -6,6 +6,7 @@
 //! afterwards whether the file took it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -115,6 +116,8 @@ struct Overlay {
 }
 
 const BLOCK: u64 = 4096;
+/// The same as a length in memory.
+const BLOCK_BYTES: usize = 4096;
 
 impl Overlay {
     fn new(error: &io::Error, length: u64) -> Self {
@@ -128,12 +131,14 @@ impl Overlay {
     fn write(&mut self, file: &DiskFile, offset: u64, data: &[u8]) -> io::Result<()> {
         self.length = self.length.max(offset + data.len() as u64);
         for (block, inside, part) in blocks(offset, data.len()) {
-            if !self.blocks.contains_key(&block) {
-                let mut whole = vec![0; BLOCK as usize];
-                file.read(&mut whole, block * BLOCK)?;
-                self.blocks.insert(block, whole);
-            }
-            let whole = self.blocks.get_mut(&block).expect("inserted above");
+            let whole = match self.blocks.entry(block) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let mut whole = vec![0; BLOCK_BYTES];
+                    file.read(&mut whole, block * BLOCK)?;
+                    unknown.insert(whole)
+                }
+            };
             let length = part.len();
             whole[inside..inside + length].copy_from_slice(&data[part]);
         }
@@ -166,7 +171,7 @@ fn blocks(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::
         }
         let at = offset + done as u64;
         let inside = usize::try_from(at % BLOCK).expect("below a block's size");
-        let part = done..length.min(done + BLOCK as usize - inside);
+        let part = done..length.min(done + BLOCK_BYTES - inside);
         done = part.end;
         Some((at / BLOCK, inside, part))
     })

@@ -18,6 +18,8 @@ pub(crate) const SEGMENT_MAGIC: &[u8; 4] = b"CHJ1";
 pub(crate) const BATCH_MAGIC: &[u8; 4] = b"CHB1";
 /// Bytes before a segment's first batch.
 pub(crate) const SEGMENT_HEADER: u64 = 36;
+/// The same as a length in memory.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 36;
 /// Bytes before a batch's payload.
 pub(crate) const BATCH_HEADER: usize = 28;
 
@@ -180,8 +182,17 @@ mod tests {
     #[test]
     fn a_batch_has_these_bytes() {
         let expected = concat!(
-            "43484231", "0000000e", "00000003", "0000000000000029", "5e3da5aa", "00000000",
-            "0003", "6f6e65", "0000", "0005", "7468726565"
+            "43484231",
+            "0000000e",
+            "00000003",
+            "0000000000000029",
+            "5e3da5aa",
+            "00000000",
+            "0003",
+            "6f6e65",
+            "0000",
+            "0005",
+            "7468726565"
         );
         let mut found = batch();
         found[24..28].fill(0);
@@ -197,11 +208,9 @@ mod tests {
         let entries: Vec<&[u8]> =
             header.entries(&bytes).unwrap().into_iter().map(|range| &bytes[range]).collect();
         assert_eq!(entries, [b"one".as_slice(), b"", b"three"]);
-        for other in [
-            Place { log_id: [8; 16], ..PLACE },
-            Place { segment: 4, ..PLACE },
-            Place { offset: 37, ..PLACE },
-        ] {
+        for other in
+            [Place { log_id: [8; 16], ..PLACE }, Place { segment: 4, ..PLACE }, Place { offset: 37, ..PLACE }]
+        {
             assert_eq!(BatchHeader::from_bytes(&bytes, &other), None);
         }
     }
@@ -213,7 +222,8 @@ mod tests {
             for bit in 0..8 {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1 << bit;
-                let entries = BatchHeader::from_bytes(&bytes, &PLACE).and_then(|header| header.entries(&bytes));
+                let entries =
+                    BatchHeader::from_bytes(&bytes, &PLACE).and_then(|header| header.entries(&bytes));
                 assert_eq!(entries, None, "byte {at}, bit {bit}");
             }
         }

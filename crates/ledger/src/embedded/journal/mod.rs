@@ -109,13 +109,15 @@ impl Journal {
 
     /// Opens an existing journal and hands every batch from `start` on to `replay`, in order.
     ///
-    /// A torn end is cut off. The last batch may have been written and never synced, by a process that died in
-    /// between or whose sync failed: it is written and synced once more before anybody builds on it.
+    /// A torn end is cut off, if `admit` has nothing against where the journal then ends. The last batch may have
+    /// been written and never synced, by a process that died in between or whose sync failed: it is written and
+    /// synced once more before anybody builds on it.
     pub(crate) fn open<E: From<JournalError>>(
         directory: &Path,
         start: JournalPosition,
         segment_bytes: u64,
         disk: &Arc<dyn Disk>,
+        admit: &dyn Fn(&Tail) -> Result<(), E>,
         replay: &mut dyn FnMut(StoredBatch) -> Result<(), E>,
     ) -> Result<Self, E> {
         let mut held: Option<StoredBatch> = None;
@@ -123,6 +125,7 @@ impl Journal {
             Some(earlier) => replay(earlier),
             None => Ok(()),
         })?;
+        admit(&tail)?;
         let path = segment_path(directory, tail.position.segment);
         let repaired = repair(directory, &path, &tail, held.as_ref(), segment_bytes, disk);
         let file = repaired.map_err(|error| io_error(&path, &error))?;
@@ -176,7 +179,8 @@ impl Journal {
 
     /// Takes a batch back that found no room: durably, because its proposers are told that nothing of it counts.
     fn undo(&self) -> AppendError {
-        let undone = self.file.write(&[0; BATCH_HEADER], self.position.offset).and_then(|()| self.file.sync());
+        let undone =
+            self.file.write(&[0; BATCH_HEADER], self.position.offset).and_then(|()| self.file.sync());
         match undone {
             Ok(()) => AppendError::Full,
             Err(error) => AppendError::Fatal(format!("undoing a short write failed: {error}")),

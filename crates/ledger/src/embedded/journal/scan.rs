@@ -9,7 +9,9 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::batch::{BATCH_HEADER, BATCH_MAGIC, BatchHeader, LogId, Place, SEGMENT_HEADER, SegmentHeader};
+use super::batch::{
+    BATCH_HEADER, BATCH_MAGIC, BatchHeader, LogId, Place, SEGMENT_HEADER, SEGMENT_HEADER_BYTES, SegmentHeader,
+};
 use super::{JournalError, JournalPosition, io_error};
 use crate::embedded::disk::read_up_to;
 
@@ -107,9 +109,9 @@ pub(crate) fn segments(directory: &Path) -> Result<Vec<SegmentHeader>, JournalEr
     for number in 0..count.max(1) {
         let path = segment_path(directory, number);
         let header = read_header(&path)?;
-        let follows = headers.last().is_none_or(|before| {
-            before.log_id == header.log_id && before.first_index <= header.first_index
-        });
+        let follows = headers
+            .last()
+            .is_none_or(|before| before.log_id == header.log_id && before.first_index <= header.first_index);
         if header.number != number || !follows {
             return Err(JournalError::Segment { path: path.display().to_string(), what: STRANGER });
         }
@@ -127,7 +129,7 @@ fn read_header(path: &Path) -> Result<SegmentHeader, JournalError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(problem(MISSING)),
         other => other.map_err(|error| io_error(path, &error))?,
     };
-    let mut bytes = [0; SEGMENT_HEADER as usize];
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
     read_up_to(&file, &mut bytes, 0).map_err(|error| io_error(path, &error))?;
     SegmentHeader::from_bytes(&bytes).ok_or_else(|| problem("the segment's header is damaged"))
 }

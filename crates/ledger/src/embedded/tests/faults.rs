@@ -52,7 +52,8 @@ async fn survive(seed: u64, plan: Option<(usize, Fault)>) -> Vec<String> {
     let shared: Arc<dyn Disk> = Arc::clone(&disk) as Arc<dyn Disk>;
     let options = Options { segment_bytes: 2 << 10, ..hasty() };
     let signer = workload::signer();
-    let ledger = EmbeddedLedger::create_on(&shared, directory.path(), signer, options, &SystemRandom).unwrap();
+    let ledger =
+        EmbeddedLedger::create_on(&shared, directory.path(), signer, options, &SystemRandom).unwrap();
     let setup = vec![workload::genesis(), workload::issuer(), workload::registration(99)];
     client.commit(&ledger, setup).await.unwrap();
     fill(&ledger, &mut mix, &mut client, 5).await;
@@ -92,7 +93,8 @@ async fn survive(seed: u64, plan: Option<(usize, Fault)>) -> Vec<String> {
 async fn every_write_may_fail_in_every_way() {
     let operations = survive(1, None).await;
     let kinds: Vec<String> = operations.iter().map(|operation| kind(operation)).collect();
-    for what in ["allocate .new", "rename .journal", "sync entries", "write index.redb", "rename checkpoint"] {
+    for what in ["allocate .new", "rename .journal", "sync entries", "write index.redb", "rename checkpoint"]
+    {
         assert!(kinds.iter().any(|kind| kind == what), "no {what} in {operations:?}");
     }
     let all = std::env::var("CHANCERY_LEDGER_FAULTS").is_ok_and(|value| value == "all");

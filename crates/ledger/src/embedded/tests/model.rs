@@ -44,8 +44,7 @@ async fn play(seed: u64, steps: Vec<Step>, options: Options) {
     let disk: Arc<dyn Disk> = Arc::clone(&faulty) as Arc<dyn Disk>;
     let open = || EmbeddedLedger::open_on(&disk, home.path(), workload::signer(), options.clone()).unwrap();
     let (signer, random) = (workload::signer(), SystemRandom);
-    let mut ledger =
-        EmbeddedLedger::create_on(&disk, home.path(), signer, options.clone(), &random).unwrap();
+    let mut ledger = EmbeddedLedger::create_on(&disk, home.path(), signer, options.clone(), &random).unwrap();
     client.commit(&ledger, vec![workload::genesis()]).await.unwrap();
     for step in steps {
         let digest = ledger.model_digest().unwrap();
@@ -80,7 +79,8 @@ async fn play(seed: u64, steps: Vec<Step>, options: Options) {
                     heard = done;
                 };
                 let (signer, options) = (workload::signer(), options.clone());
-                ledger = EmbeddedLedger::rebuild_on(&disk, home.path(), signer, options, &mut progress).unwrap();
+                ledger =
+                    EmbeddedLedger::rebuild_on(&disk, home.path(), signer, options, &mut progress).unwrap();
                 assert_eq!(heard, ledger.head().size);
             }
         }
