@@ -8,7 +8,14 @@
 //! Each group size commits that many proposals at a time from tasks of their own; the last one fills the
 //! ledger to `entries`. `pace` limits the filling to so many a second, to see the index keep up.
 
-#![allow(clippy::print_stdout, reason = "an example prints what it finds")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    unreachable_pub,
+    dead_code,
+    reason = "an example prints what it finds, and shares a module with the tests"
+)]
 
 #[path = "../tests/workload/mod.rs"]
 mod workload;

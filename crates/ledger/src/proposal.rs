@@ -218,9 +218,42 @@ impl fmt::Display for Standing {
     }
 }
 
+impl fmt::Display for Precondition {
+    /// What it is about, for people; how things stand follows in a [`Conflict`].
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = |target: &HoldTarget| match target {
+            HoldTarget::Certificate(serial) => format!("certificate {serial}"),
+            HoldTarget::Lineage(lineage) => format!("lineage {lineage}"),
+        };
+        match self {
+            Self::Empty => write!(formatter, "a new ledger"),
+            Self::SerialUnused(serial) => write!(formatter, "serial {serial}"),
+            Self::TokenUsable { token, .. } | Self::TokenOpen(token) => {
+                write!(formatter, "join token {token}")
+            }
+            Self::LineageUnused(lineage) => write!(formatter, "lineage {lineage}"),
+            Self::LineageAt { lineage, generation } => {
+                write!(formatter, "lineage {lineage} at generation {generation}")
+            }
+            Self::IdentityActive(id)
+            | Self::IdentityRegistered(id)
+            | Self::IdentityHeld(id)
+            | Self::IdentityUnused(id) => write!(formatter, "identity {id}"),
+            Self::TemplateExists(name) => write!(formatter, "template {name:?}"),
+            Self::IssuerActive(epoch) | Self::IssuerUnused(epoch) => write!(formatter, "issuer {epoch}"),
+            Self::Revocable { serial, .. } => write!(formatter, "certificate {serial}"),
+            Self::Holdable(target) | Self::Releasable(target) => formatter.write_str(&held(target)),
+            Self::IdempotencyUnused(_) => write!(formatter, "this idempotency key"),
+            Self::CrlNumberAbove { epoch, number } => {
+                write!(formatter, "list {number} of issuer {epoch}")
+            }
+        }
+    }
+}
+
 impl fmt::Display for Conflict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:?} does not hold: {}", self.precondition, self.standing)
+        write!(formatter, "{}: {}", self.precondition, self.standing)
     }
 }
 

@@ -2,6 +2,16 @@
 //!
 //! They have to be mounted, which needs root; where that does not work, the tests say so and pass.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    unreachable_pub,
+    dead_code,
+    reason = "tests and what they share"
+)]
+
 mod workload;
 
 use std::fs;

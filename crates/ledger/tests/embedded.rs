@@ -1,5 +1,15 @@
 //! The embedded backend passes the conformance suite.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    unreachable_pub,
+    dead_code,
+    reason = "tests and what they share"
+)]
+
 mod conformance;
 mod workload;
 

@@ -2,6 +2,16 @@
 //!
 //! `CHANCERY_LEDGER_KILLS` sets the number of rounds; all of them use one ledger, which grows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    unreachable_pub,
+    dead_code,
+    reason = "tests and what they share"
+)]
+
 mod workload;
 
 use std::collections::HashMap;

@@ -15,7 +15,7 @@ use chancery_types::{Clock, Digest, IssuerEpoch, Timestamp};
 use chancery_x509::crl::{self, CrlSpec, CrlView};
 use chancery_x509::lint::{CrlLintContext, check_crl};
 use chancery_x509::{Certificate, assemble};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 /// How long changes are gathered before a list is made of them.
 const GATHER: Duration = Duration::from_millis(100);
@@ -81,6 +81,8 @@ pub struct CrlPublisher {
     validity: Duration,
     file: PathBuf,
     current: ArcSwapOption<PublishedCrl>,
+    /// One publication at a time: a list that was begun earlier never replaces a later one.
+    publishing: Mutex<()>,
 }
 
 impl std::fmt::Debug for CrlPublisher {
@@ -101,8 +103,17 @@ impl CrlPublisher {
         validity: Duration,
         file: PathBuf,
     ) -> Self {
-        let publisher =
-            Self { ledger, clock, epoch, issuer, signer, validity, file, current: ArcSwapOption::empty() };
+        let publisher = Self {
+            ledger,
+            clock,
+            epoch,
+            issuer,
+            signer,
+            validity,
+            file,
+            current: ArcSwapOption::empty(),
+            publishing: Mutex::new(()),
+        };
         publisher.current.store(publisher.read_back().map(Arc::new));
         publisher
     }
@@ -143,6 +154,7 @@ impl CrlPublisher {
     /// # Errors
     /// [`PublishError`]; the list before stays in place.
     pub async fn publish(&self) -> Result<Arc<PublishedCrl>, PublishError> {
+        let _turn = self.publishing.lock().await;
         let now = self.clock.now();
         let lines = self.ledger.revoked(self.epoch, now).await?;
         let previous = self.ledger.last_crl(self.epoch).await?.map(|last| last.number);

@@ -22,7 +22,6 @@ mod extract;
 mod gate;
 mod health;
 mod host;
-mod ledger_metrics;
 mod listener;
 pub mod maintenance;
 mod metrics;

@@ -14,7 +14,6 @@ use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerC
 use crate::callers::LedgerCallers;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
-use crate::ledger_metrics::LedgerCollector;
 use crate::rate::Rate;
 use crate::site::Site;
 use crate::standing::StandingCollector;
@@ -96,8 +95,6 @@ impl Server {
         let tls = TlsSlot::new(material(&authority, &credential))?;
         let site = Site { authority: Arc::clone(&authority), ocsp, crl, chassis: Arc::clone(&chassis) };
         watch_health(&site);
-        let counted = LedgerCollector(Arc::clone(authority.embedded()));
-        chassis.metrics().register(|registry| registry.register_collector(Box::new(counted)));
         let standing =
             Box::new(StandingCollector { authority: Arc::clone(&authority), crl: Arc::clone(&site.crl) });
         chassis.metrics().register(|registry| registry.register_collector(standing));

@@ -54,9 +54,6 @@ pub enum AuthorityError {
     /// How things stand does not allow it.
     #[error("{0}")]
     Conflict(Conflict),
-    /// An idempotency key was used for another request before.
-    #[error("this idempotency key was used for another request; use a new one for each request")]
-    IdempotencyReused,
     /// A revocation, hold or release did not happen.
     #[error(transparent)]
     Operation(#[from] OperationError),

@@ -164,6 +164,11 @@ fn make_keys(plan: &InitPlan, random: &dyn Random) -> Result<(RawKeys, Vec<u8>),
         store::generate(&location, algorithm, &protection).map_err(|error| InitError::Key { purpose, error })
     };
     let issuer_place = match &plan.token {
+        Some(token) if !token.contains("pin-source=") => {
+            // A PIN is tried a few times and then the token locks: nothing is sent that is not one.
+            let why = "name the file that holds the PIN: add pin-source=file:/path after the question mark";
+            return Err(InitError::file(Path::new(token), why));
+        }
         Some(token) => object_of(token, "chancery-issuer-1")?,
         None => "keys/issuer-1.key".to_owned(),
     };

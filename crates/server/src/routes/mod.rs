@@ -143,7 +143,6 @@ pub(crate) fn problem_of(error: impl Into<AuthorityError>) -> HttpProblem {
             HttpProblem::new(code, format!("{field}: {why}")).field(format!("/{field}"), why)
         }
         AuthorityError::Conflict(conflict) => conflict_problem(&conflict),
-        AuthorityError::IdempotencyReused => HttpProblem::new(ProblemCode::IdempotencyKeyReused, text),
         AuthorityError::Operation(error) => match error {
             OperationError::NothingFound(_) => HttpProblem::new(ProblemCode::NotFound, text),
             OperationError::Conflict(conflict) => conflict_problem(&conflict),
