@@ -173,7 +173,7 @@ async fn commit_for_ever(ledger: Arc<EmbeddedLedger>, counter: Arc<AtomicU64>, t
         // Twice: one of them is refused.
         let index = say(&*ledger, vec![buying.clone(), buying]).await;
         ledger.keep_signatures(vec![IssuedSignature { index, signature: vec![7; 70] }]).await.unwrap();
-        if task % 4 == 0 {
+        if task.is_multiple_of(4) {
             let reason = RevocationReason::Superseded;
             say(&*ledger, vec![workload::revoke(issuance.serial, reason, workload::now())]).await;
         }

@@ -233,7 +233,7 @@ pub(crate) async fn a_refused_proposal_leaves_nothing_and_does_not_stop_the_othe
 pub(crate) async fn a_proposal_without_entries_only_asks(harness: &dyn Harness) {
     let ledger = harness.create().await;
     let question = Proposal::new(vec![Precondition::IdentityUnused(identity(1))], vec![]).unwrap();
-    assert!(question.is_empty() && question.len() == 0);
+    assert!(question.is_empty());
     let outcomes = ledger.commit(vec![question.clone(), workload::registration(1), question]).await.unwrap();
     assert_eq!(outcomes[0], Outcome::Accepted { first_index: 0 });
     assert_eq!(outcomes[1], Outcome::Accepted { first_index: 0 });

@@ -72,8 +72,8 @@ async fn a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged() {
             known.client.acknowledged.len()
         );
         known.client.verify(&ledger).await;
-        let mut client = Client::default();
-        client.acknowledged = (0..).zip(ledger.entries(0, 10_000).await.unwrap()).collect();
+        let acknowledged = (0..).zip(ledger.entries(0, 10_000).await.unwrap()).collect();
+        let mut client = Client { acknowledged, ..Client::default() };
         fill(&ledger, &mut Mix::new(1), &mut client, 3).await;
         drop(ledger);
         let report = check(after.path());
