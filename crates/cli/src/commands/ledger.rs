@@ -13,7 +13,7 @@ use crate::terminal::{Terminal, Tone};
 pub(crate) enum Ledger {
     /// Make the index anew from the journal.
     Rebuild(Rebuild),
-    /// Replay a copy of the journal and compare: needs as much space as the journal takes.
+    /// Compute everything again from the journal and compare: needs as much space as the index takes.
     Check(Check),
 }
 
@@ -29,7 +29,7 @@ impl Ledger {
         let (work, verb, verdict) = match self {
             Self::Rebuild(Rebuild {}) => (LedgerWork::Rebuild, "rebuilding", "The index was made anew."),
             Self::Check(Check {}) => {
-                (LedgerWork::Check, "checking", "The index is what the journal makes of it.")
+                (LedgerWork::Check, "checking", "Everything is what the journal makes of it.")
             }
         };
         let bar = terminal.bar(0, verb);
