@@ -18,11 +18,11 @@ async fn history(disk: &Arc<RecordingDisk>, home: &Path, seed: u64) -> Vec<Known
     let (mut mix, mut client) = (Mix::new(seed), Client::default());
     let mut ledger =
         EmbeddedLedger::create_on(&shared, home, workload::signer(), options.clone(), &SystemRandom).unwrap();
-    let mut history = vec![Known { moment: disk.moment(), client: client.clone() }];
     client
         .commit(&ledger, vec![workload::genesis(), workload::issuer(), workload::registration(99)])
         .await
         .unwrap();
+    let mut history = vec![Known { moment: disk.moment(), client: client.clone() }];
     for call in 0..40_u64 {
         let mut proposals: Vec<Proposal> = (0..mix.below(4)).map(|_| mix.proposal()).collect();
         proposals.push(workload::enrolment(workload::issuance(5_000 + call, workload::identity(99))));
