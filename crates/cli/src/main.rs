@@ -34,6 +34,10 @@ mod terminal;
 use flags::Cli;
 use terminal::Terminal;
 
+/// Many threads allocate a few kilobytes for each certificate; this allocator is made for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
