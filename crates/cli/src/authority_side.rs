@@ -103,7 +103,6 @@ impl Plan {
             token: self.token.clone(),
             api: self.api,
             status: self.status,
-            operator: "admin".to_owned(),
             root_key,
         })
     }

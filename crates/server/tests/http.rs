@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests fail the test")]
 
-use std::net::TcpListener;
+mod running;
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use chancery_client::{Client, ClientError, IdempotencyKey, TlsIdentity, TrustAnc
 use chancery_server::Server;
 use chancery_server::authority::OnlineRoot;
 use chancery_server::bootstrap::{InitPlan, InitReport, init};
-use chancery_server::config::{Config, ServerName};
+use chancery_server::config::Config;
 use chancery_types::{Identity, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom};
 use chancery_x509::{DistinguishedName, RequestPurpose, RequestSpec, SubjectKey};
 
@@ -26,25 +27,11 @@ struct Running {
     server: Server,
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 impl Running {
     async fn start() -> Self {
         let place = tempfile::tempdir().unwrap();
         let directory = place.path().join("ca");
-        let plan = InitPlan {
-            directory: directory.clone(),
-            trust_domain: "example.org".parse().unwrap(),
-            names: vec![ServerName::parse("localhost").unwrap(), ServerName::parse("127.0.0.1").unwrap()],
-            algorithm: KeyAlgorithm::P256,
-            token: None,
-            api: format!("127.0.0.1:{}", free_port()).parse().unwrap(),
-            status: format!("127.0.0.1:{}", free_port()).parse().unwrap(),
-            operator: "admin".into(),
-            root_key: None,
-        };
+        let plan = InitPlan { directory: directory.clone(), ..running::plan() };
         let passphrase = SecretString::new("a long passphrase".into());
         let root = place.path().join("root");
         let report =

@@ -4,7 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers stop the test")]
 #![expect(clippy::print_stderr, reason = "a judge that is missing must be noticed")]
 
-use std::net::SocketAddr;
+mod running;
+
 use std::process::Command;
 use std::sync::Arc;
 
@@ -15,10 +16,10 @@ use chancery_server::Server;
 use chancery_server::authority::OnlineRoot;
 use chancery_server::bootstrap::{InitPlan, InitReport, init};
 use chancery_server::config::{Config, ServerName};
-use chancery_types::{KeyAlgorithm, SecretString, SystemClock, SystemRandom};
+use chancery_types::{SecretString, SystemClock, SystemRandom};
 use data_encoding::BASE64;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 struct Running {
     place: tempfile::TempDir,
@@ -26,23 +27,13 @@ struct Running {
     server: Server,
 }
 
-async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
-
 impl Running {
     async fn start() -> Self {
         let place = tempfile::tempdir().unwrap();
         let plan = InitPlan {
             directory: place.path().join("ca"),
-            trust_domain: "example.org".parse().unwrap(),
             names: vec![ServerName::parse("localhost").unwrap()],
-            algorithm: KeyAlgorithm::P256,
-            token: None,
-            api: free_address().await,
-            status: free_address().await,
-            operator: "admin".into(),
-            root_key: None,
+            ..running::plan()
         };
         let passphrase = SecretString::new("a long passphrase".into());
         let root = place.path().join("root");

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod running;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,21 +14,16 @@ use chancery_server::authority::{
     Authority, AuthorityError, Enrolment, OnlineRoot, Requester, TokenFor, Wish,
 };
 use chancery_server::bootstrap::{InitError, InitPlan, init};
-use chancery_server::config::{Config, ServerName};
+use chancery_server::config::Config;
 use chancery_types::{Identity, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom};
 use chancery_x509::{DistinguishedName, RequestPurpose, RequestSpec, SubjectKey};
 
 fn plan(directory: &std::path::Path) -> InitPlan {
     InitPlan {
         directory: directory.to_owned(),
-        trust_domain: "example.org".parse().unwrap(),
-        names: vec![ServerName::parse("localhost").unwrap(), ServerName::parse("127.0.0.1").unwrap()],
-        algorithm: KeyAlgorithm::P256,
-        token: None,
         api: "127.0.0.1:0".parse().unwrap(),
         status: "127.0.0.1:0".parse().unwrap(),
-        operator: "admin".into(),
-        root_key: None,
+        ..running::plan()
     }
 }
 

@@ -45,7 +45,6 @@ impl InProcess {
             token: None,
             api,
             status,
-            operator: "admin".to_owned(),
             root_key: None,
         };
         let root = directory.with_extension("root");

@@ -41,8 +41,6 @@ pub struct InitPlan {
     pub api: SocketAddr,
     /// Where status is served.
     pub status: SocketAddr,
-    /// The first operator's name.
-    pub operator: String,
     /// Where the root's key is (to be) made, for the configuration to watch.
     pub root_key: Option<KeyLocation>,
 }

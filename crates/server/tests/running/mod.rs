@@ -210,7 +210,6 @@ pub fn plan() -> InitPlan {
         token: None,
         api: free_address(),
         status: free_address(),
-        operator: "admin".into(),
         root_key: None,
     }
 }
