@@ -39,11 +39,11 @@ impl JoinToken {
     ///
     /// # Errors
     /// [`RandomError`] when the randomness source fails.
-    pub fn generate(random: &dyn Random, root: Option<Digest>) -> Result<Self, RandomError> {
+    pub fn generate(now: Timestamp, random: &dyn Random, root: Option<Digest>) -> Result<Self, RandomError> {
         let mut secret = Zeroizing::new(vec![0_u8; SECRET_LENGTH]);
         random.fill(&mut secret)?;
         let secret = SecretBytes::new(std::mem::take(&mut *secret));
-        Ok(Self { id: TokenId::generate(random)?, secret, root })
+        Ok(Self { id: TokenId::at(now, random)?, secret, root })
     }
 
     /// Reads the text form; white space around it is ignored.
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn token(root: Option<Digest>) -> JoinToken {
-        JoinToken::generate(&FixedRandom::dangerous_seeded(1), root).unwrap()
+        JoinToken::generate(Timestamp::default(), &FixedRandom::dangerous_seeded(1), root).unwrap()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chancery_keys::Signer;
 use chancery_types::{IssuerEpoch, Random, RandomError, SerialError, SerialNumber, TrustDomain};
-use chancery_x509::{Certificate, CertificateError};
+use chancery_x509::{Certificate, CertificateError, FrequentKey};
 
 /// Where relying parties find status; written into certificates as it stands here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,7 @@ pub struct Issuer {
     epoch: IssuerEpoch,
     certificate: Certificate,
     signer: Arc<dyn Signer>,
+    public_key: FrequentKey,
     urls: StatusUrls,
     next_counter: AtomicU64,
 }
@@ -79,7 +80,8 @@ impl Issuer {
             return Err(IssuerError::OtherKey(epoch));
         }
         let next_counter = AtomicU64::new(last_counter.map_or(0, |last| last + 1));
-        Ok(Self { trust_domain, epoch, certificate, signer, urls, next_counter })
+        let public_key = FrequentKey::new(signer.public_key().clone());
+        Ok(Self { trust_domain, epoch, certificate, signer, public_key, urls, next_counter })
     }
 
     /// The trust domain that it issues in.
@@ -104,6 +106,12 @@ impl Issuer {
     #[must_use]
     pub fn signer(&self) -> &Arc<dyn Signer> {
         &self.signer
+    }
+
+    /// The public half of its key, which verifies whatever the key has signed.
+    #[must_use]
+    pub fn public_key(&self) -> &FrequentKey {
+        &self.public_key
     }
 
     /// Where its status is published.

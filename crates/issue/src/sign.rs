@@ -1,7 +1,7 @@
 //! From recorded to issued: the one place where the issuing key signs certificates.
 
 use chancery_types::SignatureAlgorithm;
-use chancery_x509::{Certificate, PublicKey, assemble};
+use chancery_x509::{Certificate, FrequentKey, assemble};
 
 use crate::error::SigningError;
 use crate::issued::Issued;
@@ -15,7 +15,7 @@ use crate::record::Recorded;
 pub(crate) fn sign(recorded: Recorded, issuer: &Issuer) -> Result<Issued, SigningError> {
     let Recorded { issuance, index } = recorded;
     let signature = issuer.signer().sign(&issuance.tbs.0)?;
-    verify(issuer.signer().public_key(), issuer.signer().algorithm(), &issuance.tbs.0, &signature)?;
+    verify(issuer.public_key(), issuer.signer().algorithm(), &issuance.tbs.0, &signature)?;
     let der = assemble(&issuance.tbs.0, issuer.signer().algorithm(), &signature);
     compare(&der, &issuance.tbs.0)?;
     Ok(Issued {
@@ -35,7 +35,7 @@ pub(crate) fn sign(recorded: Recorded, issuer: &Issuer) -> Result<Issued, Signin
 
 /// A signature from a faulty key, memory or token never leaves the process.
 fn verify(
-    key: &PublicKey,
+    key: &FrequentKey,
     algorithm: SignatureAlgorithm,
     tbs: &[u8],
     signature: &[u8],

@@ -94,7 +94,8 @@ impl Fixture {
             Identity::new("spiffe://example.org/ns/prod/sa/web".parse().unwrap(), "ada@example.org");
         identity.team = "platform".to_owned();
         identity.environment = "prod".to_owned();
-        let token = JoinToken::generate(&FixedRandom::dangerous_seeded(1), None).unwrap();
+        let token =
+            JoinToken::generate(Timestamp::default(), &FixedRandom::dangerous_seeded(1), None).unwrap();
         let record = TokenRecord {
             id: token.id(),
             hash: token.hash(),

@@ -140,7 +140,8 @@ pub(crate) fn by_token() -> Attested {
 }
 
 pub(crate) fn by_token_for(binding: TokenBinding) -> Attested {
-    let token = JoinToken::generate(&FixedRandom::dangerous_seeded(1), None).expect("fixed bytes");
+    let token = JoinToken::generate(Timestamp::default(), &FixedRandom::dangerous_seeded(1), None)
+        .expect("fixed bytes");
     let record = TokenRecord {
         id: token.id(),
         hash: token.hash(),

@@ -6,7 +6,8 @@
 //!
 //! This crate decides nothing about who may have what and holds no CA key: it reports what was asked for and
 //! writes what it is told. It is called by every crate that touches a certificate. Everything it reads may come
-//! from a stranger: sizes are limited, DER is read strictly, nothing panics. For signatures it trusts ring.
+//! from a stranger: sizes are limited, DER is read strictly, nothing panics. For signatures it trusts ring,
+//! and for those of a key that it verifies over and over ([`FrequentKey`]) the p256 crate.
 
 #[cfg(test)]
 extern crate self as chancery_x509;
@@ -18,6 +19,7 @@ mod client_key;
 pub mod crl;
 mod distinguished_name;
 mod extension;
+mod frequent_key;
 mod general_name;
 pub mod lint;
 mod name_constraints;
@@ -49,6 +51,7 @@ pub use chain::{ChainError, check_chain, check_issued_by};
 pub use client_key::{SubjectKey, SubjectKeyError};
 pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
 pub use extension::{BasicConstraints, Extension, ExtensionKind};
+pub use frequent_key::FrequentKey;
 pub use general_name::GeneralName;
 pub use name_constraints::{IpNetwork, NameConstraints, NameConstraintsView, NetworkError, Subtree};
 pub use pem::{

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use chancery_types::{FixedRandom, SecretString, TokenId};
+use chancery_types::{FixedRandom, SecretString, Timestamp, TokenId};
 
 use super::*;
 use crate::test_support::{Tokens, block_on, context, now, request_key};
@@ -13,7 +13,7 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
-    let token = JoinToken::generate(&FixedRandom::dangerous_seeded(1), None).unwrap();
+    let token = JoinToken::generate(Timestamp::default(), &FixedRandom::dangerous_seeded(1), None).unwrap();
     let record = TokenRecord {
         id: token.id(),
         hash: token.hash(),
@@ -79,7 +79,8 @@ fn accepts_a_bound_token_for_its_key_only() {
 #[test]
 fn refuses_unknown_tokens_wrong_secrets_and_nonsense_alike() {
     let known = fixture();
-    let stranger = JoinToken::generate(&FixedRandom::dangerous_seeded(2), None).unwrap();
+    let stranger =
+        JoinToken::generate(Timestamp::default(), &FixedRandom::dangerous_seeded(2), None).unwrap();
     let unknown = error(verify_text(known.record.clone(), stranger.to_text()));
     let mut wrong = known.record.clone();
     wrong.hash = stranger.hash();

@@ -28,10 +28,15 @@ const MAX_ENTRIES: usize = 8192;
 /// Payload bytes in one batch at the most, but for a single call that has more.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Requests in a batch from which on the next one waits for company.
-const COMPANY: usize = 3;
-/// How long it waits: a few syncs on a local disk.
-const GATHER: Duration = Duration::from_micros(500);
+/// How long a batch waits for company after one of so many requests. A sync costs the processor as much as five
+/// signatures, and what it costs is shared by the batch; a few syncs' time is not felt by so many.
+fn gathering(last: usize) -> Option<Duration> {
+    match last {
+        0..3 => None,
+        3..8 => Some(Duration::from_micros(500)),
+        _ => Some(Duration::from_millis(2)),
+    }
+}
 
 /// What became of the proposals, and the proposals themselves.
 pub(crate) type Answer = Result<(Vec<Outcome>, Vec<Proposal>), CommitError>;
@@ -64,8 +69,8 @@ impl Sequencer {
         let _guard = EndGuard(Arc::clone(&self.shared));
         let mut last = 0;
         while let Some(first) = requests.blocking_recv() {
-            if last >= COMPANY {
-                std::thread::sleep(GATHER);
+            if let Some(wait) = gathering(last) {
+                std::thread::sleep(wait);
             }
             let mut batch = vec![first];
             let (mut entries, mut bytes) = weight(&batch[0]);

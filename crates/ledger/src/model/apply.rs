@@ -92,10 +92,10 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
                 expires: created.expires,
                 state: TokenState::Open,
             };
-            if query::token(view, created.token)?.is_some() {
+            if query::token_bytes(view, created.token)?.is_some() {
                 return Ok(Vec::new());
             }
-            Ok(vec![(Table::Token.key(&[created.token.as_bytes()]), Some(to_json(&record)))])
+            Ok(vec![(Table::Token.key(&[created.token.as_bytes()]), Some(record.to_bytes()))])
         }
         Body::TokenSpent(spend) => {
             change_token(spend.token, TokenState::Spent { serial: spend.serial }, view)
@@ -297,12 +297,11 @@ fn change_token(
     state: TokenState,
     view: &dyn View,
 ) -> Result<Vec<Write>, ModelError> {
-    let Some(mut record) = query::token(view, token)? else { return Ok(Vec::new()) };
-    if record.state != TokenState::Open {
+    let Some(bytes) = query::token_bytes(view, token)? else { return Ok(Vec::new()) };
+    if TokenRecord::standing(&bytes)?.0 != TokenState::Open {
         return Ok(Vec::new());
     }
-    record.state = state;
-    Ok(vec![(Table::Token.key(&[token.as_bytes()]), Some(to_json(&record)))])
+    Ok(vec![(Table::Token.key(&[token.as_bytes()]), Some(TokenRecord::in_state(bytes, state)?))])
 }
 
 fn json(document: &Document) -> serde_json::Value {

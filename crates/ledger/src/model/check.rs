@@ -3,7 +3,7 @@
 use chancery_entry::HoldTarget;
 use chancery_types::{IdentityState, RevocationReason};
 
-use super::record::{CertificateState, IssuerState, TokenRecord, TokenState};
+use super::record::{CertificateState, IssuerState, TokenState};
 use super::{ModelError, View, query};
 use crate::proposal::{Precondition, Standing};
 
@@ -16,13 +16,13 @@ pub(crate) fn check(
     Ok(match precondition {
         Precondition::Empty => (size > 0).then_some(Standing::NotEmpty),
         Precondition::SerialUnused(serial) => query::certificate(view, *serial)?.map(|_| Standing::Exists),
-        Precondition::TokenUsable { token, now } => match query::token(view, *token)? {
-            Some(record) if record.expires <= *now => Some(closed(&record).unwrap_or(Standing::Expired)),
-            Some(record) => closed(&record),
+        Precondition::TokenUsable { token, now } => match query::token_standing(view, *token)? {
+            Some((state, expires)) if expires <= *now => Some(closed(state).unwrap_or(Standing::Expired)),
+            Some((state, _)) => closed(state),
             None => Some(Standing::Unknown),
         },
-        Precondition::TokenOpen(token) => match query::token(view, *token)? {
-            Some(record) => closed(&record),
+        Precondition::TokenOpen(token) => match query::token_standing(view, *token)? {
+            Some((state, _)) => closed(state),
             None => Some(Standing::Unknown),
         },
         Precondition::LineageUnused(lineage) => {
@@ -91,8 +91,8 @@ pub(crate) fn check(
     })
 }
 
-fn closed(record: &TokenRecord) -> Option<Standing> {
-    match record.state {
+fn closed(state: TokenState) -> Option<Standing> {
+    match state {
         TokenState::Open => None,
         TokenState::Spent { .. } => Some(Standing::Spent),
         TokenState::Revoked => Some(Standing::Revoked),

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::record::{
     CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead, LineageRecord,
-    RevokedCertificate, TemplateRecord, TokenRecord, from_json, time_from_bytes,
+    RevokedCertificate, TemplateRecord, TokenRecord, TokenState, from_json, time_from_bytes,
 };
 use super::{ModelError, Table, View, prefix_end};
 
@@ -256,11 +256,27 @@ pub(crate) fn templates(view: &dyn View) -> Result<Vec<TemplateRecord>, ModelErr
 }
 
 pub(crate) fn token(view: &dyn View, token: TokenId) -> Result<Option<TokenRecord>, ModelError> {
-    json_record(view, Table::Token, "token", token.as_bytes())
+    token_bytes(view, token)?.map(|bytes| TokenRecord::from_bytes(token, &bytes)).transpose()
+}
+
+/// A token's record, unread.
+pub(crate) fn token_bytes(view: &dyn View, token: TokenId) -> Result<Option<Vec<u8>>, ModelError> {
+    view.value(&Table::Token.key(&[token.as_bytes()]))
+}
+
+pub(crate) fn token_standing(
+    view: &dyn View,
+    token: TokenId,
+) -> Result<Option<(TokenState, Timestamp)>, ModelError> {
+    token_bytes(view, token)?.map(|bytes| TokenRecord::standing(&bytes)).transpose()
 }
 
 pub(crate) fn tokens(view: &dyn View, page: &PageRequest) -> Result<Page<TokenRecord>, ModelError> {
-    all(view, Table::Token, page, |bytes| from_json("token", bytes))
+    let start = Table::Token.key(&[]);
+    Walk::new(view, page).range(&start, &prefix_end(&start), &mut |key, value| {
+        let token = key[start.len()..].try_into().map_err(|_| ModelError::Malformed { table: "token" })?;
+        TokenRecord::from_bytes(TokenId::from_array(token), value).map(Some)
+    })
 }
 
 fn issuer_bytes(view: &dyn View, epoch: IssuerEpoch) -> Result<Option<Vec<u8>>, ModelError> {

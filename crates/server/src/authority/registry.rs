@@ -146,7 +146,7 @@ impl Authority {
         }
         let now = self.clock.now();
         let root = with_root.then(|| self.root.fingerprint());
-        let token = JoinToken::generate(self.random.as_ref(), root)?;
+        let token = JoinToken::generate(self.clock.now(), self.random.as_ref(), root)?;
         let (binding, requires) = match purpose {
             TokenFor::Identity(id) => {
                 let requires = vec![Precondition::IdentityActive(id.clone())];
