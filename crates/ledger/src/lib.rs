@@ -72,6 +72,11 @@ pub trait Ledger: ReadModel {
     /// The durable head.
     fn head(&self) -> Head;
 
+    /// A number that moves, before the commit returns, whenever something that was recorded earlier may have come to
+    /// stand otherwise: a revocation, a hold, a release, a change to an identity. What was read of certificates and
+    /// identities after asking for it (but for the generation of a lineage) holds as long as it is the same.
+    fn standing_epoch(&self) -> u64;
+
     /// The signed checkpoint of a durable head, the current one.
     ///
     /// # Errors

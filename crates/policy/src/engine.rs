@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cedar_policy_core::ast::{
-    Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, Request, SlotEnv, Value, ValueKind,
+    Context, Entity, EntityUID, EntityUIDEntry, Expr, ExprKind, Literal, Request, SlotEnv, Value, ValueKind,
 };
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::Evaluator;
@@ -35,11 +35,30 @@ pub struct Engine {
 /// The policies whose scope admits one action, in the order of their ids: only they can decide it.
 pub(crate) struct ActionPolicies {
     pub(crate) policies: Vec<Prepared>,
+    permits_everybody: bool,
     /// The action with all its groups.
     pub(crate) entity: Arc<Entity>,
     /// The same policies as Cedar's authorizer takes them.
     #[cfg(test)]
     pub(crate) official: cedar_policy::PolicySet,
+}
+
+impl ActionPolicies {
+    pub(crate) fn new(
+        policies: Vec<Prepared>,
+        entity: Arc<Entity>,
+        #[cfg(test)] official: cedar_policy::PolicySet,
+    ) -> Self {
+        let is_permit = |policy: &Prepared| policy.effect == cedar_policy::Effect::Permit;
+        let permits_everybody = policies.iter().all(is_permit) && policies.iter().any(Prepared::always_holds);
+        Self {
+            policies,
+            permits_everybody,
+            entity,
+            #[cfg(test)]
+            official,
+        }
+    }
 }
 
 /// One policy, ready to be evaluated.
@@ -52,6 +71,12 @@ pub(crate) struct Prepared {
     pub(crate) message: Option<String>,
     /// `@max_lifetime`
     pub(crate) max_lifetime: Option<Duration>,
+}
+
+impl Prepared {
+    fn always_holds(&self) -> bool {
+        matches!(self.condition.expr_kind(), ExprKind::Lit(Literal::Bool(true)))
+    }
 }
 
 /// What the policies say to one action.
@@ -98,6 +123,13 @@ impl Engine {
     #[must_use]
     pub fn policies_for(&self, action: Action) -> Vec<String> {
         self.for_action(action).policies.iter().map(|policy| policy.id.clone()).collect()
+    }
+
+    /// Whether an action is permitted whoever asks, about whatever, and whenever: one policy permits it without a
+    /// condition and none could forbid it. Then nobody needs to be asked.
+    #[must_use]
+    pub fn permits_everybody(&self, action: Action) -> bool {
+        self.for_action(action).permits_everybody
     }
 
     /// The entity of an action, which goes into the entities of every request for it.

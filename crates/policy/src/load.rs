@@ -188,12 +188,12 @@ fn prepare_action(
         .collect();
     let parents = groups.into_iter().map(Into::into).collect();
     let entity = Entity::new_with_attr_partial_value(uid.into(), [], HashSet::new(), parents, []);
-    ActionPolicies {
-        policies: admitted.iter().map(|policy| prepare(policy, action, notes, vocabulary)).collect(),
-        entity: Arc::new(entity),
+    ActionPolicies::new(
+        admitted.iter().map(|policy| prepare(policy, action, notes, vocabulary)).collect(),
+        Arc::new(entity),
         #[cfg(test)]
-        official: PolicySet::from_policies(admitted.into_iter().cloned()).expect("ids are unique"),
-    }
+        PolicySet::from_policies(admitted.into_iter().cloned()).expect("ids are unique"),
+    )
 }
 
 fn prepare(

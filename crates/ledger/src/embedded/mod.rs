@@ -97,6 +97,8 @@ struct Shared {
     signatures: SignatureLog,
     log_id: LogId,
     head: ArcSwap<Head>,
+    /// See [`Ledger::standing_epoch`].
+    standing_epoch: std::sync::atomic::AtomicU64,
     signer: Box<dyn NoteSigner + Send + Sync>,
     checkpoint: Mutex<Option<(u64, SignedNote)>>,
     halted: Mutex<Option<String>>,
@@ -265,6 +267,10 @@ impl Ledger for EmbeddedLedger {
 
     fn head(&self) -> Head {
         **self.shared.head.load()
+    }
+
+    fn standing_epoch(&self) -> u64 {
+        self.shared.standing_epoch.load(std::sync::atomic::Ordering::Acquire)
     }
 
     fn checkpoint(&self) -> Result<SignedNote, ReadError> {

@@ -259,6 +259,7 @@ fn open(
         halted: Mutex::new(None),
         index_is_full: std::sync::atomic::AtomicBool::new(false),
         syncs: std::sync::atomic::AtomicU64::new(0),
+        standing_epoch: std::sync::atomic::AtomicU64::new(0),
         wake: indexer::Wake::default(),
     });
     let started = (|| {

@@ -20,7 +20,8 @@ use super::disk::is_full;
 use super::journal::{AppendError, Journal};
 use super::memtable::Reached;
 use crate::Head;
-use crate::model::{ModelError, apply::apply, check::check};
+use crate::model::apply::{apply, changes_standing};
+use crate::model::{ModelError, check::check};
 use crate::proposal::{CommitError, Conflict, Outcome, Proposal, ProposedEntry, check_documents};
 
 /// Entries in one batch at the most: bounds the time that a caller waits behind others.
@@ -140,6 +141,7 @@ impl Sequencer {
         if accepted.is_empty() {
             return Ok(outcomes);
         }
+        let changes_standing = accepted.iter().any(|entry| changes_standing(&entry.entry.body));
         let additions = self.write(&accepted, first_index)?;
         shared
             .derived
@@ -148,6 +150,9 @@ impl Sequencer {
         let head = Head { size: self.frontier.size(), root: self.frontier.root() };
         self.familiar.update(&changes.pairs);
         shared.memtable.absorb(changes, Reached { journal: self.journal.position(), root: head.root });
+        if changes_standing {
+            shared.standing_epoch.fetch_add(1, Ordering::Release);
+        }
         shared.head.store(Arc::new(head));
         match shared.memtable.waiting() >= shared.options.index_changes {
             true => shared.wake.now(),

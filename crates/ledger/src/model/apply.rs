@@ -22,6 +22,37 @@ pub(crate) fn apply(index: u64, entry: &Entry, view: &dyn View) -> Result<Change
     }
 }
 
+/// Whether an entry may change how something stands that was recorded before it: see
+/// [`Ledger::standing_epoch`](crate::Ledger::standing_epoch).
+pub(crate) fn changes_standing(body: &Body) -> bool {
+    match body {
+        Body::Revocation(_)
+        | Body::Hold(_)
+        | Body::Release(_)
+        | Body::IdentityChanged(_)
+        | Body::IdentityHeld(_)
+        | Body::IdentityReleased(_)
+        | Body::IdentityRetired(_) => true,
+        Body::Null
+        | Body::Genesis(_)
+        | Body::Issuance(_)
+        | Body::Refusal(_)
+        | Body::CrlPublished(_)
+        | Body::IdentityRegistered(_)
+        | Body::TemplateRegistered(_)
+        | Body::TemplateRemoved(_)
+        | Body::TokenCreated(_)
+        | Body::TokenSpent(_)
+        | Body::TokenRevoked(_)
+        | Body::IssuerActivated(_)
+        | Body::IssuerRetired(_)
+        | Body::PolicyChanged(_)
+        | Body::ProfileChanged(_)
+        | Body::OperatorAction(_)
+        | Body::Ceremony(_) => false,
+    }
+}
+
 /// The changes of everything but issuances, which alone are searched for.
 fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<Vec<Write>, ModelError> {
     match body {

@@ -156,8 +156,8 @@ pub struct LineageRecord {
     pub enrolled_with: AssuranceLevel,
     /// When the enrolment was recorded.
     pub enrolled_at: Timestamp,
-    /// Its certificates that had not expired when the latest was issued, the latest last.
-    pub living: Vec<SerialNumber>,
+    /// Its latest certificate.
+    pub latest: SerialNumber,
 }
 
 /// Where a lineage has got to: what a precondition needs to know, of fixed size however often it was renewed.

@@ -305,11 +305,20 @@ pub(crate) async fn a_lineage_shows_its_living_certificates(harness: &dyn Harnes
         "renewals prove no more than the enrolment"
     );
     assert_eq!((record.enrolled_by, record.enrolled_at), (EvidenceKind::JoinToken, now()));
-    assert_eq!(record.living, (33..40).map(serial).collect::<Vec<_>>());
+    assert_eq!(record.latest, serial(39));
     assert_eq!(record.held_since, None);
     let query = CertificateQuery { lineage: Some(lineage(0)), ..Default::default() };
     assert_eq!(all(&*ledger, &query, 9).await.len(), 40, "the search finds the expired ones too");
     assert_eq!(ledger.lineage(lineage(1)).await.unwrap(), None);
+    accept(&*ledger, workload::hold(HoldTarget::Lineage(lineage(0)), at(391))).await;
+    for counter in 0..40 {
+        let state = ledger.certificate(serial(counter)).await.unwrap().unwrap().state;
+        let expected = match counter {
+            33.. => CertificateState::Held { since: at(391) },
+            _ => CertificateState::Good,
+        };
+        assert_eq!(state, expected, "{counter}: a hold reaches what had not expired at the latest renewal");
+    }
 }
 
 pub(crate) async fn a_lineage_holds_and_releases_what_it_held_itself(harness: &dyn Harness) {

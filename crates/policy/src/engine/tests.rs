@@ -16,6 +16,19 @@ fn the_shipped_policies_are_valid_and_every_action_but_none_has_a_permit() {
 }
 
 #[test]
+fn nobody_needs_to_be_asked_about_what_is_permitted_without_condition_and_never_forbidden() {
+    let shipped = engine();
+    assert!(shipped.permits_everybody(Action::Enrol));
+    assert!(!shipped.permits_everybody(Action::CertificateRenew), "it has a condition");
+    assert!(!shipped.permits_everybody(Action::IdentityRead));
+    let anybody = "@id(\"anybody\") permit (principal, action == Action::\"enrol\", resource);";
+    let forbid =
+        "@id(\"night\") forbid (principal, action == Action::\"enrol\", resource) when { context.now < 5 };";
+    assert!(engine_of(anybody).permits_everybody(Action::Enrol));
+    assert!(!engine_of(&format!("{anybody} {forbid}")).permits_everybody(Action::Enrol));
+}
+
+#[test]
 fn reports_every_mistake_with_its_line() {
     let text = "@id(\"a\")\npermit (principal, action, resource)\nwhen { principal.nonsense };\n\n\
                 @id(\"b\")\nforbid (principal, action == Action::\"no.such\", resource);\n\

@@ -234,9 +234,17 @@ impl Authority {
     }
 
     async fn registered(&self, id: &SpiffeId) -> Result<Found, AuthorityError> {
-        let record = self.ledger.identity(id).await?;
-        let record = record.ok_or_else(|| AuthorityError::not_found("identity", id))?;
-        let (identity, state) = (Arc::new(record.identity), record.state);
+        let epoch = self.ledger.standing_epoch();
+        let (identity, state) = match self.identities.answer(epoch, id) {
+            Some(known) => known,
+            None => {
+                let record = self.ledger.identity(id).await?;
+                let record = record.ok_or_else(|| AuthorityError::not_found("identity", id))?;
+                let known = (Arc::new(record.identity), record.state);
+                self.identities.keep(epoch, id.clone(), known.clone());
+                known
+            }
+        };
         Ok(Found { identity, state, template: None, registers: None })
     }
 

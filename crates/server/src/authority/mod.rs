@@ -5,6 +5,7 @@
 
 mod enrolment;
 mod error;
+mod kept;
 mod open;
 mod own;
 mod records;
@@ -21,13 +22,14 @@ use chancery_ledger::{EmbeddedLedger, Ledger};
 use chancery_merkle::NoteVerifier;
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
-use chancery_types::{Clock, IdentityState, Random, SpiffeId};
+use chancery_types::{Clock, Digest, Identity, IdentityState, Random, SpiffeId, Timestamp};
 use chancery_x509::{Certificate, PublicKey, WeakKeyList};
 use tokio::sync::Notify;
 
 pub use chancery_attest::{Evidence, TokenEvidence};
 pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
 pub use error::AuthorityError;
+use kept::Kept;
 pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
 pub(crate) use open::{note_signer, open_keys};
 pub use own::ServerCredential;
@@ -46,6 +48,8 @@ pub struct Authority {
     verifiers: Verifiers,
     nonces: Arc<MemoryNonces>,
     records: records::LedgerRecords,
+    callers: Kept<Digest, KnownCaller>,
+    identities: Kept<SpiffeId, (Arc<Identity>, IdentityState)>,
     selectors: selectors::SelectorIndex,
     revoker: Revoker,
     status_changed: Arc<Notify>,
@@ -65,6 +69,13 @@ impl std::fmt::Debug for Authority {
             .field("trust_domain", &self.config.trust_domain)
             .finish_non_exhaustive()
     }
+}
+
+/// A caller, and until when its certificate is in force.
+#[derive(Debug, Clone)]
+struct KnownCaller {
+    caller: Caller,
+    not_after: Timestamp,
 }
 
 /// Who holds a client certificate of ours, and whether it counts at this moment.
@@ -179,18 +190,36 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError::Model`] when the records cannot be read; `None` when it does not count.
     pub async fn caller(&self, certificate: &[u8]) -> Result<Option<Caller>, AuthorityError> {
+        let (question, epoch) = (Digest::of(certificate), self.ledger.standing_epoch());
+        let known = match self.callers.answer(epoch, &question) {
+            Some(known) => known,
+            None => match self.find_caller(certificate).await? {
+                Some(known) => {
+                    self.callers.keep(epoch, question, known.clone());
+                    known
+                }
+                None => return Ok(None),
+            },
+        };
+        Ok((known.not_after > self.clock.now()).then_some(known.caller))
+    }
+
+    /// The same by the ledger's records, expiry aside.
+    async fn find_caller(&self, certificate: &[u8]) -> Result<Option<KnownCaller>, AuthorityError> {
         let Ok(certificate) = Certificate::from_der(certificate) else { return Ok(None) };
         let Some(serial) = certificate.serial_number() else { return Ok(None) };
         let standing = self.records.certificate(serial).await.map_err(chancery_attest::AttestError::from)?;
         let counts = standing.filter(|standing| {
             standing.state == CertificateState::Good
                 && standing.identity_state == IdentityState::Active
-                && standing.not_after > self.clock.now()
-                && chancery_types::Digest::of(certificate.tbs().spki_der()) == standing.key
+                && Digest::of(certificate.tbs().spki_der()) == standing.key
         });
-        Ok(counts.map(|standing| Caller {
-            facts: CallerFacts::mtls(&standing.identity, standing.role),
-            identity: standing.identity,
+        Ok(counts.map(|standing| KnownCaller {
+            not_after: standing.not_after,
+            caller: Caller {
+                facts: CallerFacts::mtls(&standing.identity, standing.role),
+                identity: standing.identity,
+            },
         }))
     }
 }

@@ -21,6 +21,7 @@ use chancery_types::{
 use chancery_x509::{Certificate, WeakKeyList, read_certificates};
 use tokio::sync::Notify;
 
+use super::kept::Kept;
 use super::records::LedgerRecords;
 use super::rules::{Rules, RulesError};
 use super::selectors::SelectorIndex;
@@ -247,6 +248,8 @@ impl Authority {
             verifiers,
             nonces,
             records,
+            callers: Kept::default(),
+            identities: Kept::default(),
             selectors: SelectorIndex::default(),
             revoker,
             status_changed,

@@ -51,7 +51,7 @@ impl CertificateRecords for LedgerRecords {
                 "certificate {serial} has no lineage or no identity on record"
             )));
         };
-        let current_serial = lineage.living.last().copied().unwrap_or(serial);
+        let current_serial = lineage.latest;
         let current_key = if current_serial == serial {
             record.key
         } else {

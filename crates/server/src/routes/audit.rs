@@ -149,9 +149,7 @@ async fn subject(fact: &Fact, ledger: &dyn Ledger) -> Result<Option<SpiffeId>, M
 async fn subject_of_hold(target: &HoldTarget, ledger: &dyn Ledger) -> Result<Option<SpiffeId>, ModelError> {
     let serial = match target {
         HoldTarget::Certificate(serial) => Some(*serial),
-        HoldTarget::Lineage(lineage) => {
-            ledger.lineage(*lineage).await?.and_then(|lineage| lineage.living.last().copied())
-        }
+        HoldTarget::Lineage(lineage) => ledger.lineage(*lineage).await?.map(|lineage| lineage.latest),
     };
     match serial {
         Some(serial) => holder(serial, ledger).await,
