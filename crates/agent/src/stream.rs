@@ -1,0 +1,176 @@
+//! The stream from the authority: what this node may serve, from the moment it is true.
+//!
+//! One JSON event a line, resumed by revision after every break. A stream that is silent for three heartbeats is
+//! dead, whatever TCP believes; a line that cannot be read is a reason to begin anew with everything, because what
+//! was in it may have been a withdrawal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_api::AgentEvent;
+use chancery_client::{ByteStream, ClientError};
+use chancery_types::{Random, Timestamp};
+use tokio::sync::watch;
+
+use crate::link::{Link, advised};
+use crate::node::Node;
+use crate::store::Store;
+use crate::timing::{Backoff, Pace};
+use crate::tokens::Tokens;
+
+/// Three heartbeats of five seconds.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Bytes of a line: a synchronisation of a hundred thousand identities fits.
+const LINE: usize = 64 << 20;
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
+
+/// Why a stream has ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the authority has been silent for {SILENCE:?}")]
+    Silent,
+    #[error("the authority has ended the stream")]
+    Ended,
+    #[error("an event cannot be read: {0}; the authority may be of another version")]
+    Event(serde_json::Error),
+    #[error("an event is longer than {LINE} bytes")]
+    TooLong,
+}
+
+/// How the authority is reached: for `chancery agent status`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reach {
+    /// Since when the stream lives; nothing while it does not.
+    pub(crate) since: Option<Timestamp>,
+    /// When the authority was last heard of.
+    pub(crate) heard: Option<Timestamp>,
+    /// Why the last stream ended.
+    pub(crate) trouble: Option<String>,
+}
+
+/// Follows the stream.
+pub(crate) struct Follower {
+    pub(crate) link: Arc<Link>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) reach: watch::Sender<Reach>,
+    pub(crate) pace: Pace,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+impl Follower {
+    /// Follows for ever. The node must have a credential.
+    pub(crate) async fn run(&self) {
+        let mut after = None;
+        let mut failures = 0;
+        let mut standing = self.node.standing();
+        loop {
+            standing.mark_unchanged();
+            let serial = standing.borrow().credential.as_ref().map(|credential| credential.serial);
+            let renewed = async {
+                // A new credential gets a stream of its own: the authority ends those of certificates that end.
+                let changed = standing.wait_for(|standing| {
+                    standing.credential.as_ref().map(|credential| credential.serial) != serial
+                });
+                let _ = changed.await;
+            };
+            let error = tokio::select! {
+                error = self.follow(&mut after, &mut failures) => error,
+                () = renewed => continue,
+            };
+            if matches!(error, StreamError::Event(_) | StreamError::TooLong) {
+                after = None;
+            }
+            failures += 1;
+            self.reach.send_modify(|reach| {
+                reach.since = None;
+                reach.trouble = Some(error.to_string());
+            });
+            let told = match &error {
+                StreamError::Client(error) => advised(error),
+                _ => None,
+            };
+            let wait = BACKOFF.delay(failures, told, &*self.random);
+            tracing::warn!(%error, failures, ?wait, "no stream from the authority; what is held stays in use");
+            // A connection that broke silently would be used for the next requests too.
+            if let Err(error) = self.link.reconnect() {
+                tracing::error!(%error, "no new connection can be made");
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn follow(&self, after: &mut Option<u64>, failures: &mut u32) -> StreamError {
+        let opened = tokio::time::timeout(SILENCE, self.link.stream(*after));
+        let stream = match opened.await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return StreamError::Silent,
+        };
+        let mut lines = Lines { stream, read: Vec::new(), searched: 0 };
+        loop {
+            let event = match lines.next().await {
+                Ok(event) => event,
+                Err(error) => return error,
+            };
+            let now = self.pace.now();
+            *failures = 0;
+            *after = Some(event.revision());
+            self.reach.send_modify(|reach| {
+                reach.since = reach.since.or(Some(now));
+                reach.heard = Some(now);
+                reach.trouble = None;
+            });
+            self.take_in(event);
+        }
+    }
+
+    fn take_in(&self, event: AgentEvent) {
+        match &event {
+            AgentEvent::Revoked { serials, .. } => self.node.withdraw(serials),
+            AgentEvent::Renew { serials, .. } => self.node.renew_early(serials),
+            _ => {}
+        }
+        let may_take_away = !matches!(event, AgentEvent::Heartbeat { .. } | AgentEvent::Renew { .. });
+        self.store.take_in(event);
+        if may_take_away {
+            self.tokens.retain(|id| self.store.is_ours(id));
+        }
+    }
+}
+
+/// The stream, cut into lines.
+struct Lines {
+    stream: ByteStream,
+    read: Vec<u8>,
+    /// How much of it holds no line end.
+    searched: usize,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Result<AgentEvent, StreamError> {
+        loop {
+            if let Some(end) = self.read[self.searched..].iter().position(|byte| *byte == b'\n') {
+                let rest = self.read.split_off(self.searched + end + 1);
+                let line = std::mem::replace(&mut self.read, rest);
+                self.searched = 0;
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                return serde_json::from_slice(&line).map_err(StreamError::Event);
+            }
+            self.searched = self.read.len();
+            if self.read.len() > LINE {
+                return Err(StreamError::TooLong);
+            }
+            let chunk = tokio::time::timeout(SILENCE, self.stream.next_chunk());
+            match chunk.await.map_err(|_| StreamError::Silent)?? {
+                Some(chunk) => self.read.extend_from_slice(&chunk),
+                None => return Err(StreamError::Ended),
+            }
+        }
+    }
+}
