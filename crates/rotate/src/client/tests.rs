@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod simulation;
+
 const HOUR: Duration = Duration::from_hours(1);
 
 fn moment(seconds: i64) -> Timestamp {
