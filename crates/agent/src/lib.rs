@@ -7,5 +7,28 @@
 //! It trusts the kernel, and the authority behind the trust bundle; it does not trust a workload's word for
 //! anything, and stores no key of a workload on disk unless a file sink is configured to.
 
+mod agent;
+pub mod config;
+mod console;
+mod core;
 pub mod identities;
+mod link;
+mod metrics;
+mod node;
+pub mod notify;
+mod rotation;
+mod socket;
+mod state;
+pub mod status;
+mod store;
+mod stream;
+#[cfg(test)]
+mod test_support;
+mod timing;
+mod tokens;
+mod trust;
+mod verify;
 pub mod workload;
+
+pub use agent::{Agent, AgentError, Environment};
+pub use console::{AskError, ask_status};

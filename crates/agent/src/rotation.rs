@@ -66,6 +66,17 @@ impl Rotation {
         }
     }
 
+    /// Does what is due now, waits for it, and says when to look again: one turn of the loop, for tests that move
+    /// the clock by hand.
+    #[cfg(test)]
+    pub(crate) async fn turn(&self) -> Option<chancery_types::Timestamp> {
+        let work = self.store.plan(self.pace.now());
+        for batch in work.batches {
+            self.fetch(batch).await;
+        }
+        work.next
+    }
+
     /// Asks for one batch and puts in place what comes.
     async fn fetch(&self, batch: Vec<Ask>) {
         let ids: Vec<SpiffeId> = batch.iter().map(|ask| ask.identity.spiffe_id.clone()).collect();
@@ -177,3 +188,6 @@ fn item(ask: &Ask, key: &SubjectKey) -> AgentSvidItem {
         claims: (*ask.claims).clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

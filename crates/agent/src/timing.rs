@@ -71,7 +71,7 @@ impl Backoff {
 const MOST_ADVISED: Duration = Duration::from_secs(600);
 
 /// Uniform in [0, 1). Without randomness the middle: a delay is no secret.
-pub(crate) fn fraction(random: &dyn Random) -> f64 {
+fn fraction(random: &dyn Random) -> f64 {
     let mut bytes = [0; 4];
     match random.fill(&mut bytes) {
         Ok(()) => f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),

@@ -1,7 +1,7 @@
 //! The certificate by which the authority knows this node, and its key.
 
-use chancery_api::TimeWindow;
 use chancery_client::TlsIdentity;
+use chancery_rotate::client::Life;
 use chancery_types::{SecretString, SerialNumber, SpiffeId, Timestamp};
 use chancery_x509::{CERTIFICATE, SubjectKey, read_certificates, write_pem};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -16,8 +16,8 @@ pub(crate) struct NodeCredential {
     pub(crate) serial: SerialNumber,
     pub(crate) not_before: Timestamp,
     pub(crate) not_after: Timestamp,
-    /// When the authority would like it to be renewed.
-    pub(crate) window: TimeWindow,
+    /// When it came.
+    received: Timestamp,
     chain: Vec<Vec<u8>>,
     key: SubjectKey,
 }
@@ -30,13 +30,13 @@ pub(super) struct Kept {
     /// PKCS #8, PEM.
     #[serde(serialize_with = "expose_on_disk")]
     key: SecretString,
-    window: TimeWindow,
+    received: Timestamp,
 }
 
 impl NodeCredential {
-    pub(super) fn new(fit: Fit, window: TimeWindow, key: SubjectKey) -> Self {
+    pub(super) fn new(fit: Fit, received: Timestamp, key: SubjectKey) -> Self {
         let Fit { spiffe_id, serial, chain, not_before, not_after } = fit;
-        Self { spiffe_id, serial, not_before, not_after, window, chain, key }
+        Self { spiffe_id, serial, not_before, not_after, received, chain, key }
     }
 
     /// One that was kept, if it still is good for anything.
@@ -45,14 +45,14 @@ impl NodeCredential {
         let chain = read_certificates(kept.chain.as_bytes(), 8)?;
         let expected = Expected { key: key.public_key(), spiffe_id: None, dns_names: None };
         let fit = judge_chain(chain, &expected, roots, now)?;
-        Ok(Self::new(fit, kept.window, key))
+        Ok(Self::new(fit, kept.received, key))
     }
 
     pub(super) fn to_kept(&self) -> Kept {
         Kept {
             chain: self.chain.iter().map(|der| write_pem(CERTIFICATE, der)).collect(),
             key: SecretString::new(self.key.to_pkcs8_pem().to_string()),
-            window: self.window,
+            received: self.received,
         }
     }
 
@@ -61,6 +61,10 @@ impl NodeCredential {
         let chain = self.chain.iter().cloned().map(CertificateDer::from).collect();
         let key = PrivatePkcs8KeyDer::from(self.key.pkcs8_der().to_vec());
         TlsIdentity::from_der(chain, PrivateKeyDer::Pkcs8(key))
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        Life { from: self.received.clamp(self.not_before, self.not_after), until: self.not_after }
     }
 
     pub(crate) fn is_valid_at(&self, now: Timestamp) -> bool {

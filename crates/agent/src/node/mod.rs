@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start    a kept credential that is still good, or evidence
-//! then     renewed in the window the authority suggests, with a new key each time
+//! then     renewed when half of its life is still left, with a new key each time
 //! refused  or ended: evidence again, if it can be shown again or a new token has been put in place
 //! ```
 //! Waits are by the clock and by elapsed time, whichever says first that it is time: a machine that slept finds out
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use chancery_api::{EnrollRequest, EnrollResponse, RenewRequest};
 use chancery_client::ClientError;
+use chancery_rotate::client::{self, Failed, Seed};
 use chancery_types::{Random, Timestamp};
 use tokio::sync::{Notify, watch};
 
@@ -28,12 +29,11 @@ use request::{KeptRequest, Request};
 use crate::config::{Config, EvidenceConfig, Keep};
 use crate::link::{Link, advised, is_refusal};
 use crate::state::{StateDirectory, StateError};
-use crate::timing::{Backoff, Pace, fraction};
+use crate::timing::Pace;
 use crate::verify::{Expected, Unfit, judge};
 
 const CREDENTIAL: &str = "node.json";
 const REQUEST: &str = "request.json";
-const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 /// Why the node has no (new) credential.
 #[derive(Debug, thiserror::Error)]
@@ -322,7 +322,7 @@ impl Node {
         let roots = Arc::clone(&self.roots.borrow());
         let expected = Expected { key: request.key.public_key(), spiffe_id: None, dns_names: None };
         let fit = judge(&answer, &expected, &roots, self.pace.now())?;
-        Ok(NodeCredential::new(fit, answer.renew_after, request.key))
+        Ok(NodeCredential::new(fit, self.pace.now(), request.key))
     }
 
     fn replace_credential(&self, credential: NodeCredential) -> Result<(), NodeError> {
@@ -339,7 +339,8 @@ impl Node {
 
     fn use_credential(&self, credential: NodeCredential) -> Result<(), NodeError> {
         self.link.use_identity(credential.tls())?;
-        let renew_at = renewal(&credential, fraction(&*self.random));
+        let life = credential.life();
+        let renew_at = client::regular(life, self.seed());
         self.standing.send_replace(Standing {
             credential: Some(Arc::new(credential)),
             renew_at: Some(renew_at),
@@ -369,23 +370,23 @@ impl Node {
     }
 
     async fn wait_after(&self, error: &NodeError, failures: u32) {
-        let wait = BACKOFF.delay(failures, error.advised(), &*self.random);
-        tracing::warn!(%error, failures, ?wait, "the node has no new credential; what it has stays in use");
+        let now = self.pace.now();
+        let failed =
+            Failed { attempts: failures, at: now, retry_after: error.advised(), seed: self.seed() };
+        let life = self.standing.borrow().credential.as_ref().map(|credential| credential.life());
+        let next = client::next_attempt(failed, life).at;
+        tracing::warn!(%error, failures, %next, "the node has no new credential; what it has stays in use");
         self.standing.send_modify(|standing| standing.trouble = Some(error.to_string()));
-        self.pace.until(self.pace.now() + wait).await;
+        self.pace.until(next).await;
+    }
+
+    fn seed(&self) -> Seed {
+        let mut bytes = [0; 8];
+        // Without randomness nodes that do the same at the same moment go on doing so.
+        let _ = self.random.fill(&mut bytes);
+        Seed::new(u64::from_be_bytes(bytes))
     }
 }
-
-/// A moment in the authority's window, which is around half of life; never so late that no time is left to retry.
-fn renewal(credential: &NodeCredential, fraction: f64) -> Timestamp {
-    let window = credential.window;
-    let wanted = window.start + window.end.since(window.start).mul_f64(fraction);
-    let life = credential.not_after.since(credential.not_before);
-    wanted.min(credential.not_before + life.mul_f64(LATEST))
-}
-
-/// The part of life by which a renewal has begun.
-const LATEST: f64 = 0.7;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

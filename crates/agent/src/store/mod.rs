@@ -23,7 +23,7 @@ use chancery_types::{Claims, Digest, SerialNumber, SpiffeId, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-pub(crate) use planning::{Ask, Work};
+pub(crate) use planning::Ask;
 use registry::Registry;
 use subscriptions::Subscriptions;
 
@@ -228,7 +228,7 @@ impl Store {
             };
             inner.held.insert(id.clone(), held);
             inner.failed.remove(id);
-            self.tell(&mut inner, |entitled| entitled.contains(id));
+            self.tell_of(&inner, std::slice::from_ref(id));
         }
         drop(inner);
         self.attempt_ended();
@@ -342,7 +342,7 @@ impl Store {
             tracing::warn!(identity = %id, "its certificate was revoked; it is withdrawn");
             inner.held.remove(id);
         }
-        self.tell(&mut inner, |entitled| entitled.iter().any(|id| ids.contains(id)));
+        self.tell_of(&inner, &ids);
         drop(inner);
         self.wake.notify_one();
     }
@@ -358,10 +358,10 @@ impl Store {
     }
 
     fn use_bundle(&self, bundle: &BundleView) {
-        let mut inner = self.lock();
+        let inner = self.lock();
         tracing::info!(sequence = bundle.sequence, "the trust bundle has changed");
         self.replace_bundle(bundle);
-        self.tell(&mut inner, |_| true);
+        self.tell_all(&inner);
     }
 
     fn replace_bundle(&self, view: &BundleView) {
@@ -387,16 +387,18 @@ impl Store {
         subscriptions.match_anew(|claims| {
             registry.matching(claims).iter().map(|identity| identity.spiffe_id.clone()).collect()
         });
-        self.tell(inner, |_| true);
+        self.tell_all(inner);
         self.wake.notify_one();
     }
 
-    /// Brings everybody up to date whose identities satisfy the condition.
-    fn tell(&self, inner: &mut Inner, concerned: impl Fn(&[SpiffeId]) -> bool) {
+    fn tell_all(&self, inner: &Inner) {
         let now = self.pace.now();
-        let mut subscriptions = std::mem::take(&mut inner.subscriptions);
-        subscriptions.tell(concerned, |entitled| self.state(inner, entitled, now));
-        inner.subscriptions = subscriptions;
+        inner.subscriptions.tell_all(|entitled| self.state(inner, entitled, now));
+    }
+
+    fn tell_of(&self, inner: &Inner, ids: &[SpiffeId]) {
+        let now = self.pace.now();
+        inner.subscriptions.tell_of(ids, |entitled| self.state(inner, entitled, now));
     }
 
     fn state(&self, inner: &Inner, entitled: &[SpiffeId], now: Timestamp) -> X509State {

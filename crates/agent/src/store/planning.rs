@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::AgentIdentity;
-use chancery_rotate::client::{self, Life, Seed, latest};
+use chancery_rotate::client::{self, Life, Seed, Window, latest};
 use chancery_types::{Claims, SpiffeId, Timestamp};
 
 use super::{Held, Inner, Store};
@@ -101,19 +101,16 @@ impl Store {
             tracing::error!(identity = %id, "its certificate has ended and no new one came; it is withdrawn");
             inner.held.remove(id);
         }
-        if !ended.is_empty() {
-            self.tell(inner, |entitled| entitled.iter().any(|id| ended.contains(id)));
-        }
+        self.tell_of(inner, &ended);
     }
 
     /// What nobody listens for is let go when it would be due, or when there is no room: the longest unwanted first.
     fn drop_unwanted(&self, inner: &mut Inner, now: Timestamp) {
-        let wanted: std::collections::HashSet<SpiffeId> =
-            inner.subscriptions.wanted().into_keys().cloned().collect();
+        let wanted = inner.subscriptions.wanted();
         let mut unwanted: Vec<(Timestamp, SpiffeId)> = inner
             .held
             .iter()
-            .filter(|(id, _)| !wanted.contains(*id))
+            .filter(|(id, _)| !wanted.contains_key(*id))
             .map(|(id, held)| (held.wanted, id.clone()))
             .collect();
         unwanted.sort();
@@ -140,7 +137,7 @@ impl Inner {
         client::Held {
             seed: Seed::of(&[&self.salt, id.as_str().as_bytes()].concat()),
             life: held.map(Held::life),
-            window: held.map(|held| held.window),
+            window: held.and_then(Held::window),
             asked: held.and_then(|held| held.asked.or_else(|| held.is_overdue_by_elapsed_time().then_some(now))),
             failed: self.failed.get(id).map(|failure| failure.failed),
         }
@@ -150,6 +147,13 @@ impl Inner {
 impl Held {
     fn life(&self) -> Life {
         Life { from: self.from, until: self.svid.not_after }
+    }
+
+    /// The part of the authority's window that leaves half of a life for an authority that is away. All of a window
+    /// that lies behind it would be one moment, the same for everybody; without one, moments are spread.
+    fn window(&self) -> Option<Window> {
+        let until = self.window.until.min(latest(self.life()));
+        (self.window.from < until).then_some(Window { from: self.window.from, until })
     }
 
     /// A clock that was set back does not make a certificate last longer: what elapsed counts too.
