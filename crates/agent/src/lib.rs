@@ -7,5 +7,7 @@
 //! It trusts the kernel, and the authority behind the trust bundle; it does not trust a workload's word for
 //! anything, and stores no key of a workload on disk unless a file sink is configured to.
 
+#[cfg(target_os = "linux")]
+pub mod attest;
 pub mod identities;
 pub mod workload;
