@@ -8,6 +8,8 @@
 //! anything, and stores no key of a workload on disk unless a file sink is configured to.
 
 mod agent;
+#[cfg(target_os = "linux")]
+pub mod attest;
 pub mod config;
 mod console;
 mod core;
