@@ -76,6 +76,7 @@ fn leaves(authority: &Authority) -> Vec<(&'static str, Held)> {
         leaf("server", KeyAlgorithm::Ed25519, &["dns:a.example.org", "dns:localhost", "ip:127.0.0.1"]),
         leaf("client", KeyAlgorithm::P384, &["spiffe://example.org/job", "email:a@example.org"]),
         leaf("device", KeyAlgorithm::P256, &["spiffe://example.org/device/7"]),
+        leaf("node", KeyAlgorithm::P256, &["spiffe://example.org/node/a"]),
         leaf("operator", KeyAlgorithm::P256, &["spiffe://example.org/operator/ada"]),
         leaf("ocsp", KeyAlgorithm::P256, &[]),
     ]

@@ -294,6 +294,7 @@ impl Authority {
                 names: request.names().to_vec(),
                 lifetime: wish.lifetime,
                 key: RequestedKey { algorithm: key.algorithm(), fingerprint: key.fingerprint() },
+                audiences: Vec::new(),
             },
             context: IssueContext { now, network, history: None },
             alternatives: &alternatives,
