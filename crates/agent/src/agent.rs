@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chancery_types::{Clock, Random};
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -23,7 +24,7 @@ use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::node::{Node, NodeError, Standing};
 use crate::rotation::Rotation;
-use crate::socket::{Socket, SocketError};
+use crate::doors::{Doors, DoorsConfig, DoorsError, Socket, SocketError};
 use crate::state::{StateDirectory, StateError};
 use crate::status::{AgentHealth, AgentStatus, IdentityStatus, NodeStatus, ServerStatus};
 use crate::store::Store;
@@ -31,6 +32,7 @@ use crate::stream::{Follower, Reach};
 use crate::timing::{Backoff, Pace};
 use crate::tokens::Tokens;
 use crate::trust::{self, TrustLoadError};
+use crate::workload::Attestor;
 
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
@@ -43,6 +45,17 @@ pub enum AgentError {
     /// A socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// An address cannot be opened.
+    #[error("cannot listen on {address}: {error}; choose another address in [status], or stop what uses it")]
+    Bind {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The doors do not open.
+    #[error(transparent)]
+    Doors(#[from] DoorsError),
     /// Nothing verifies the authority.
     #[error(transparent)]
     Trust(#[from] TrustLoadError),
@@ -65,6 +78,8 @@ pub struct Environment {
 
 /// An agent that has begun.
 pub struct Agent {
+    config: Config,
+    clock: Arc<dyn Clock>,
     overview: Arc<Overview>,
     ready: watch::Receiver<Option<Arc<dyn Identities>>>,
     life: JoinHandle<AgentError>,
@@ -82,14 +97,39 @@ impl Agent {
         let consoles = open_consoles(&config, &overview).await?;
         let (ready, is_ready) = watch::channel(None);
         let life = Life {
-            config,
+            config: config.clone(),
             state,
-            pace: Pace::new(environment.clock),
+            pace: Pace::new(Arc::clone(&environment.clock)),
             random: environment.random,
             overview: Arc::clone(&overview),
             ready,
         };
-        Ok(Self { overview, ready: is_ready, life: tokio::spawn(life.live()), _consoles: consoles })
+        Ok(Self {
+            config,
+            clock: environment.clock,
+            overview,
+            ready: is_ready,
+            life: tokio::spawn(life.live()),
+            _consoles: consoles,
+        })
+    }
+
+    /// Waits until workloads can be served, and opens the doors for them.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn open_doors(&mut self, attestor: Arc<dyn Attestor>) -> Result<Doors, AgentError> {
+        let identities = self.ready().await?;
+        let Some(node) = self.status().node.spiffe_id else {
+            return Err(AgentError::Internal("it is ready and does not know who it is".into()));
+        };
+        let mut doors = DoorsConfig::new(self.config.socket.clone(), node.trust_domain());
+        doors.verifiers = self.config.verifiers;
+        let mut registry = Registry::default();
+        let doors =
+            Doors::bind(doors, identities, attestor, Arc::clone(&self.clock), &mut registry).await?;
+        self.overview.metrics.add(registry);
+        Ok(doors)
     }
 
     /// Returns once workloads can be served: the node is proved, and it is known what it may serve.
@@ -251,10 +291,8 @@ async fn open_consoles(config: &Config, overview: &Arc<Overview>) -> Result<Join
             consoles.spawn(console::serve_unix(socket, Scope::Monitoring, view()));
         }
         Some(MetricsAddress::Tcp(address)) => {
-            let listener = TcpListener::bind(address).await.map_err(|error| SocketError {
-                path: address.to_string(),
-                why: error.to_string(),
-            })?;
+            let bound = TcpListener::bind(address).await;
+            let listener = bound.map_err(|error| AgentError::Bind { address: *address, error })?;
             consoles.spawn(console::serve_tcp(listener, Scope::Monitoring, view()));
         }
     }

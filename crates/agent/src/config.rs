@@ -11,6 +11,9 @@ use chancery_client::Endpoint;
 use chancery_types::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::attest::{AttestorConfig, RawAttestorConfig};
+use crate::doors::Verifiers;
+
 /// How the node proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EvidenceConfig {
@@ -67,6 +70,10 @@ pub struct Config {
     pub credential: Keep,
     /// The Workload API's socket, which SDS shares.
     pub socket: PathBuf,
+    /// Who may have bundles.
+    pub verifiers: Verifiers,
+    /// How processes are attested.
+    pub attestor: AttestorConfig,
     /// The status socket, for `chancery agent status`.
     pub status_socket: PathBuf,
     /// Where metrics and health are served besides.
@@ -125,6 +132,9 @@ pub struct RawConfig {
     /// What workloads reach.
     #[serde(default)]
     pub workload_api: RawWorkloadApi,
+    /// How they are attested.
+    #[serde(default)]
+    pub attestation: RawAttestorConfig,
     /// What operators reach.
     #[serde(default)]
     pub status: RawStatus,
@@ -165,11 +175,16 @@ pub struct RawState {
 pub struct RawWorkloadApi {
     /// The socket.
     pub socket: String,
+    /// Whether processes without an identity may have bundles, to verify those who have one.
+    pub anybody_may_verify: bool,
 }
+
+/// Where workloads look unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/chancery-agent/public/api.sock";
 
 impl Default for RawWorkloadApi {
     fn default() -> Self {
-        Self { socket: "/run/chancery-agent/public/api.sock".into() }
+        Self { socket: DEFAULT_SOCKET.into(), anybody_may_verify: false }
     }
 }
 
@@ -254,14 +269,21 @@ impl Config {
             mistakes.push("status.socket: is the same as workload_api.socket".into());
         }
         let limits = check_limits(&raw.limits, &mut mistakes);
-        match (server, trust, evidence) {
-            (Some(server), Some(trust), Some(evidence)) if mistakes.is_empty() => Ok(Self {
+        let attestor = AttestorConfig::check(&raw.attestation, directory);
+        let attestor = attestor
+            .map_err(|found| mistakes.extend(found.iter().map(|mistake| format!("attestation: {mistake}"))));
+        let verifiers =
+            if raw.workload_api.anybody_may_verify { Verifiers::Anybody } else { Verifiers::Entitled };
+        match (server, trust, evidence, attestor) {
+            (Some(server), Some(trust), Some(evidence), Ok(attestor)) if mistakes.is_empty() => Ok(Self {
                 server,
                 trust,
                 evidence,
                 state,
                 credential,
                 socket,
+                verifiers,
+                attestor,
                 status_socket,
                 metrics,
                 limits,

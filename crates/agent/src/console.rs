@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use crate::socket::Socket;
+use crate::doors::Socket;
 use crate::status::{AgentHealth, AgentStatus};
 
 /// Connections at once; a monitoring system needs one.

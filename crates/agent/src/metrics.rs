@@ -1,6 +1,8 @@
 //! What the agent counts, as Prometheus reads it.
 
-use prometheus_client::encoding::text::encode;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -10,7 +12,7 @@ use crate::status::AgentStatus;
 /// Counters that rise where things happen, and gauges that are set when somebody looks.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    registry: Registry,
+    registries: Mutex<Vec<Registry>>,
     pub(crate) issued: Counter,
     pub(crate) refused: Counter,
     pub(crate) failed: Counter,
@@ -33,7 +35,8 @@ struct Gauges {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("chancery_agent");
+        let mut root = Registry::default();
+        let registry = root.sub_registry_with_prefix("chancery_agent");
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -57,7 +60,12 @@ impl Metrics {
         ] {
             registry.register(name, help, gauge.clone());
         }
-        Self { registry, issued, refused, failed, unfit, tokens, gauges }
+        Self { registries: Mutex::new(vec![root]), issued, refused, failed, unfit, tokens, gauges }
+    }
+
+    /// Shows the metrics of another part too.
+    pub(crate) fn add(&self, part: Registry) {
+        self.registries.lock().unwrap_or_else(PoisonError::into_inner).push(part);
     }
 
     /// The text that Prometheus reads.
@@ -75,7 +83,9 @@ impl Metrics {
         gauges.node_ends.set(status.node.not_after.map_or(0, |end| end.seconds()));
         gauges.first_end.set(held().min().map_or(0, |end| end.seconds()));
         let mut text = String::new();
-        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = registries.iter().try_for_each(|registry| encode_registry(&mut text, registry));
+        written.and_then(|()| encode_eof(&mut text)).expect("writing to a string does not fail");
         text
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::commands::{
-    audit, bundle, ca, certificate, completions, enroll, identity, init, ledger, log, man, operator, policy,
+    agent, audit, bundle, ca, certificate, completions, enroll, fetch, identity, init, ledger, log, man, operator, policy,
     profile, renew, revoke, root, serve, status, template, token, verify, version,
 };
 use crate::quickstart::Quickstart;
@@ -88,6 +88,11 @@ pub(crate) enum Command {
     Enroll(enroll::Enroll),
     /// Replace a certificate and its key by the next ones.
     Renew(renew::Renew),
+    /// Run the agent of this machine, which gives local processes their identities.
+    Agent(agent::Agent),
+    /// Get this process's identity from the agent, for scripts.
+    #[command(subcommand)]
+    Fetch(fetch::Fetch),
 
     /// Search certificates, and look at one.
     #[command(subcommand)]
@@ -147,7 +152,7 @@ const AFTER_HELP: &str = "\
 Groups:
   run one    init, root, serve, check-config, ledger
   let in     identity, template, token, operator
-  be let in  enroll, renew
+  be let in  enroll, renew, agent, fetch
   watch      certificate, revoke, hold, release, status, why, policy, profile
   trust      bundle, ca, log, audit, verify
   try        quickstart, bench

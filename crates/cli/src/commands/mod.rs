@@ -1,11 +1,13 @@
 //! The commands, one file for each noun: its flags, what they mean, and what is done.
 
+pub(crate) mod agent;
 pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod ca;
 pub(crate) mod certificate;
 pub(crate) mod completions;
 pub(crate) mod enroll;
+pub(crate) mod fetch;
 pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod ledger;
@@ -32,7 +34,7 @@ use crate::terminal::Terminal;
 /// Does what was asked.
 pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let globals = &cli.globals;
-    if globals.verbose >= 2 && !matches!(cli.command, Command::Serve(_)) {
+    if globals.verbose >= 2 && !matches!(cli.command, Command::Serve(_) | Command::Agent(_)) {
         serve::start_log(serve::LogFormat::Text, globals);
     }
     match &cli.command {
@@ -47,6 +49,8 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Operator(operator) => operator.run(globals, terminal).await,
         Command::Enroll(enroll) => enroll.run(globals, terminal).await,
         Command::Renew(renew) => renew.run(globals, terminal).await,
+        Command::Agent(agent) => agent.run(globals, terminal).await,
+        Command::Fetch(fetch) => fetch.run(terminal).await,
         Command::Certificate(certificate) => certificate.run(globals, terminal).await,
         Command::Revoke(revoke) => revoke.run(globals, terminal).await,
         Command::Hold(hold) => hold.run(globals, terminal).await,

@@ -1,0 +1,11 @@
+//! The doors from outside: real clients on a real socket, certificates that really chain, and a double of the
+//! agent's core behind them.
+
+mod bundles;
+mod clients;
+mod hostile;
+mod jwt;
+mod measure;
+mod sds;
+mod world;
+mod x509;
