@@ -96,6 +96,41 @@ impl Door {
     }
 }
 
+/// A group below `system.slice`, as the service manager would make one. Goes when it is dropped.
+pub(crate) struct ControlGroup {
+    made: Vec<PathBuf>,
+    root: PathBuf,
+    member: u32,
+}
+
+impl ControlGroup {
+    /// Puts a process into a new group, if this machine lets us.
+    pub(crate) fn around(running: &Running, name: &str) -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+        let root = PathBuf::from(mount.split(' ').nth(4)?);
+        let mut group = Self { made: Vec::new(), root: root.clone(), member: running.pid };
+        let slice = root.join("system.slice");
+        for directory in [slice.clone(), slice.join(name)] {
+            if !directory.exists() {
+                std::fs::create_dir(&directory).ok()?;
+                group.made.push(directory);
+            }
+        }
+        std::fs::write(slice.join(name).join("cgroup.procs"), running.pid.to_string()).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.root.join("cgroup.procs"), self.member.to_string());
+        for directory in self.made.iter().rev() {
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
+}
+
 impl Started {
     pub(crate) fn spawn(program: &Path, socket: &Path) -> Self {
         Self::of(&mut workload(program, socket))
