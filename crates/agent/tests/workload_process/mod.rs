@@ -240,6 +240,11 @@ fn with_variables<'a>(command: &'a mut Command, socket: &Path) -> &'a mut Comman
 #[test]
 fn process_that_does_as_it_is_told() {
     let Some(socket) = std::env::var_os(SOCKET) else { return };
+    if socket.is_empty() {
+        // What it became: does nothing until the test lets go of it.
+        let _ = std::io::stdin().lines().last();
+        return;
+    }
     let stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
     println!("connected");
     for line in std::io::stdin().lines() {
@@ -249,7 +254,7 @@ fn process_that_does_as_it_is_told() {
                 // Keeps the connection, and closes what it speaks to the test on.
                 rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::empty()).unwrap();
                 rustix::io::fcntl_setfd(std::io::stdout(), rustix::io::FdFlags::CLOEXEC).unwrap();
-                panic!("{}", Command::new(program).args(ARGUMENTS).exec());
+                panic!("{}", Command::new(program).args(ARGUMENTS).env(SOCKET, "").exec());
             }
             Some(("user", user)) => {
                 nix::unistd::setuid(user.parse::<u32>().unwrap().into()).unwrap();
