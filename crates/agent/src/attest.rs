@@ -4,7 +4,8 @@
 //! Nothing that a process can write is read: not its environment, its arguments, nor its mounts. It is pinned when
 //! it connects: by a pidfd, by its open directory in `/proc` and by a handle on its executable, so neither its id
 //! nor its file can come to mean another. From then on it is one program of one user; if it becomes another it
-//! has lost, and whoever wants the identity of what it became has to connect as that.
+//! has lost, and whoever wants the identity of what it became has to connect as that. What it ran between
+//! connecting and being accepted the kernel does not tell; as which user it connected, it does.
 //!
 //! What is trusted: the kernel; the name service, for names of users and groups; systemd, for what it publishes of
 //! its units; Docker, Podman and the kubelet, each only if configured. Whether two programs of one user can be told

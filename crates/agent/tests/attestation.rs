@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_agent::attest::{AttestorConfig, LinuxAttestor, RawAttestorConfig};
+use chancery_agent::attest::{AttestorConfig, LinuxAttestor, RawAttestorConfig, RawEngine};
 use chancery_agent::workload::{AttestationError, Attestor, Process, Workload};
 use chancery_types::{ClaimValue, Digest};
-use workload_process::{Door, Running, Started, append, is_root, program};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use workload_process::{ControlGroup, Door, Running, Started, append, is_root, program};
 
 fn attestor() -> LinuxAttestor {
     LinuxAttestor::new(AttestorConfig::default())
@@ -295,4 +296,58 @@ async fn a_crowd_of_one_user_is_attested_in_turn() {
     for one in crowd {
         assert_eq!(one.await.unwrap().unwrap(), expected);
     }
+}
+
+#[tokio::test]
+async fn a_process_in_a_container_has_its_labels_or_nothing_while_the_engine_is_away() {
+    let door = Door::new();
+    let running = door.start(&program(door.directory(), "tool")).await;
+    let id = Digest::of(door.path().as_os_str().as_encoded_bytes()).to_string();
+    let unit = format!("docker-{id}.scope");
+    let Some(_group) = ControlGroup::around(&running, &unit) else {
+        eprintln!("skipped: no cgroup of version 2 can be made here");
+        return;
+    };
+    let invocation = "0123456789abcdef0123456789abcdef";
+    let units = door.directory().join("units");
+    std::fs::create_dir(&units).unwrap();
+    std::os::unix::fs::symlink(invocation, units.join(format!("invocation:{unit}"))).unwrap();
+    let socket = door.directory().join("docker.sock");
+    let raw = RawAttestorConfig {
+        systemd_units: units.to_str().unwrap().into(),
+        docker: Some(RawEngine { socket: socket.to_str().unwrap().into() }),
+        ..RawAttestorConfig::default()
+    };
+    let attestor = LinuxAttestor::new(AttestorConfig::check(&raw, Path::new("/")).unwrap());
+    let process = pinned(&attestor, &running);
+    let error = process.attest().await.unwrap_err();
+    assert!(matches!(&error, AttestationError::Unknown(detail) if detail.contains("docker.sock")), "{error}");
+
+    let _engine = answer_always(&socket, r#"{"Config":{"Image":"web:1","Labels":{"app":"web"}}}"#);
+    let workload = process.attest().await.unwrap();
+    for (claim, expected) in [
+        ("systemd.unit", unit.as_str()),
+        ("systemd.slice", "system.slice"),
+        ("systemd.invocation_id", invocation),
+        ("container.id", &id),
+        ("container.runtime", "docker"),
+        ("docker.label", "app:web"),
+        ("docker.image", "web:1"),
+    ] {
+        assert_eq!(text(&workload, claim).as_deref(), Some(expected), "{claim}");
+    }
+}
+
+/// A service on a UNIX socket that has one answer.
+fn answer_always(socket: &Path, json: &'static str) -> tokio::task::JoinSet<()> {
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    let mut accepting = tokio::task::JoinSet::new();
+    accepting.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{json}", json.len());
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    accepting
 }

@@ -17,7 +17,7 @@ pub struct AttestorConfig {
     pub(super) hash_limit: u64,
     pub(super) hash_cache: usize,
     pub(super) concurrent: usize,
-    pub(super) concurrent_per_user: usize,
+    pub(super) concurrent_per_party: usize,
     pub(super) timeout: Duration,
     pub(super) host_root: PathBuf,
     pub(super) systemd_units: PathBuf,
@@ -54,8 +54,8 @@ pub struct RawAttestorConfig {
     pub hash_cache: usize,
     /// How many processes are attested at once.
     pub concurrent: usize,
-    /// How many of them may be of one user.
-    pub concurrent_per_user: usize,
+    /// How many of them may be of one user, or in one container.
+    pub concurrent_per_party: usize,
     /// How long finding out about a process may take, a container engine's answer included.
     pub timeout: HumanDuration,
     /// Where the machine's own root directory is seen: `/proc/1/root` for an agent in a container.
@@ -104,7 +104,7 @@ impl Default for RawAttestorConfig {
             hash_limit: 512 << 20,
             hash_cache: 4096,
             concurrent: 32,
-            concurrent_per_user: 8,
+            concurrent_per_party: 8,
             timeout: HumanDuration(Duration::from_secs(5)),
             host_root: "/".into(),
             systemd_units: "/run/systemd/units".into(),
@@ -136,16 +136,16 @@ impl AttestorConfig {
         for (field, value) in [
             ("hash_cache", raw.hash_cache),
             ("concurrent", raw.concurrent),
-            ("concurrent_per_user", raw.concurrent_per_user),
+            ("concurrent_per_party", raw.concurrent_per_party),
         ] {
             if !(1..=MAX_COUNT).contains(&value) {
                 mistakes.push(format!("{field}: {value} does not lie between 1 and {MAX_COUNT}"));
             }
         }
-        if raw.concurrent_per_user > raw.concurrent {
+        if raw.concurrent_per_party > raw.concurrent {
             mistakes.push(format!(
-                "concurrent_per_user: {} is more than all of concurrent, {}; one user could keep the others waiting",
-                raw.concurrent_per_user, raw.concurrent
+                "concurrent_per_party: {} is more than all of concurrent, {}; one user could keep all others waiting",
+                raw.concurrent_per_party, raw.concurrent
             ));
         }
         check_duration("timeout", raw.timeout, &mut mistakes);
@@ -160,7 +160,7 @@ impl AttestorConfig {
             hash_limit: raw.hash_limit,
             hash_cache: raw.hash_cache,
             concurrent: raw.concurrent,
-            concurrent_per_user: raw.concurrent_per_user,
+            concurrent_per_party: raw.concurrent_per_party,
             timeout: raw.timeout.0,
             host_root: directory.join(&raw.host_root),
             systemd_units: directory.join(&raw.systemd_units),
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn reads_every_field() {
         let config = check(
-            "hash_limit = 0\nconcurrent = 4\nconcurrent_per_user = 2\ntimeout = \"1s\"\n\
+            "hash_limit = 0\nconcurrent = 4\nconcurrent_per_party = 2\ntimeout = \"1s\"\n\
              [docker]\nsocket = \"/run/docker.sock\"\n[podman]\nsocket = \"podman.sock\"\n\
              [kubelet]\nurl = \"http://[::1]\"\nwait = \"2s\"\n",
         )
@@ -276,12 +276,12 @@ mod tests {
     #[test]
     fn tells_every_mistake_at_once() {
         let mistakes = check(
-            "hash_cache = 0\nconcurrent = 1\nconcurrent_per_user = 2\ntimeout = \"1h\"\n\
+            "hash_cache = 0\nconcurrent = 1\nconcurrent_per_party = 2\ntimeout = \"1h\"\n\
              [kubelet]\nurl = \"http://127.0.0.1\"\ntoken_file = \"t\"\n",
         )
         .unwrap_err();
         let fields: Vec<_> = mistakes.iter().map(|mistake| mistake.split(':').next().unwrap()).collect();
-        assert_eq!(fields, ["hash_cache", "concurrent_per_user", "timeout", "kubelet.token_file"]);
+        assert_eq!(fields, ["hash_cache", "concurrent_per_party", "timeout", "kubelet.token_file"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chancery_types::{ClaimValue, Claims};
+use hyper::StatusCode;
 use serde::Deserialize;
 use tokio::net::UnixStream;
 
@@ -45,11 +46,13 @@ impl Engine {
         let found: Container = self.get(&format!("/containers/{container}/json")).await?;
         let image_id = found.image.filter(|id| is_digest(id));
         let digests = match &image_id {
-            Some(id) => self.get::<Image>(&format!("/images/{id}/json")).await?.repo_digests,
+            Some(id) => self.digests(id).await?,
             None => None,
         };
-        let labels = found.config.labels.unwrap_or_default();
-        let labels = labels.into_iter().map(|(name, value)| format!("{name}:{value}")).collect();
+        // A name with a colon could be read as another name and the beginning of its value.
+        let labels = found.config.labels.unwrap_or_default().into_iter();
+        let labels = labels.filter(|(name, _)| !name.contains(':'));
+        let labels = labels.map(|(name, value)| format!("{name}:{value}")).collect();
         let mut claims = Claims::new();
         let mut insert = |name: &str, texts: Vec<String>| {
             if !texts.is_empty() {
@@ -61,6 +64,15 @@ impl Engine {
         insert("image_id", image_id.into_iter().collect());
         insert("image_digest", digests.unwrap_or_default());
         Ok(claims)
+    }
+
+    /// The digests under which an image was pulled or pushed. A container outlives the removal of its image.
+    async fn digests(&self, image: &str) -> Result<Option<Vec<String>>, HttpError> {
+        match self.get::<Image>(&format!("/images/{image}/json")).await {
+            Ok(image) => Ok(image.repo_digests),
+            Err(HttpError::Status(StatusCode::NOT_FOUND)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, HttpError> {

@@ -75,7 +75,8 @@ impl Kubelet {
             tokio::time::timeout(limit, self.fetch()).await.unwrap_or(Err(HttpError::Late(limit).into()))?;
         // Megabytes on a large node.
         let pods = tokio::task::spawn_blocking(move || serde_json::from_slice::<Pods>(&answer)).await;
-        let pods = Arc::new(pods.expect("reading does not panic").map_err(HttpError::from)?);
+        let pods = pods.map_err(|error| HttpError::Body(error.to_string()))?.map_err(HttpError::from)?;
+        let pods = Arc::new(pods);
         *last = Some((Instant::now(), Arc::clone(&pods)));
         Ok(pods)
     }

@@ -24,7 +24,7 @@ pub(super) struct Pinned {
     /// Who owned its directory when that was last looked at closely.
     owner: Mutex<(u32, u32)>,
     exit: OnceCell<AsyncFd<Arc<OwnedFd>>>,
-    /// Why it is no longer the process it was, once that has been seen.
+    /// Why it is no longer the process it was, or why that cannot be said, once that has been seen.
     pub(super) verdict: watch::Sender<Option<AttestationError>>,
     /// Whether somebody looks at it regularly.
     pub(super) is_watched: AtomicBool,

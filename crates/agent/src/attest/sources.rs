@@ -13,7 +13,7 @@ use super::hash_cache::HashCache;
 use super::host;
 use super::kubelet::Kubelet;
 use super::pinned::{Pinned, Snapshot};
-use super::shares::Shares;
+use super::shares::{Party, Shares};
 use super::watch::Watch;
 use crate::workload::AttestationError;
 
@@ -35,8 +35,8 @@ impl Sources {
         let podman = config.podman.as_ref().map(|podman| Engine::new(Runtime::Podman, podman));
         Self {
             hashes: HashCache::new(config.hash_cache),
-            attesting: Shares::new(config.concurrent, config.concurrent_per_user),
-            hashing: Shares::new(HASHING, HASHING_PER_USER),
+            attesting: Shares::new(config.concurrent, config.concurrent_per_party),
+            hashing: Shares::new(HASHING, HASHING_PER_PARTY),
             engines: docker.into_iter().chain(podman).collect(),
             kubelet: config.kubelet.clone().map(Kubelet::new),
             watch: Arc::default(),
@@ -57,11 +57,15 @@ impl Sources {
             )));
         }
         let placement = unified(&snapshot.cgroup).map(Placement::of).unwrap_or_default();
+        let party = match &placement.container {
+            Some(container) => Party::Container(container.id.clone()),
+            None => Party::User(snapshot.credentials.uid()),
+        };
         let mut claims = Claims::new();
-        self.of_machine(process, snapshot, &placement, &mut claims).await?;
+        self.of_machine(process, snapshot, &placement, &party, &mut claims).await?;
         of_placement(&placement, &mut claims);
         if let Some(container) = &placement.container {
-            self.of_container(container, snapshot.credentials.uid(), &mut claims).await?;
+            self.of_container(container, &party, &mut claims).await?;
             self.of_pod(container, placement.pod.as_deref(), &mut claims).await?;
         }
         Ok(claims)
@@ -73,11 +77,11 @@ impl Sources {
         process: &Arc<Pinned>,
         snapshot: &Snapshot,
         placement: &Placement,
+        party: &Party,
         claims: &mut Claims,
     ) -> Result<(), AttestationError> {
-        let user = snapshot.credentials.uid();
-        // The share goes along into the thread: a file system that never answers costs its own user.
-        let share = self.attesting.take(user).await;
+        // The share goes along into the thread: a file system that never answers costs its own party.
+        let share = self.attesting.take(party).await;
         let (sources, process) = (Arc::clone(self), Arc::clone(process));
         let (snapshot, placement) = (snapshot.clone(), placement.clone());
         let (found, content) = self
@@ -87,7 +91,7 @@ impl Sources {
             })
             .await?;
         append(claims, &found);
-        if let Some(digest) = self.hash(content, user).await? {
+        if let Some(digest) = self.hash(content, party).await? {
             claims.insert("unix.sha256", digest.to_string());
         }
         Ok(())
@@ -125,14 +129,14 @@ impl Sources {
     async fn hash(
         self: &Arc<Self>,
         content: Option<Content>,
-        user: u32,
+        party: &Party,
     ) -> Result<Option<Digest>, AttestationError> {
         let Some(content) = content else { return Ok(None) };
         let version = content.version();
         if let Some(digest) = self.hashes.find(&version) {
             return Ok(Some(digest));
         }
-        let share = self.hashing.take(user).await;
+        let share = self.hashing.take(party).await;
         // Whoever had the share before may have read the same file.
         if let Some(digest) = self.hashes.find(&version) {
             return Ok(Some(digest));
@@ -151,14 +155,14 @@ impl Sources {
     async fn of_container(
         &self,
         container: &Container,
-        user: u32,
+        party: &Party,
         claims: &mut Claims,
     ) -> Result<(), AttestationError> {
         let Some(engine) = self.engines.iter().find(|engine| container.runtime == Some(engine.runtime()))
         else {
             return Ok(());
         };
-        let _share = self.attesting.take(user).await;
+        let _share = self.attesting.take(party).await;
         let found = engine.describe(&container.id).await.map_err(|error| {
             AttestationError::Unknown(format!(
                 "{} does not describe its container: {error}",
@@ -232,6 +236,6 @@ fn append(claims: &mut Claims, found: &Claims) {
 
 /// Reading is bound by the disk and hashing by the processor: more at once make it no faster.
 const HASHING: usize = 4;
-const HASHING_PER_USER: usize = 1;
+const HASHING_PER_PARTY: usize = 1;
 
 const MAX_GROUPS: usize = 1024;

@@ -31,11 +31,13 @@ struct Watched {
 }
 
 impl Watch {
-    /// Looks at a process from now on, until nobody holds it any more or it has changed: then its verdict is set.
+    /// Looks at a process from now on, until nobody holds it any more or there is a verdict on it.
     pub(super) fn over(self: &Arc<Self>, process: &Arc<Pinned>) {
         if process.is_watched.swap(true, Ordering::AcqRel) {
             return;
         }
+        // The last verdict may have been that something could not be read just then.
+        process.verdict.send_replace(None);
         let mut round = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = round.tick;
         round.watched.push(Watched { process: Arc::downgrade(process), since });
@@ -71,6 +73,7 @@ impl Watch {
                 Ok(()) => true,
                 Err(error) => {
                     process.verdict.send_replace(Some(error));
+                    process.is_watched.store(false, Ordering::Release);
                     false
                 }
             }
@@ -89,3 +92,37 @@ const YOUNG_TICKS: u64 = 8;
 
 /// A second.
 const OLD_EVERY: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::workload::AttestationError;
+
+    #[tokio::test]
+    async fn a_process_that_could_not_be_looked_at_once_is_looked_at_again() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let process = Arc::new(Pinned::at_other_end(ours.as_fd()).unwrap());
+        let watch = Arc::new(Watch::default());
+        watch.over(&process);
+        process.verdict.send_replace(Some(AttestationError::Unknown("too many open files".into())));
+        process.is_watched.store(false, Ordering::Release);
+        watch.over(&process);
+        assert_eq!(*process.verdict.borrow(), None);
+        assert!(watch.look());
+    }
+
+    #[tokio::test]
+    async fn stops_when_nobody_waits_any_more() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let process = Arc::new(Pinned::at_other_end(ours.as_fd()).unwrap());
+        let watch = Arc::new(Watch::default());
+        watch.over(&process);
+        assert!(watch.look());
+        drop(process);
+        assert!(!watch.look());
+        assert!(watch.0.lock().unwrap().task.is_none());
+    }
+}

@@ -57,6 +57,23 @@ async fn a_container_without_labels_has_no_claim_of_labels() {
 }
 
 #[tokio::test]
+async fn a_label_whose_name_could_be_taken_for_another_is_left_out() {
+    let fixture = engine(|_| ok(r#"{"Config":{"Labels":{"role:admin":"x","role":"admin"}}}"#));
+    let claims = fixture.engine.describe(ID).await.unwrap();
+    assert_eq!(claims.value("docker.label"), Some(&ClaimValue::List(vec!["role:admin".into()])));
+}
+
+#[tokio::test]
+async fn a_container_outlives_its_image() {
+    let fixture = engine(|head| match head.starts_with("GET /containers/") {
+        true => ok(&format!(r#"{{"Image":"sha256:{ID}","Config":{{}}}}"#)),
+        false => status("404 Not Found"),
+    });
+    let claims = fixture.engine.describe(ID).await.unwrap();
+    assert!(claims.value("docker.image_id").is_some() && claims.value("docker.image_digest").is_none());
+}
+
+#[tokio::test]
 async fn asks_for_no_image_whose_id_is_not_a_digest() {
     let fixture = engine(|head| {
         assert!(head.starts_with("GET /containers/"), "{head}");
