@@ -82,6 +82,9 @@ pub enum AgentEvent {
 }
 
 impl AgentEvent {
+    /// What `event` can be.
+    pub const NAMES: [&str; 7] = ["sync", "changed", "removed", "revoked", "bundle", "renew", "heartbeat"];
+
     /// The size of the log at which it was true.
     #[must_use]
     pub fn revision(&self) -> u64 {

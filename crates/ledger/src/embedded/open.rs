@@ -260,6 +260,7 @@ fn open(
         index_is_full: std::sync::atomic::AtomicBool::new(false),
         syncs: std::sync::atomic::AtomicU64::new(0),
         wake: indexer::Wake::default(),
+        news: tokio::sync::broadcast::Sender::new(super::NEWS),
     });
     let started = (|| {
         let (sender, receiver) = mpsc::channel(QUEUE);

@@ -4,7 +4,9 @@
 //! now, others later) translate their requests into its methods and its errors into theirs.
 
 mod enrolment;
+mod enrolments;
 mod error;
+mod jwt;
 mod open;
 mod own;
 mod records;
@@ -17,17 +19,20 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use chancery_attest::{CertificateRecords, CertificateState, MemoryNonces, Verifiers};
 use chancery_issue::Workflow;
+use chancery_keys::Signer;
 use chancery_ledger::{EmbeddedLedger, Ledger};
 use chancery_merkle::NoteVerifier;
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
-use chancery_types::{Clock, IdentityState, Random, SpiffeId};
+use chancery_types::{Clock, IdentityState, LineageId, Random, SpiffeId};
 use chancery_x509::{Certificate, PublicKey, WeakKeyList};
 use tokio::sync::Notify;
 
 pub use chancery_attest::{Evidence, TokenEvidence};
 pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
+pub(crate) use enrolments::NodeEnrolment;
 pub use error::AuthorityError;
+pub use jwt::{SignedJwt, TokenWish};
 pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
 pub(crate) use open::{note_signer, open_keys};
 pub use own::ServerCredential;
@@ -53,7 +58,8 @@ pub struct Authority {
     root: Certificate,
     intermediates: Vec<Vec<u8>>,
     log_key: NoteVerifier,
-    jwt_key: PublicKey,
+    jwt: Arc<dyn Signer>,
+    enrolments: Arc<enrolments::Enrolments>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -146,7 +152,28 @@ impl Authority {
     /// The key that verifies JWT-SVIDs.
     #[must_use]
     pub fn jwt_key(&self) -> &PublicKey {
-        &self.jwt_key
+        self.jwt.public_key()
+    }
+
+    /// How the lineage of a node's certificates began.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when there is no such lineage or the ledger cannot be read.
+    pub(crate) async fn node_enrolment(
+        &self,
+        lineage: LineageId,
+    ) -> Result<Arc<NodeEnrolment>, AuthorityError> {
+        self.enrolments.of(lineage).await
+    }
+
+    /// Reads a bare key that an attested agent has made, and refuses those that everybody can know.
+    ///
+    /// # Errors
+    /// [`AuthorityError::PublicKey`] or [`AuthorityError::WeakKey`].
+    pub(crate) fn vouched_key(&self, spki: &[u8]) -> Result<PublicKey, AuthorityError> {
+        let key = PublicKey::from_spki_der(spki)?;
+        self.weak_keys.check(&key)?;
+        Ok(key)
     }
 
     /// The clock.
@@ -189,7 +216,7 @@ impl Authority {
                 && chancery_types::Digest::of(certificate.tbs().spki_der()) == standing.key
         });
         Ok(counts.map(|standing| Caller {
-            facts: CallerFacts::mtls(&standing.identity, standing.role),
+            facts: CallerFacts::mtls(&standing.identity, standing.role).under(&standing.profile),
             identity: standing.identity,
         }))
     }
