@@ -75,7 +75,7 @@ async fn the_rust_crate_is_told_that_it_has_no_identity() {
     let world = World::open().await;
     let client = WorkloadApiClient::connect_to(endpoint(&world)).await.unwrap();
     let refused = client.fetch_x509_context().await.unwrap_err();
-    assert!(matches!(refused, spiffe::WorkloadApiError::PermissionDenied(_)), "{refused:?}");
+    assert!(matches!(refused, spiffe::WorkloadApiError::NoIdentityIssued), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
