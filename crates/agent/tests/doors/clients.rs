@@ -10,7 +10,7 @@ use spiffe::{JwtSource, TrustDomain, WorkloadApiClient, X509Source};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
 
-use crate::world::{Authority, World};
+use crate::world::{Authority, World, skipped};
 
 fn stock_tokens(world: &World) {
     let token = world.authority.token("/web", &["reports".to_owned()], world.clock.now());
@@ -129,7 +129,7 @@ async fn python_with_spiffe() -> Option<PathBuf> {
     for step in steps {
         let done = Command::new(step[0]).args(&step[1..]).stdout(Stdio::null()).status().await;
         if !done.is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: no Python client of the Workload API, since this failed: {}", step.join(" "));
+            skipped("the Python client", &format!("failed: {}", step.join(" ")));
             return None;
         }
     }
