@@ -11,6 +11,7 @@
 //! [`Identities`]: crate::identities::Identities
 //! [`Attestor`]: crate::workload::Attestor
 
+mod authority;
 mod config;
 mod connection;
 mod listener;

@@ -200,7 +200,7 @@ fn http2(limits: &DoorLimits) -> http2::Builder<TokioExecutor> {
 }
 
 /// How long a caller may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Bytes that one call, and all calls of a connection, may send ahead of being read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;

@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::authority::Mended;
 use super::connection::Connection;
 use super::router::Router;
 use super::shares::{Place, Shares, User};
@@ -65,7 +66,7 @@ impl Porter {
         match self.attestor.pin(stream.as_fd()) {
             Ok(process) => {
                 let connection = Connection { router: self.router.clone(), place, process: Some(process) };
-                self.spawn(connection.serve(stream));
+                self.spawn(connection.serve(Mended::new(stream)));
             }
             Err(error) => {
                 tracing::debug!(uid, %error, "a process that connected cannot be pinned");

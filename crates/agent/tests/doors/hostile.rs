@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 use tonic::Code;
 
-use crate::world::World;
+use crate::world::{World, skipped};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -169,8 +169,7 @@ async fn a_process_that_cannot_be_pinned_is_sent_away() {
 async fn a_hostile_user_costs_the_others_nothing() {
     const NOBODY: u32 = 65534;
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can become another user");
-        return;
+        return skipped("the hostile user", "only root can become another user");
     }
     let world = World::open_with(|config| {
         config.limits.connections = 400;
@@ -179,8 +178,8 @@ async fn a_hostile_user_costs_the_others_nothing() {
     .await;
     world.entitle();
     std::fs::set_permissions(world.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let crowd = Command::new("/usr/bin/env")
-        .args(["python3", "-c", CROWD])
+    let crowd = Command::new("/usr/bin/python3")
+        .args(["-c", CROWD])
         .arg(world.path())
         .current_dir("/")
         .uid(NOBODY)
@@ -189,13 +188,11 @@ async fn a_hostile_user_costs_the_others_nothing() {
         .kill_on_drop(true)
         .spawn();
     let Ok(mut crowd) = crowd else {
-        eprintln!("SKIPPED: there is no Python to be hostile with");
-        return;
+        return skipped("the hostile user", "there is no Python to be hostile with");
     };
     let mut lines = BufReader::new(crowd.stdout.take().unwrap()).lines();
     let Ok(Some(held)) = lines.next_line().await else {
-        eprintln!("SKIPPED: the Python here cannot be run by another user");
-        return;
+        return skipped("the hostile user", "another user cannot run the Python here");
     };
     let held: usize = held.parse().unwrap();
     assert!((100..=200).contains(&held), "{held} connections: no more than are left for the others");

@@ -1,6 +1,8 @@
 //! The doors from outside: real clients on a real socket, certificates that really chain, and a double of the
 //! agent's core behind them.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test that called it")]
+
 mod bundles;
 mod clients;
 mod hostile;
