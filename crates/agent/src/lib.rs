@@ -10,19 +10,23 @@
 mod agent;
 #[cfg(target_os = "linux")]
 pub mod attest;
+pub mod child;
 pub mod config;
 mod console;
 mod core;
 pub mod daemon;
 pub mod doors;
+pub mod hook;
 pub mod identities;
 mod link;
 mod metrics;
 mod node;
 pub mod notify;
+pub mod probe;
 pub mod proto;
 mod rotation;
 mod sds;
+pub mod sink;
 mod state;
 pub mod status;
 mod store;
