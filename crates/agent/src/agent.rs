@@ -19,14 +19,16 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::config::{Config, MetricsAddress};
 use crate::console::{self, Scope, View};
 use crate::core::Core;
+use crate::delivery::Delivery;
 use crate::identities::Identities;
 use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::node::{Node, NodeError, Standing};
 use crate::rotation::Rotation;
+use crate::sink::{SinkConfig, SinkSettings};
 use crate::doors::{Doors, DoorsConfig, DoorsError, Socket, SocketError};
 use crate::state::{StateDirectory, StateError};
-use crate::status::{AgentHealth, AgentStatus, IdentityStatus, NodeStatus, ServerStatus};
+use crate::status::{AgentHealth, AgentStatus, IdentityStatus, NodeStatus, ServerStatus, SinkStatus};
 use crate::store::Store;
 use crate::stream::{Follower, Reach};
 use crate::timing::{Backoff, Pace};
@@ -83,6 +85,7 @@ pub struct Agent {
     overview: Arc<Overview>,
     ready: watch::Receiver<Option<Arc<dyn Identities>>>,
     life: JoinHandle<AgentError>,
+    delivery: Delivery,
     _consoles: JoinSet<()>,
 }
 
@@ -96,6 +99,7 @@ impl Agent {
         let overview = Arc::new(Overview::new(&config));
         let consoles = open_consoles(&config, &overview).await?;
         let (ready, is_ready) = watch::channel(None);
+        let delivery = Delivery::new(Arc::clone(&environment.clock), Arc::clone(&environment.random));
         let life = Life {
             config: config.clone(),
             state,
@@ -110,6 +114,7 @@ impl Agent {
             overview,
             ready: is_ready,
             life: tokio::spawn(life.live()),
+            delivery,
             _consoles: consoles,
         })
     }
@@ -150,6 +155,20 @@ impl Agent {
                 end = &mut self.life => return Err(ended(end)),
             }
         }
+    }
+
+    /// Runs these sinks from now on, in place of those before; what has not changed is left alone.
+    ///
+    /// # Errors
+    /// [`AgentError`]; a sink that cannot be opened is reported, and the others run.
+    pub async fn run_sinks(
+        &mut self,
+        sinks: Vec<(SinkSettings, SinkConfig)>,
+    ) -> Result<(), AgentError> {
+        let identities = self.ready().await?;
+        self.delivery.replace(sinks, &identities).await;
+        self.overview.watch_sinks(self.delivery.statuses());
+        Ok(())
     }
 
     /// Returns when the agent fails, which it does not.
@@ -310,6 +329,7 @@ struct Overview {
 struct Parts {
     node: Option<watch::Receiver<Standing>>,
     rest: Option<(Arc<Store>, watch::Receiver<Reach>)>,
+    sinks: Vec<watch::Receiver<SinkStatus>>,
 }
 
 impl Overview {
@@ -329,6 +349,10 @@ impl Overview {
         self.lock().rest = Some((store, reach));
     }
 
+    fn watch_sinks(&self, sinks: Vec<watch::Receiver<SinkStatus>>) {
+        self.lock().sinks = sinks;
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -340,13 +364,16 @@ impl View for Overview {
         let standing = parts.node.as_ref().map(|node| node.borrow().clone()).unwrap_or_default();
         let reach = parts.rest.as_ref().map(|(_, reach)| reach.borrow().clone()).unwrap_or_default();
         let store = parts.rest.as_ref().map(|(store, _)| Arc::clone(store));
+        let sinks: Vec<SinkStatus> =
+            parts.sinks.iter().map(|sink| sink.borrow().clone()).collect();
         drop(parts);
         let identities: Vec<IdentityStatus> =
             store.iter().flat_map(|store| store.standing()).map(identity_status).collect();
         let revision = store.as_ref().and_then(|store| *store.revision().borrow());
         let troubled = standing.trouble.is_some()
             || reach.since.is_none()
-            || identities.iter().any(|identity| identity.trouble.is_some());
+            || identities.iter().any(|identity| identity.trouble.is_some())
+            || sinks.iter().any(|sink| sink.is_failing);
         AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             health: match (revision, troubled) {
@@ -364,7 +391,7 @@ impl View for Overview {
             revision,
             workloads: store.map_or(0, |store| store.workloads()),
             identities,
-            sinks: Vec::new(),
+            sinks,
         }
     }
 

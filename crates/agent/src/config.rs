@@ -4,15 +4,17 @@
 //! relative to the file's directory. Secrets are named by path, never written here. Most agents need no file at
 //! all: the flags of `chancery agent` make the same raw form.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use chancery_client::Endpoint;
 use chancery_types::Digest;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::attest::{AttestorConfig, RawAttestorConfig};
 use crate::doors::Verifiers;
+use crate::sink::{SinkConfig, SinkSettings};
 
 /// How the node proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub struct Config {
     pub status_socket: PathBuf,
     /// Where metrics and health are served besides.
     pub metrics: Option<MetricsAddress>,
+    /// File sinks, with what was written of each: what has not changed is left alone when the file is read again.
+    pub sinks: Vec<(SinkSettings, SinkConfig)>,
     /// Limits.
     pub limits: Limits,
 }
@@ -112,16 +116,16 @@ pub struct ConfigError {
 }
 
 /// The file as it is written.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawConfig {
     /// The authority, as https://host:port.
     pub server: String,
     /// PEM file with its roots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub trust_bundle: Option<String>,
     /// SHA-256 of its root.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub fingerprint: Option<String>,
     /// How the node proves itself.
     #[serde(default)]
@@ -138,39 +142,38 @@ pub struct RawConfig {
     /// What operators reach.
     #[serde(default)]
     pub status: RawStatus,
+    /// File sinks.
+    #[serde(default)]
+    pub sinks: Vec<SinkSettings>,
     /// Limits.
     #[serde(default)]
     pub limits: RawLimits,
 }
 
 /// `[evidence]`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawEvidence {
     /// A file whose first line is a join token.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub join_token_file: Option<String>,
     /// A foreign certificate with its issuers, PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub x509_pop_certificate: Option<String>,
     /// Its key, PKCS #8 PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub x509_pop_key: Option<String>,
 }
 
 /// `[state]`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawState {
     /// A directory that the agent alone can read; made if need be.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
     /// Whether the node's credential is kept in it.
     pub keep_credential: bool,
 }
 
 /// `[workload_api]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawWorkloadApi {
     /// The socket.
@@ -189,13 +192,12 @@ impl Default for RawWorkloadApi {
 }
 
 /// `[status]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawStatus {
     /// The socket that `chancery agent status` asks.
     pub socket: String,
     /// Where metrics and health are served besides: `127.0.0.1:9464` or `unix:/path`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
 }
 
@@ -209,7 +211,7 @@ impl Default for RawStatus {
 pub const DEFAULT_STATUS_SOCKET: &str = "/run/chancery-agent/status.sock";
 
 /// `[limits]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawLimits {
     /// X.509-SVIDs held.
@@ -272,6 +274,7 @@ impl Config {
         let attestor = AttestorConfig::check(&raw.attestation, directory);
         let attestor = attestor
             .map_err(|found| mistakes.extend(found.iter().map(|mistake| format!("attestation: {mistake}"))));
+        let sinks = sinks(raw.sinks, &mut mistakes);
         let verifiers =
             if raw.workload_api.anybody_may_verify { Verifiers::Anybody } else { Verifiers::Entitled };
         match (server, trust, evidence, attestor) {
@@ -286,6 +289,7 @@ impl Config {
                 attestor,
                 status_socket,
                 metrics,
+                sinks,
                 limits,
             }),
             _ => Err(mistakes),
@@ -331,6 +335,23 @@ fn metrics_address(text: &str, directory: &Path) -> Result<MetricsAddress, Strin
             .map(MetricsAddress::Tcp)
             .map_err(|error| format!("{text:?}: {error}; write 127.0.0.1:9464 or unix:/path")),
     }
+}
+
+fn sinks(settings: Vec<SinkSettings>, mistakes: &mut Vec<String>) -> Vec<(SinkSettings, SinkConfig)> {
+    let mut names = BTreeSet::new();
+    let mut directories = BTreeSet::new();
+    for sink in &settings {
+        if !names.insert(sink.name.as_str()) {
+            mistakes.push(format!("sinks: two are called {:?}", sink.name));
+        }
+        if !directories.insert(sink.directory.as_path()) {
+            mistakes.push(format!("sinks: two write to {}", sink.directory.display()));
+        }
+    }
+    settings
+        .iter()
+        .filter_map(|sink| Some((sink.clone(), keep(mistakes, "sinks", SinkConfig::try_from(sink.clone()))?)))
+        .collect()
 }
 
 fn check_limits(raw: &RawLimits, mistakes: &mut Vec<String>) -> Limits {

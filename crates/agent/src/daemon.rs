@@ -61,6 +61,7 @@ pub async fn run(
         () = signals.stop() => return Ok(()),
         () = feed(&supervisor) => unreachable!("the watchdog is fed for ever"),
     };
+    agent.run_sinks(config.sinks.clone()).await?;
     tracing::info!(socket = %doors.path().display(), "serving workloads");
     supervisor.ready("serving workloads");
     loop {
@@ -73,7 +74,7 @@ pub async fn run(
             Wish::Stop => break,
             Wish::Reload => {
                 supervisor.reloading();
-                reload(&config, &load);
+                reload(&mut agent, &config, &load).await?;
                 supervisor.ready("serving workloads");
             }
         }
@@ -84,11 +85,35 @@ pub async fn run(
     Ok(())
 }
 
-fn reload(current: &Config, load: &impl Fn() -> Result<Config, ConfigError>) {
-    match load() {
-        Ok(_) => tracing::info!(server = %current.server, "the configuration was read again and is in order"),
-        Err(error) => tracing::error!(%error, "the configuration is wrong; the one in force stays"),
+/// Sinks are replaced by those of the file; for everything else the agent has to be started anew, which it says.
+async fn reload(
+    agent: &mut Agent,
+    running: &Config,
+    load: &impl Fn() -> Result<Config, ConfigError>,
+) -> Result<(), DaemonError> {
+    let config = match load() {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, "the configuration is wrong; the one in force stays");
+            return Ok(());
+        }
+    };
+    for (what, is_same) in [
+        ("server", config.server == running.server),
+        ("trust", config.trust == running.trust),
+        ("evidence", config.evidence == running.evidence),
+        ("state", config.state == running.state && config.credential == running.credential),
+        ("workload_api", config.socket == running.socket && config.verifiers == running.verifiers),
+        ("status", config.status_socket == running.status_socket && config.metrics == running.metrics),
+        ("limits", config.limits == running.limits),
+    ] {
+        if !is_same {
+            tracing::warn!(what, "has changed and needs a restart; sinks are taken over now");
+        }
     }
+    agent.run_sinks(config.sinks).await?;
+    tracing::info!("the configuration was read again; its sinks are in force");
+    Ok(())
 }
 
 /// Shows the supervisor that the runtime turns.

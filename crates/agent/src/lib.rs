@@ -15,6 +15,7 @@ pub mod config;
 mod console;
 mod core;
 pub mod daemon;
+mod delivery;
 pub mod doors;
 pub mod hook;
 pub mod identities;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chancery_api::{
     AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidItem, AgentSvidsRequest, BatchResult,
 };
-use chancery_client::{ByteStream, Client, ClientError, Endpoint, RetryPolicy, TlsIdentity, TrustAnchors};
+use chancery_client::{AgentEvents, Client, ClientError, Endpoint, RetryPolicy, TlsIdentity, TrustAnchors};
 use rustls_pki_types::CertificateDer;
 
 /// How long connecting may take: an agent would rather try again.
@@ -76,7 +76,7 @@ impl Link {
     }
 
     /// The stream of what this node may serve, from this revision on.
-    pub(crate) async fn stream(&self, after: Option<u64>) -> Result<ByteStream, ClientError> {
+    pub(crate) async fn stream(&self, after: Option<u64>) -> Result<AgentEvents, ClientError> {
         self.client().agent_stream(&AgentStreamQuery { after }).await
     }
 
@@ -95,9 +95,7 @@ impl Link {
 #[async_trait]
 impl Authority for Link {
     async fn svids(&self, items: Vec<AgentSvidItem>) -> Result<Vec<BatchResult>, ClientError> {
-        let client = self.client();
-        let key = client.new_idempotency_key()?;
-        Ok(client.agent_svids(&AgentSvidsRequest { items }, &key).await?.results)
+        Ok(self.client().agent_svids(&AgentSvidsRequest { items }).await?.results)
     }
 
     async fn jwt(&self, request: &AgentJwtRequest) -> Result<AgentJwtResponse, ClientError> {
@@ -158,26 +156,3 @@ fn is_its_own_trouble(problem: &chancery_api::Problem) -> bool {
         )
     )
 }
-
-/// Until the client has them.
-mod not_yet {
-    use super::*;
-    #[async_trait]
-    pub(super) trait Routes {
-        async fn agent_stream(&self, _: &AgentStreamQuery) -> Result<ByteStream, ClientError> {
-            unimplemented!()
-        }
-        async fn agent_svids(
-            &self,
-            _: &AgentSvidsRequest,
-            _: &chancery_client::IdempotencyKey,
-        ) -> Result<chancery_api::BatchEnrollResponse, ClientError> {
-            unimplemented!()
-        }
-        async fn agent_jwt(&self, _: &AgentJwtRequest) -> Result<AgentJwtResponse, ClientError> {
-            unimplemented!()
-        }
-    }
-    impl Routes for Client {}
-}
-use not_yet::Routes as _;

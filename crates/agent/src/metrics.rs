@@ -31,6 +31,8 @@ struct Gauges {
     revision: Gauge,
     node_ends: Gauge,
     first_end: Gauge,
+    sinks: Gauge,
+    sinks_failing: Gauge,
 }
 
 impl Metrics {
@@ -56,6 +58,8 @@ impl Metrics {
             ("connected", "1 while the stream from the authority lives", &gauges.connected),
             ("revision", "Size of the log up to which everything was taken in", &gauges.revision),
             ("node_not_after_seconds", "When the node's credential ends", &gauges.node_ends),
+            ("sinks", "File sinks", &gauges.sinks),
+            ("sinks_failing", "File sinks whose files, hook or probe failed", &gauges.sinks_failing),
             ("first_not_after_seconds", "When the first certificate ends; 0 without any", &gauges.first_end),
         ] {
             registry.register(name, help, gauge.clone());
@@ -82,6 +86,8 @@ impl Metrics {
         gauges.revision.set(status.revision.and_then(|revision| revision.try_into().ok()).unwrap_or(0));
         gauges.node_ends.set(status.node.not_after.map_or(0, |end| end.seconds()));
         gauges.first_end.set(held().min().map_or(0, |end| end.seconds()));
+        gauges.sinks.set(count(status.sinks.len()));
+        gauges.sinks_failing.set(count(status.sinks.iter().filter(|sink| sink.is_failing).count()));
         let mut text = String::new();
         let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
         let written = registries.iter().try_for_each(|registry| encode_registry(&mut text, registry));

@@ -89,10 +89,76 @@ pub struct IdentityStatus {
 pub struct SinkStatus {
     /// Its name.
     pub name: String,
-    /// The certificate that is in place.
-    pub serial: Option<SerialNumber>,
-    /// What it is about: `written`, `issued, not serving`, ...
-    pub state: String,
-    /// What is wrong.
-    pub trouble: Option<String>,
+    /// Where it writes.
+    pub directory: String,
+    /// How it is: `current`, `hook_failed`, `issued_not_serving`, ... as [`crate::sink::Phase`] has them.
+    pub phase: String,
+    /// Whether somebody should look.
+    pub is_failing: bool,
+    /// In words, with the next step; empty when all is well.
+    pub detail: String,
+    /// Serial number of the certificate it was last given.
+    pub issued: Option<String>,
+    /// Serial number of the certificate whose files are in place.
+    pub in_place: Option<String>,
+    /// How the last hook ended.
+    pub hook: Option<serde_json::Value>,
+    /// What the last probe saw.
+    pub probe: Option<serde_json::Value>,
+    /// How many attempts in a row have failed.
+    pub failed_attempts: u32,
+    /// When it tries again, if it does.
+    pub next_attempt: Option<Timestamp>,
+}
+
+impl SinkStatus {
+    /// Before anything has happened.
+    pub(crate) fn begun(config: &crate::sink::SinkConfig) -> Self {
+        Self {
+            name: config.name().to_owned(),
+            directory: config.directory().display().to_string(),
+            phase: "waiting".into(),
+            is_failing: false,
+            detail: String::new(),
+            issued: None,
+            in_place: None,
+            hook: None,
+            probe: None,
+            failed_attempts: 0,
+            next_attempt: None,
+        }
+    }
+
+    pub(crate) fn cannot_open(&mut self, why: &str) {
+        self.phase = "not_opened".into();
+        self.is_failing = true;
+        self.detail = why.to_owned();
+        self.failed_attempts = self.failed_attempts.saturating_add(1);
+    }
+}
+
+impl From<&crate::sink::SinkStatus> for SinkStatus {
+    fn from(status: &crate::sink::SinkStatus) -> Self {
+        Self {
+            name: status.name.clone(),
+            directory: status.directory.display().to_string(),
+            phase: word(&status.phase),
+            is_failing: status.phase.is_failing(),
+            detail: status.detail.clone(),
+            issued: status.issued.as_ref().map(|certificate| certificate.serial.clone()),
+            in_place: status.in_place.as_ref().map(|certificate| certificate.serial.clone()),
+            hook: status.hook.as_ref().map(json),
+            probe: status.probe.as_ref().map(json),
+            failed_attempts: status.failed_attempts,
+            next_attempt: status.next_attempt,
+        }
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> serde_json::Value {
+    serde_json::to_value(value).expect("an outcome is plain JSON")
+}
+
+fn word<T: Serialize>(value: &T) -> String {
+    json(value).as_str().unwrap_or_default().to_owned()
 }

@@ -1,14 +1,14 @@
 //! The stream from the authority: what this node may serve, from the moment it is true.
 //!
-//! One JSON event a line, resumed by revision after every break. A stream that is silent for three heartbeats is
-//! dead, whatever TCP believes; a line that cannot be read is a reason to begin anew with everything, because what
-//! was in it may have been a withdrawal.
+//! Resumed by revision after every break. A stream that is silent for three heartbeats is dead, whatever TCP believes;
+//! an event that cannot be read is a reason to begin anew with everything, because what was in it may have been a
+//! withdrawal.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::AgentEvent;
-use chancery_client::{ByteStream, ClientError};
+use chancery_client::ClientError;
 use chancery_types::{Random, Timestamp};
 use tokio::sync::watch;
 
@@ -20,8 +20,6 @@ use crate::tokens::Tokens;
 
 /// Three heartbeats of five seconds.
 const SILENCE: Duration = Duration::from_secs(15);
-/// Bytes of a line: a synchronisation of a hundred thousand identities fits.
-const LINE: usize = 64 << 20;
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
 
 /// Why a stream has ended.
@@ -33,10 +31,6 @@ enum StreamError {
     Silent,
     #[error("the authority has ended the stream")]
     Ended,
-    #[error("an event cannot be read: {0}; the authority may be of another version")]
-    Event(serde_json::Error),
-    #[error("an event is longer than {LINE} bytes")]
-    TooLong,
 }
 
 /// How the authority is reached: for `chancery agent status`.
@@ -81,7 +75,7 @@ impl Follower {
                 error = self.follow(&mut after, &mut failures) => error,
                 () = renewed => continue,
             };
-            if matches!(error, StreamError::Event(_) | StreamError::TooLong) {
+            if matches!(error, StreamError::Client(ClientError::Decode { .. } | ClientError::TooLarge { .. })) {
                 after = None;
             }
             failures += 1;
@@ -105,16 +99,17 @@ impl Follower {
 
     async fn follow(&self, after: &mut Option<u64>, failures: &mut u32) -> StreamError {
         let opened = tokio::time::timeout(SILENCE, self.link.stream(*after));
-        let stream = match opened.await {
+        let mut stream = match opened.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return error.into(),
             Err(_) => return StreamError::Silent,
         };
-        let mut lines = Lines { stream, read: Vec::new(), searched: 0 };
         loop {
-            let event = match lines.next().await {
-                Ok(event) => event,
-                Err(error) => return error,
+            let event = match tokio::time::timeout(SILENCE, stream.next()).await {
+                Ok(Ok(Some(event))) => event,
+                Ok(Ok(None)) => return StreamError::Ended,
+                Ok(Err(error)) => return error.into(),
+                Err(_) => return StreamError::Silent,
             };
             let now = self.pace.now();
             *failures = 0;
@@ -138,39 +133,6 @@ impl Follower {
         self.store.take_in(event);
         if may_take_away {
             self.tokens.retain(|id| self.store.is_ours(id));
-        }
-    }
-}
-
-/// The stream, cut into lines.
-struct Lines {
-    stream: ByteStream,
-    read: Vec<u8>,
-    /// How much of it holds no line end.
-    searched: usize,
-}
-
-impl Lines {
-    async fn next(&mut self) -> Result<AgentEvent, StreamError> {
-        loop {
-            if let Some(end) = self.read[self.searched..].iter().position(|byte| *byte == b'\n') {
-                let rest = self.read.split_off(self.searched + end + 1);
-                let line = std::mem::replace(&mut self.read, rest);
-                self.searched = 0;
-                if line.trim_ascii().is_empty() {
-                    continue;
-                }
-                return serde_json::from_slice(&line).map_err(StreamError::Event);
-            }
-            self.searched = self.read.len();
-            if self.read.len() > LINE {
-                return Err(StreamError::TooLong);
-            }
-            let chunk = tokio::time::timeout(SILENCE, self.stream.next_chunk());
-            match chunk.await.map_err(|_| StreamError::Silent)?? {
-                Some(chunk) => self.read.extend_from_slice(&chunk),
-                None => return Err(StreamError::Ended),
-            }
         }
     }
 }

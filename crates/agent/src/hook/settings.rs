@@ -12,7 +12,7 @@ use super::http::Request;
 use super::signal::{Addressee, Target};
 
 /// A hook, as it stands in the configuration file: one of `command`, `systemd_unit`, `pidfile`, `pid` and `url`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HookSettings {
     /// A program, with an absolute path, and its arguments.

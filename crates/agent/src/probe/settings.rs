@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 /// Where to look, as it stands in the configuration file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeSettings {
     /// `HOST:PORT`.

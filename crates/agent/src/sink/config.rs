@@ -12,7 +12,7 @@ use crate::hook::{Hook, HookSettings};
 use crate::probe::{Probe, ProbeSettings};
 
 /// A sink, as it stands in the configuration file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinkSettings {
     /// How it is called in the status and in logs.
@@ -41,7 +41,7 @@ pub struct SinkSettings {
 }
 
 /// One file, as it stands in the configuration file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSettings {
     /// Its name in the directory.

@@ -243,13 +243,13 @@ fn text(status: &AgentStatus, terminal: &Terminal) -> String {
         let rows = status.sinks.iter().map(|sink| {
             vec![
                 sink.name.clone(),
-                sink.serial.map(|serial| serial.to_string()).unwrap_or_else(|| "-".into()),
-                sink.state.clone(),
-                sink.trouble.clone().unwrap_or_default(),
+                sink.in_place.clone().unwrap_or_else(|| "-".into()),
+                sink.phase.clone(),
+                sink.detail.clone(),
             ]
         });
         text.push('\n');
-        text.push_str(&terminal.table(&["SINK", "SERIAL", "STATE", "TROUBLE"], rows));
+        text.push_str(&terminal.table(&["SINK", "SERIAL IN PLACE", "PHASE", "TROUBLE"], rows));
     }
     text
 }
