@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::commands::{
-    audit, bundle, ca, certificate, completions, enroll, identity, init, ledger, log, man, operator, policy,
-    profile, renew, revoke, root, serve, status, template, token, verify, version,
+    audit, bundle, ca, certificate, completions, enroll, identity, init, ledger, log, man, node, operator,
+    policy, profile, renew, revoke, root, serve, status, template, token, verify, version,
 };
 use crate::quickstart::Quickstart;
 
@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Register identities, and hold, release or retire them.
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
+    /// Look at nodes, and shut them out.
+    #[command(subcommand)]
+    Node(node::Node),
     /// Register templates: identities that come into being when somebody enrols.
     #[command(subcommand)]
     Template(template::Template),

@@ -11,6 +11,7 @@ pub(crate) mod init;
 pub(crate) mod ledger;
 pub(crate) mod log;
 pub(crate) mod man;
+pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod policy;
 pub(crate) mod profile;
@@ -42,6 +43,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::CheckConfig(check) => check.run(globals, terminal),
         Command::Ledger(ledger) => ledger.run(globals, terminal),
         Command::Identity(identity) => identity.run(globals, terminal).await,
+        Command::Node(node) => node.run(globals, terminal).await,
         Command::Template(template) => template.run(globals, terminal).await,
         Command::Token(token) => token.run(globals, terminal).await,
         Command::Operator(operator) => operator.run(globals, terminal).await,
