@@ -3,6 +3,7 @@
 //! [`client`] is its other end, for the command line and for tests.
 
 pub mod client;
+mod follow;
 mod message;
 mod token;
 mod verify;
@@ -19,6 +20,7 @@ use crate::identities::JwtError;
 use crate::proto::workload as proto;
 use proto::spiffe_workload_api_server::SpiffeWorkloadApi;
 
+pub use follow::follow;
 pub use token::TokenError;
 
 /// Answers the calls of the service.

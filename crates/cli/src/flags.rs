@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::commands::{
-    agent, audit, bundle, ca, certificate, completions, enroll, fetch, identity, init, ledger, log, man, operator, policy,
-    profile, renew, revoke, root, serve, status, template, token, verify, version,
+    agent, audit, bundle, ca, certificate, completions, enroll, fetch, identity, init, ledger, log, man, node,
+    operator, policy, profile, renew, revoke, root, run, serve, status, template, token, verify, version,
 };
 use crate::quickstart::Quickstart;
 
@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Register identities, and hold, release or retire them.
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
+    /// Look at nodes, and shut them out.
+    #[command(subcommand)]
+    Node(node::Node),
     /// Register templates: identities that come into being when somebody enrols.
     #[command(subcommand)]
     Template(template::Template),
@@ -93,6 +96,8 @@ pub(crate) enum Command {
     /// Get this process's identity from the agent, for scripts.
     #[command(subcommand)]
     Fetch(fetch::Fetch),
+    /// Run a program with an identity from the agent.
+    Run(run::Run),
 
     /// Search certificates, and look at one.
     #[command(subcommand)]
@@ -152,7 +157,7 @@ const AFTER_HELP: &str = "\
 Groups:
   run one    init, root, serve, check-config, ledger
   let in     identity, template, token, operator
-  be let in  enroll, renew, agent, fetch
+  be let in  enroll, renew, agent, fetch, run
   watch      certificate, revoke, hold, release, status, why, policy, profile
   trust      bundle, ca, log, audit, verify
   try        quickstart, bench

@@ -62,13 +62,18 @@ impl Fetch {
 
 impl Socket {
     async fn connect(&self) -> Result<client::Client> {
-        let path = self.socket.strip_prefix("unix:").unwrap_or(&self.socket);
-        let path = Path::new(path.strip_prefix("//").unwrap_or(path));
-        if !path.is_absolute() {
-            return Err(usage(format!("{:?} is not the absolute path of a socket", self.socket)));
-        }
-        Ok(client::connect(path).await?)
+        Ok(client::connect(&socket_path(&self.socket)?).await?)
     }
+}
+
+/// The socket that an endpoint address names (SPIFFE Workload Endpoint section 4), or a plain path.
+pub(crate) fn socket_path(text: &str) -> Result<PathBuf> {
+    let path = text.strip_prefix("unix:").unwrap_or(text);
+    let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+    if !path.is_absolute() {
+        return Err(usage(format!("{text:?} is not the absolute path of a socket")));
+    }
+    Ok(path.to_owned())
 }
 
 impl X509 {
@@ -165,4 +170,19 @@ fn write(directory: &Path, svids: &[X509svid]) -> Result<()> {
 /// Certificates that were written one behind the other.
 fn chain(der: &[u8]) -> Result<Vec<Vec<u8>>> {
     split_certificates(der, 64).context("the agent's answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_named_as_a_path_or_as_spiffe_writes_it() {
+        for text in ["/run/a.sock", "unix:/run/a.sock", "unix:///run/a.sock"] {
+            assert_eq!(socket_path(text).unwrap(), Path::new("/run/a.sock"), "{text}");
+        }
+        for text in ["a.sock", "tcp://127.0.0.1:80", "unix:a.sock"] {
+            assert!(socket_path(text).unwrap_err().to_string().contains("absolute path"), "{text}");
+        }
+    }
 }

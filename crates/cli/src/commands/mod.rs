@@ -13,12 +13,14 @@ pub(crate) mod init;
 pub(crate) mod ledger;
 pub(crate) mod log;
 pub(crate) mod man;
+pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod policy;
 pub(crate) mod profile;
 pub(crate) mod renew;
 pub(crate) mod revoke;
 pub(crate) mod root;
+pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod template;
@@ -44,6 +46,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::CheckConfig(check) => check.run(globals, terminal),
         Command::Ledger(ledger) => ledger.run(globals, terminal),
         Command::Identity(identity) => identity.run(globals, terminal).await,
+        Command::Node(node) => node.run(globals, terminal).await,
         Command::Template(template) => template.run(globals, terminal).await,
         Command::Token(token) => token.run(globals, terminal).await,
         Command::Operator(operator) => operator.run(globals, terminal).await,
@@ -51,6 +54,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Renew(renew) => renew.run(globals, terminal).await,
         Command::Agent(agent) => agent.run(globals, terminal).await,
         Command::Fetch(fetch) => fetch.run(terminal).await,
+        Command::Run(run) => run.run().await,
         Command::Certificate(certificate) => certificate.run(globals, terminal).await,
         Command::Revoke(revoke) => revoke.run(globals, terminal).await,
         Command::Hold(hold) => hold.run(globals, terminal).await,

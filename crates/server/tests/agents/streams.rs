@@ -184,13 +184,15 @@ async fn a_stream_goes_on_where_it_broke_off() {
 
 #[tokio::test]
 async fn a_restarted_server_begins_with_everything() {
-    let mut running = Running::start().await;
+    let running = Running::start().await;
     let node = Node::enrol(&running, "node/a").await;
     register(&running, workload("web", "node/a", "1000")).await;
     let (_, revision) = node.stream(None).await.sync().await;
-    running.server.stop().await;
-    running.server = running.place.serve().await.unwrap();
-    let again = Node::of(&running, crate::running::Held { ..node.held });
+    let Running { place, server } = running;
+    server.stop().await;
+    drop(server);
+    let running = Running { server: place.serve().await.unwrap(), place };
+    let again = Node::of(&running, node.held);
     assert_eq!(again.stream(Some(revision - 1)).await.sync().await.0, ["/web"]);
     running.server.stop().await;
 }

@@ -122,10 +122,7 @@ async fn strangers_workloads_and_too_large_batches_are_turned_away() {
 async fn node_selectors_are_held_against_what_the_node_proved() {
     let running = Running::start().await;
     let template: TemplateDocument = serde_json::from_value(serde_json::json!({
-        "name": "racks",
-        "identity": {
-            "spiffe_id": "spiffe://example.org/node/{rack}", "owner": "ada", "profiles": ["node"],
-        },
+        "name": "racks", "path": "/node/{rack}", "owner": "ada", "profiles": ["node"],
     }))
     .unwrap();
     running.admin().register_template(&template).await.unwrap();
