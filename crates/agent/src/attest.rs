@@ -11,6 +11,8 @@
 //! its units; Docker, Podman and the kubelet, each only if configured. Whether two programs of one user can be told
 //! apart depends on the user: without further measures one may trace the other, and take what it was given.
 //!
+//! Needs Linux 5.6; from 6.5 on, the kernel itself says which process connected, whatever became of its id.
+//!
 //! | claim | from |
 //! | --- | --- |
 //! | `unix.uid`, `unix.gid`, `unix.supplementary_gid` | the effective user and group, when it connected and now |

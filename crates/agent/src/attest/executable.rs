@@ -11,6 +11,7 @@ use std::path::Path;
 
 use chancery_types::Digest;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use sha2::Digest as _;
 
 use super::proc_directory::{FileId, file_id};
@@ -55,31 +56,41 @@ impl Executable {
         self.id
     }
 
-    /// The path, if it is one by which the machine knows this file.
-    pub(super) fn path(&self, name: &CStr, root: &Path) -> Option<String> {
-        let path = name.to_str().ok()?;
+    /// The path, if it is one by which the machine knows this file. May block.
+    pub(super) fn path(&self, name: &CStr, root: &Path) -> io::Result<Option<String>> {
         // The kernel's mark of a file that has no name any more; a file that is really called so has none either.
-        if path.ends_with(DELETED) || path.chars().any(char::is_control) {
-            return None;
-        }
-        let relative = path.strip_prefix('/')?;
+        let is_name = |path: &&str| !path.ends_with(DELETED) && !path.chars().any(char::is_control);
+        let path = name.to_str().ok().filter(is_name);
+        let Some((path, relative)) = path.and_then(|path| Some((path, path.strip_prefix('/')?))) else {
+            return Ok(None);
+        };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, root, flags | OFlags::DIRECTORY, Mode::empty()).ok()?;
+        let root = rustix::fs::openat(CWD, root, flags | OFlags::DIRECTORY, Mode::empty())?;
         let within = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::BENEATH;
-        let found = rustix::fs::openat2(root, relative, flags, Mode::empty(), within).ok()?;
-        (file_id(found).ok()? == self.id).then(|| path.to_owned())
+        match rustix::fs::openat2(root, relative, flags, Mode::empty(), within) {
+            Ok(found) => Ok((file_id(found)? == self.id).then(|| path.to_owned())),
+            Err(
+                Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::ACCESS | Errno::NAMETOOLONG,
+            ) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Opens it for reading; nothing if its content cannot be known. May block.
-    pub(super) fn content(&self, limit: u64) -> Option<Content> {
+    pub(super) fn content(&self, limit: u64) -> io::Result<Option<Content>> {
         let by_handle = format!("/proc/self/fd/{}", self.handle.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        if rustix::fs::fstatfs(&self.handle).ok()?.f_type == FUSE_SUPER_MAGIC {
-            return None;
+        if rustix::fs::fstatfs(&self.handle)?.f_type == FUSE_SUPER_MAGIC {
+            return Ok(None);
         }
-        let file = std::fs::File::from(rustix::fs::openat(CWD, by_handle, flags, Mode::empty()).ok()?);
-        let version = version(&file).ok()?;
-        (version.id == self.id && version.size <= limit).then_some(Content { file, version })
+        let file = match rustix::fs::openat(CWD, by_handle, flags, Mode::empty()) {
+            Ok(file) => std::fs::File::from(file),
+            // Programs may be there to be run and not to be read.
+            Err(Errno::ACCESS | Errno::PERM) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let version = version(&file)?;
+        Ok((version.id == self.id && version.size <= limit).then_some(Content { file, version }))
     }
 }
 
@@ -88,22 +99,23 @@ impl Content {
         self.version
     }
 
-    /// SHA-256; nothing if the file changed meanwhile or cannot be read. Blocks for as long as that takes.
-    pub(super) fn hash(mut self) -> Option<Digest> {
+    /// SHA-256, unless the file changes meanwhile or cannot be read. Blocks for as long as that takes.
+    pub(super) fn hash(mut self) -> io::Result<Digest> {
+        let changed = || io::Error::other("it changed while it was read");
         let mut hasher = sha2::Sha256::new();
         let mut buffer = vec![0; 128 * 1024];
         let mut left = self.version.size;
         loop {
-            let read = self.file.read(&mut buffer).ok()?;
+            let read = self.file.read(&mut buffer)?;
             if read == 0 {
                 break;
             }
             // It grew: so it changed, and its size is no limit any more.
-            left = left.checked_sub(read as u64)?;
+            left = left.checked_sub(read as u64).ok_or_else(changed)?;
             hasher.update(&buffer[..read]);
         }
-        let unchanged = left == 0 && version(&self.file).ok()? == self.version;
-        unchanged.then(|| Digest::from_array(hasher.finalize().into()))
+        let unchanged = left == 0 && version(&self.file)? == self.version;
+        unchanged.then(|| Digest::from_array(hasher.finalize().into())).ok_or_else(changed)
     }
 }
 
@@ -145,14 +157,14 @@ mod tests {
         std::fs::write(&real, "a").unwrap();
         std::fs::write(&other, "b").unwrap();
         let executable = opened(&real);
-        assert_eq!(executable.path(&named(&real), root).as_deref(), real.to_str());
-        assert_eq!(executable.path(&named(&other), root), None);
-        assert_eq!(executable.path(&named(&directory.path().join("none")), root), None);
-        assert_eq!(executable.path(c"real", root), None);
-        assert_eq!(executable.path(c"/real", directory.path()).as_deref(), Some("/real"));
+        assert_eq!(executable.path(&named(&real), root).unwrap().as_deref(), real.to_str());
+        assert_eq!(executable.path(&named(&other), root).unwrap(), None);
+        assert_eq!(executable.path(&named(&directory.path().join("none")), root).unwrap(), None);
+        assert_eq!(executable.path(c"real", root).unwrap(), None);
+        assert_eq!(executable.path(c"/real", directory.path()).unwrap().as_deref(), Some("/real"));
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        assert_eq!(executable.path(&named(&link), root), None);
+        assert_eq!(executable.path(&named(&link), root).unwrap(), None);
     }
 
     #[test]
@@ -160,10 +172,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tool (deleted)");
         std::fs::write(&path, "a").unwrap();
-        assert_eq!(opened(&path).path(&named(&path), Path::new("/")), None);
+        assert_eq!(opened(&path).path(&named(&path), Path::new("/")).unwrap(), None);
         let path = directory.path().join("a\nb");
         std::fs::write(&path, "a").unwrap();
-        assert_eq!(opened(&path).path(&named(&path), Path::new("/")), None);
+        assert_eq!(opened(&path).path(&named(&path), Path::new("/")).unwrap(), None);
     }
 
     #[test]
@@ -175,8 +187,8 @@ mod tests {
         let new = directory.path().join("new");
         std::fs::write(&new, "second").unwrap();
         std::fs::rename(&new, &path).unwrap();
-        assert_eq!(executable.content(5).unwrap().hash().unwrap(), Digest::of(b"first"));
-        assert!(executable.content(4).is_none());
+        assert_eq!(executable.content(5).unwrap().unwrap().hash().unwrap(), Digest::of(b"first"));
+        assert!(executable.content(4).unwrap().is_none());
     }
 
     #[test]
@@ -184,11 +196,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tool");
         std::fs::write(&path, "first").unwrap();
-        let content = opened(&path).content(100).unwrap();
+        let content = opened(&path).content(100).unwrap().unwrap();
         std::fs::write(&path, "longer than it was").unwrap();
-        assert_eq!(content.hash(), None);
-        let content = opened(&path).content(100).unwrap();
+        assert!(content.hash().is_err());
+        let content = opened(&path).content(100).unwrap().unwrap();
         std::fs::write(&path, "short").unwrap();
-        assert_eq!(content.hash(), None);
+        assert!(content.hash().is_err());
     }
 }

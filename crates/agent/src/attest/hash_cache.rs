@@ -66,7 +66,7 @@ mod tests {
 
     fn version(path: &Path) -> Version {
         let handle = std::fs::File::open(path).unwrap();
-        Executable::new(handle.into()).unwrap().content(1 << 20).unwrap().version()
+        Executable::new(handle.into()).unwrap().content(1 << 20).unwrap().unwrap().version()
     }
 
     fn later() -> Timestamp {

@@ -24,8 +24,11 @@ impl LinuxProcess {
     async fn find_out(&self) -> Result<Workload, AttestationError> {
         for _ in 0..ATTEMPTS {
             let before = self.pinned.snapshot()?;
-            let claims = self.sources.claims(&self.pinned, &before).await?;
-            if self.pinned.snapshot()? == before {
+            let found = self.sources.claims(&self.pinned, &before).await;
+            // First of all: whatever failed, it may be because the process ended or became another.
+            let after = self.pinned.snapshot()?;
+            let claims = found?;
+            if after == before {
                 return Ok(Workload { pid: self.pinned.pid(), claims });
             }
         }

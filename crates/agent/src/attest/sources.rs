@@ -1,6 +1,6 @@
 //! Everything that is asked about processes, and the limits on asking.
 
-use std::ffi::CString;
+use std::io;
 use std::sync::Arc;
 
 use chancery_types::{ClaimValue, Claims, Clock, Digest, SystemClock};
@@ -103,27 +103,31 @@ impl Sources {
         process: &Pinned,
         snapshot: &Snapshot,
         placement: &Placement,
-    ) -> (Claims, Option<Content>) {
+    ) -> io::Result<(Claims, Option<Content>)> {
         let mut claims = Claims::new();
         let credentials = &snapshot.credentials;
         claims.insert("unix.uid", ClaimValue::Number(credentials.uid().into()));
         claims.insert("unix.gid", ClaimValue::Number(credentials.gid().into()));
         let groups = credentials.groups.iter().map(ToString::to_string).collect();
         insert_list(&mut claims, "unix.supplementary_gid", groups);
-        insert(&mut claims, "unix.user", host::user_name(credentials.uid()));
-        insert(&mut claims, "unix.group", host::group_name(credentials.gid()));
-        let groups = credentials.groups.iter().filter_map(|gid| host::group_name(*gid)).collect();
-        insert_list(&mut claims, "unix.supplementary_group", groups);
+        insert(&mut claims, "unix.user", host::user_name(credentials.uid())?);
+        insert(&mut claims, "unix.group", host::group_name(credentials.gid())?);
+        let groups: io::Result<Vec<_>> =
+            credentials.groups.iter().filter_map(|gid| host::group_name(*gid).transpose()).collect();
+        insert_list(&mut claims, "unix.supplementary_group", groups?);
         let interactive = snapshot.stat.terminal != 0 || placement.is_login_session();
         claims.insert("unix.interactive", ClaimValue::Flag(interactive));
-        let name: Option<CString> = process.directory().executable_name().ok();
-        let path = name.and_then(|name| process.executable().path(&name, &self.config.host_root));
-        insert(&mut claims, "unix.path", path);
-        let unit = placement.unit.as_deref();
-        let invocation = unit.and_then(|unit| host::invocation_id(&self.config.systemd_units, unit));
-        insert(&mut claims, "systemd.invocation_id", invocation);
-        let hashes = self.config.hash_limit > 0;
-        (claims, hashes.then(|| process.executable().content(self.config.hash_limit)).flatten())
+        let name = process.directory().executable_name()?;
+        insert(&mut claims, "unix.path", process.executable().path(&name, &self.config.host_root)?);
+        if let Some(unit) = &placement.unit {
+            let invocation = host::invocation_id(&self.config.systemd_units, unit)?;
+            insert(&mut claims, "systemd.invocation_id", invocation);
+        }
+        let content = match self.config.hash_limit {
+            0 => None,
+            limit => process.executable().content(limit)?,
+        };
+        Ok((claims, content))
     }
 
     async fn hash(
@@ -147,7 +151,7 @@ impl Sources {
             let digest = content.hash()?;
             // The machine's own clock: it is compared with what the kernel wrote to the file.
             sources.hashes.keep(version, digest, SystemClock.now());
-            Some(digest)
+            Ok(Some(digest))
         })
         .await
     }
@@ -195,11 +199,12 @@ impl Sources {
     /// Work that may block, for as long as the configuration has patience.
     async fn in_time<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, AttestationError> {
         let failed = |detail: String| AttestationError::Unknown(detail);
         match tokio::time::timeout(self.config.timeout, tokio::task::spawn_blocking(work)).await {
-            Ok(Ok(found)) => Ok(found),
+            Ok(Ok(Ok(found))) => Ok(found),
+            Ok(Ok(Err(error))) => Err(failed(format!("finding out about it failed: {error}"))),
             Ok(Err(error)) => Err(failed(format!("finding out about it was broken off: {error}"))),
             Err(_) => Err(failed(format!("finding out about it took more than {:?}", self.config.timeout))),
         }
