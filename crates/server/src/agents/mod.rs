@@ -121,13 +121,14 @@ impl Agents {
         let mut state = self.state();
         // Who has enrolled anew may have proved other things, and other identities are its own.
         let is_known = state.streams.last_lineage(&node.id) == Some(node.lineage);
-        let first = match after.filter(|after| is_known && state.can_resume(*after)) {
+        let events = match after.filter(|after| is_known && state.can_resume(*after)) {
             Some(after) => state.missed(&node, &claims, after, &rules),
-            None => vec![view::line(&state.everything(&node, &claims, &rules))],
+            None => vec![state.everything(&node, &claims, &rules)],
         };
         let stream = Stream { serial: node.serial, lineage: node.lineage, claims, sender };
         let number = state.streams.add(&node.id, stream, self.limits)?;
         drop(state);
+        let first = events.iter().map(view::line).collect();
         Ok(Subscription { agents: Arc::clone(self), node, number, first, lines })
     }
 
@@ -156,15 +157,13 @@ impl State {
         }
     }
 
-    fn missed(&self, node: &Node, claims: &Claims, after: u64, rules: &Rules) -> Vec<Bytes> {
+    fn missed(&self, node: &Node, claims: &Claims, after: u64, rules: &Rules) -> Vec<AgentEvent> {
         let changes = self.history.after(after);
         let events = changes.filter_map(|(revision, change)| {
             view::event(*revision, change, &node.id, claims, &self.bundle, rules)
         });
-        let mut lines: Vec<Bytes> = events.map(|event| view::line(&event)).collect();
-        // At least one line, so that the agent knows at once that it has missed nothing else.
-        lines.push(view::line(&AgentEvent::Heartbeat { revision: self.revision }));
-        lines
+        // At least one, so that the agent knows at once that it has missed nothing else.
+        events.chain([AgentEvent::Heartbeat { revision: self.revision }]).collect()
     }
 }
 
