@@ -410,51 +410,54 @@ fn spelled(claim: &str, value: &str) -> String {
     }
 }
 
-pub(super) fn print(terminal: &Terminal, view: &IdentityView) -> Result<()> {
-    terminal.data(view, || {
-        let identity = &view.identity.0;
-        let state = match view.state {
-            IdentityState::Active => Tone::Good,
-            IdentityState::Held => Tone::Warning,
-            IdentityState::Retired => Tone::Bad,
-        };
-        let names: Vec<String> = identity.subject_names().iter().skip(1).map(ToString::to_string).collect();
-        let keys: Vec<&str> = identity.key_algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
-        let written = |set: &BTreeMap<String, String>, between: &str| {
-            let pairs: Vec<String> = set.iter().map(|(name, value)| spelled(name, value)).collect();
-            pairs.join(between)
-        };
-        let alternatives: Vec<String> = identity.alternatives.iter().map(|set| written(set, ",")).collect();
-        let parents: Vec<&str> = identity.parents.iter().map(SpiffeId::as_str).collect();
-        let federates: Vec<&str> = identity.federates_with.iter().map(TrustDomain::as_str).collect();
-        let optional = |value: Option<String>| value.unwrap_or_default();
-        terminal.fields([
-            ("identity", identity.spiffe_id.to_string()),
-            ("state", terminal.paint(state, text_of(&view.state))),
-            ("owner", identity.owner.clone()),
-            ("team", identity.team.clone()),
-            ("purpose", identity.purpose.clone()),
-            ("environment", identity.environment.clone()),
-            ("sensitivity", text_of(&identity.sensitivity)),
-            ("other names", names.join("\n")),
-            ("profiles", identity.allowed_profiles().join(", ")),
-            ("key types", keys.join(", ")),
-            ("max lifetime", optional(identity.max_lifetime.map(|value| value.to_string()))),
-            ("minimum assurance", optional(identity.minimum_assurance.map(|value| value.to_string()))),
-            ("selectors", written(&identity.selectors, "\n")),
-            ("alternatives", alternatives.join("\n")),
-            ("parents", parents.join("\n")),
-            ("node selectors", written(&identity.node_selectors, "\n")),
-            ("hint", identity.hint.clone()),
-            ("federates with", federates.join(", ")),
-            ("role", optional(identity.role.map(|value| value.to_string()))),
-            ("review by", optional(identity.review_by.map(|value| value.to_string()))),
-            ("expires", optional(identity.expires.map(|value| value.to_string()))),
-            ("version", view.version.to_string()),
-            ("changed", view.changed.whole_second().to_string()),
-            ("live certificates", view.live_certificates.to_string()),
-        ])
-    })
+fn print(terminal: &Terminal, view: &IdentityView) -> Result<()> {
+    terminal.data(view, || describe(terminal, view))
+}
+
+/// An identity for people.
+pub(super) fn describe(terminal: &Terminal, view: &IdentityView) -> String {
+    let identity = &view.identity.0;
+    let state = match view.state {
+        IdentityState::Active => Tone::Good,
+        IdentityState::Held => Tone::Warning,
+        IdentityState::Retired => Tone::Bad,
+    };
+    let names: Vec<String> = identity.subject_names().iter().skip(1).map(ToString::to_string).collect();
+    let keys: Vec<&str> = identity.key_algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+    let written = |set: &BTreeMap<String, String>, between: &str| {
+        let pairs: Vec<String> = set.iter().map(|(name, value)| spelled(name, value)).collect();
+        pairs.join(between)
+    };
+    let alternatives: Vec<String> = identity.alternatives.iter().map(|set| written(set, ",")).collect();
+    let parents: Vec<&str> = identity.parents.iter().map(SpiffeId::as_str).collect();
+    let federates: Vec<&str> = identity.federates_with.iter().map(TrustDomain::as_str).collect();
+    let optional = |value: Option<String>| value.unwrap_or_default();
+    terminal.fields([
+        ("identity", identity.spiffe_id.to_string()),
+        ("state", terminal.paint(state, text_of(&view.state))),
+        ("owner", identity.owner.clone()),
+        ("team", identity.team.clone()),
+        ("purpose", identity.purpose.clone()),
+        ("environment", identity.environment.clone()),
+        ("sensitivity", text_of(&identity.sensitivity)),
+        ("other names", names.join("\n")),
+        ("profiles", identity.allowed_profiles().join(", ")),
+        ("key types", keys.join(", ")),
+        ("max lifetime", optional(identity.max_lifetime.map(|value| value.to_string()))),
+        ("minimum assurance", optional(identity.minimum_assurance.map(|value| value.to_string()))),
+        ("selectors", written(&identity.selectors, "\n")),
+        ("alternatives", alternatives.join("\n")),
+        ("parents", parents.join("\n")),
+        ("node selectors", written(&identity.node_selectors, "\n")),
+        ("hint", identity.hint.clone()),
+        ("federates with", federates.join(", ")),
+        ("role", optional(identity.role.map(|value| value.to_string()))),
+        ("review by", optional(identity.review_by.map(|value| value.to_string()))),
+        ("expires", optional(identity.expires.map(|value| value.to_string()))),
+        ("version", view.version.to_string()),
+        ("changed", view.changed.whole_second().to_string()),
+        ("live certificates", view.live_certificates.to_string()),
+    ])
 }
 
 #[cfg(test)]

@@ -70,6 +70,14 @@ pub(crate) struct Act {
     connection: Connection,
 }
 
+/// A node and what it can show.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    node: &'a IdentityView,
+    certificates: &'a [CertificateView],
+}
+
 /// What was taken from a node.
 #[derive(Debug, Serialize)]
 struct ShutOut {
@@ -138,25 +146,18 @@ impl Show {
             ..CertificateQuery::default()
         };
         let certificates = client.list_certificates(&query).await?.items;
-        #[derive(Serialize)]
-        struct Shown<'a> {
-            #[serde(flatten)]
-            node: &'a chancery_api::IdentityView,
-            certificates: &'a [CertificateView],
-        }
-        if terminal.is_json() {
-            return terminal.data(&Shown { node: &view, certificates: &certificates }, || Ok(()));
-        }
-        identity::print(terminal, &view)?;
-        let rows = certificates.iter().map(|certificate| {
-            vec![
-                certificate.serial.to_string(),
-                certificate.not_after.to_string(),
-                certificate.assurance.to_string(),
-                certificate.evidence.to_string(),
-            ]
-        });
-        terminal.table(&["serial", "until", "assurance", "evidence"], rows)
+        terminal.data(&Shown { node: &view, certificates: &certificates }, || {
+            let rows = certificates.iter().map(|certificate| {
+                vec![
+                    certificate.serial.to_string(),
+                    certificate.not_after.to_string(),
+                    certificate.assurance.to_string(),
+                    certificate.evidence.to_string(),
+                ]
+            });
+            let table = terminal.table(&["serial", "until", "assurance", "evidence"], rows);
+            format!("{}\n\n{table}", identity::describe(terminal, &view).trim_end())
+        })
     }
 }
 

@@ -19,10 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use chancery_api::AgentEvent;
 use chancery_ledger::{IdentityQuery, News, PageRequest};
-use chancery_types::{IdentityState, LineageId, SerialNumber, SpiffeId, Timestamp};
+use chancery_types::{Claims, IdentityState, LineageId, SerialNumber, SpiffeId, Timestamp};
 use tokio::sync::{broadcast, mpsc};
 
-use crate::authority::{Authority, AuthorityError, NodeEnrolment};
+use crate::authority::{Authority, AuthorityError, Rules};
 use history::History;
 use roster::Roster;
 use streams::{Full, Stream, Streams};
@@ -115,18 +115,20 @@ impl Agents {
         node: Node,
         after: Option<u64>,
     ) -> Result<Subscription, OpenStreamError> {
-        let enrolment = self.authority.node_enrolment(node.lineage).await?;
+        let claims = self.authority.enrolment_claims(node.lineage).await?;
         let rules = self.authority.rules();
         let (sender, lines) = mpsc::channel(self.limits.buffer);
         let mut state = self.state();
-        let first = match after.filter(|after| state.can_resume(*after, &enrolment)) {
-            Some(after) => state.missed(&node, &enrolment, after, &rules),
-            None => vec![view::line(&state.everything(&node, &enrolment, &rules))],
+        // Who has enrolled anew may have proved other things, and other identities are its own.
+        let is_known = state.streams.last_lineage(&node.id) == Some(node.lineage);
+        let events = match after.filter(|after| is_known && state.can_resume(*after)) {
+            Some(after) => state.missed(&node, &claims, after, &rules),
+            None => vec![state.everything(&node, &claims, &rules)],
         };
-        let claims = enrolment.claims.clone();
         let stream = Stream { serial: node.serial, lineage: node.lineage, claims, sender };
         let number = state.streams.add(&node.id, stream, self.limits)?;
         drop(state);
+        let first = events.iter().map(view::line).collect();
         Ok(Subscription { agents: Arc::clone(self), node, number, first, lines })
     }
 
@@ -141,19 +143,13 @@ impl Agents {
 }
 
 impl State {
-    /// Whether everything that happened after this revision is known, and the node is still what it was then: who
-    /// has enrolled anew may have proved other things, and other identities are its own.
-    fn can_resume(&self, after: u64, enrolment: &NodeEnrolment) -> bool {
-        self.history.covers(after) && after <= self.revision && enrolment.index < after
+    /// Whether everything that happened after this revision is known.
+    fn can_resume(&self, after: u64) -> bool {
+        self.history.covers(after) && after <= self.revision
     }
 
-    fn everything(
-        &self,
-        node: &Node,
-        enrolment: &NodeEnrolment,
-        rules: &crate::authority::Rules,
-    ) -> AgentEvent {
-        let identities = self.roster.of(&node.id, &enrolment.claims);
+    fn everything(&self, node: &Node, claims: &Claims, rules: &Rules) -> AgentEvent {
+        let identities = self.roster.of(&node.id, claims);
         AgentEvent::Sync {
             revision: self.revision,
             identities: identities.iter().map(|identity| view::identity(identity, rules)).collect(),
@@ -161,27 +157,23 @@ impl State {
         }
     }
 
-    fn missed(
-        &self,
-        node: &Node,
-        enrolment: &NodeEnrolment,
-        after: u64,
-        rules: &crate::authority::Rules,
-    ) -> Vec<Bytes> {
+    fn missed(&self, node: &Node, claims: &Claims, after: u64, rules: &Rules) -> Vec<AgentEvent> {
         let changes = self.history.after(after);
         let events = changes.filter_map(|(revision, change)| {
-            view::event(*revision, change, &node.id, &enrolment.claims, &self.bundle, rules)
+            view::event(*revision, change, &node.id, claims, &self.bundle, rules)
         });
-        let mut lines: Vec<Bytes> = events.map(|event| view::line(&event)).collect();
-        // At least one line, so that the agent knows at once that it has missed nothing else.
-        lines.push(view::line(&AgentEvent::Heartbeat { revision: self.revision }));
-        lines
+        // At least one, so that the agent knows at once that it has missed nothing else.
+        events.chain([AgentEvent::Heartbeat { revision: self.revision }]).collect()
     }
 }
 
 impl Subscription {
     /// The next line; nothing once the stream is over. After a while without news it is a heartbeat.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        // Who holds an expired certificate connects anew with the next one, and goes on from there.
+        if self.agents.authority.clock().now() > self.node.not_after {
+            return None;
+        }
         match tokio::time::timeout(self.agents.limits.heartbeat, self.lines.recv()).await {
             Ok(line) => line,
             Err(_) => self.heartbeat(),
@@ -189,9 +181,6 @@ impl Subscription {
     }
 
     fn heartbeat(&mut self) -> Option<Bytes> {
-        if self.agents.authority.clock().now() > self.node.not_after {
-            return None;
-        }
         let revision = self.agents.revision.load(Ordering::Acquire);
         // Events up to that revision are in the channel already, and go first.
         match self.lines.try_recv() {

@@ -1,6 +1,7 @@
 //! The open streams: so many, and none that waits for a slow reader.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +28,9 @@ impl Default for StreamLimits {
     }
 }
 
+/// Nodes whose latest lineage is remembered: a node that is forgotten is told everything anew.
+const NODES: usize = 65_536;
+
 /// There are too many streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} agents are connected, which is all that is allowed")]
@@ -40,7 +44,7 @@ pub(super) struct Stream {
     /// That certificate's lineage.
     pub(super) lineage: LineageId,
     /// What the node proved.
-    pub(super) claims: Claims,
+    pub(super) claims: Arc<Claims>,
     /// Where its lines go.
     pub(super) sender: mpsc::Sender<Bytes>,
 }
@@ -60,6 +64,8 @@ pub(super) enum Ending {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     by_node: HashMap<SpiffeId, Vec<(u64, Stream)>>,
+    /// The lineage with which each node opened its latest stream, whether that is still open or not.
+    lineages: HashMap<SpiffeId, LineageId>,
     count: usize,
     opened: u64,
 }
@@ -80,10 +86,19 @@ impl Streams {
             streams.remove(0);
             self.count -= 1;
         }
+        if self.lineages.len() >= NODES {
+            self.lineages.clear();
+        }
+        self.lineages.insert(node.clone(), stream.lineage);
         self.opened += 1;
         self.count += 1;
         streams.push((self.opened, stream));
         Ok(self.opened)
+    }
+
+    /// The lineage of the certificate with which a node opened its latest stream.
+    pub(super) fn last_lineage(&self, node: &SpiffeId) -> Option<LineageId> {
+        self.lineages.get(node).copied()
     }
 
     /// Removes a stream, if it is still there.
@@ -116,6 +131,7 @@ impl Streams {
     /// Ends all of them.
     pub(super) fn clear(&mut self) {
         self.by_node.clear();
+        self.lineages.clear();
         self.count = 0;
     }
 
@@ -156,7 +172,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel(LIMITS.buffer);
         let serial = SerialNumber::compose(IssuerEpoch(1), number, [7; 8]).unwrap();
         let lineage = LineageId::from_array([3; 16]);
-        (Stream { serial, lineage, claims: Claims::new(), sender }, receiver)
+        (Stream { serial, lineage, claims: Arc::new(Claims::new()), sender }, receiver)
     }
 
     #[test]

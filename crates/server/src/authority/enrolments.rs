@@ -16,19 +16,10 @@ use super::AuthorityError;
 /// Lineages that are remembered: one for each node, a few more after re-attestation.
 const REMEMBERED: usize = 65_536;
 
-/// How a node's lineage began.
-#[derive(Debug)]
-pub(crate) struct NodeEnrolment {
-    /// What was proved.
-    pub(crate) claims: Claims,
-    /// The place of the first issuance in the log.
-    pub(crate) index: u64,
-}
-
 /// Beginnings of lineages, as far as they were asked for.
 pub(crate) struct Enrolments {
     ledger: Arc<dyn Ledger>,
-    known: Mutex<HashMap<LineageId, Arc<NodeEnrolment>>>,
+    known: Mutex<HashMap<LineageId, Arc<Claims>>>,
 }
 
 impl Enrolments {
@@ -36,21 +27,20 @@ impl Enrolments {
         Self { ledger, known: Mutex::default() }
     }
 
-    /// How this lineage began.
-    pub(crate) async fn of(&self, lineage: LineageId) -> Result<Arc<NodeEnrolment>, AuthorityError> {
+    /// What was proved when this lineage began.
+    pub(crate) async fn of(&self, lineage: LineageId) -> Result<Arc<Claims>, AuthorityError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&lineage).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
         let first = self.first(lineage).await?;
-        let enrolment =
-            Arc::new(NodeEnrolment { claims: self.claims(first.index).await?, index: first.index });
+        let claims = Arc::new(self.claims(first.index).await?);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        known.insert(lineage, Arc::clone(&enrolment));
-        Ok(enrolment)
+        known.insert(lineage, Arc::clone(&claims));
+        Ok(claims)
     }
 
     /// The first certificate of a lineage: serials of one issuer rise, and those of the next are higher.

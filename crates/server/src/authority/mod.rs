@@ -24,13 +24,12 @@ use chancery_ledger::{EmbeddedLedger, Ledger};
 use chancery_merkle::NoteVerifier;
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
-use chancery_types::{Clock, IdentityState, LineageId, Random, SpiffeId};
+use chancery_types::{Claims, Clock, IdentityState, LineageId, Random, SpiffeId};
 use chancery_x509::{Certificate, PublicKey, WeakKeyList};
 use tokio::sync::Notify;
 
 pub use chancery_attest::{Evidence, TokenEvidence};
 pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
-pub(crate) use enrolments::NodeEnrolment;
 pub use error::AuthorityError;
 pub use jwt::{SignedJwt, TokenWish};
 pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
@@ -155,14 +154,11 @@ impl Authority {
         self.jwt.public_key()
     }
 
-    /// How the lineage of a node's certificates began.
+    /// What was proved when a lineage of certificates was enrolled.
     ///
     /// # Errors
     /// [`AuthorityError`] when there is no such lineage or the ledger cannot be read.
-    pub(crate) async fn node_enrolment(
-        &self,
-        lineage: LineageId,
-    ) -> Result<Arc<NodeEnrolment>, AuthorityError> {
+    pub(crate) async fn enrolment_claims(&self, lineage: LineageId) -> Result<Arc<Claims>, AuthorityError> {
         self.enrolments.of(lineage).await
     }
 

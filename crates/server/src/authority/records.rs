@@ -112,6 +112,6 @@ impl NodeRecords for NodeLedgerRecords {
     }
 
     async fn enrolment_claims(&self, lineage: LineageId) -> Result<Claims, RecordsError> {
-        self.enrolments.of(lineage).await.map(|enrolment| enrolment.claims.clone()).map_err(records_error)
+        self.enrolments.of(lineage).await.map(|claims| claims.as_ref().clone()).map_err(records_error)
     }
 }
