@@ -3,6 +3,8 @@
 //! After a change of a `.proto` file, `CHANCERY_REGENERATE=1 cargo test -p chancery-agent --test generated`
 //! writes the code anew.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test that called it")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
