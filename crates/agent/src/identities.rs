@@ -83,6 +83,12 @@ pub enum JwtError {
 /// What the doors serve: the agent's core, or a double of it in the doors' tests.
 #[async_trait]
 pub trait Identities: Send + Sync + 'static {
+    /// Whether it is known by now who is entitled to what. Until then a workload without an identity is told to try
+    /// again instead of that it has none.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     /// The state of a workload, now and at every change. The first value is there when this returns: SVIDs that
     /// had to be fetched first have been waited for.
     async fn x509(&self, workload: &Workload) -> watch::Receiver<Arc<X509State>>;

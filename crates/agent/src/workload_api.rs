@@ -74,7 +74,6 @@ impl SpiffeWorkloadApi for WorkloadApi {
     ) -> Result<Response<proto::JwtsvidResponse>, Status> {
         let visit = self.visit(&request, Profile::Jwt, "FetchJWTSVID")?;
         let (audiences, identity) = wanted(request.into_inner())?;
-        let _turn = visit.caller.share.turn().await;
         let workload = visit.attest().await?;
         let made = self.desk.identities.jwt(&workload, &audiences, identity.as_ref());
         match visit.unless_changed(&workload, made).await? {

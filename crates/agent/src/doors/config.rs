@@ -62,7 +62,7 @@ impl Profile {
     pub const ALL: [Self; 4] = [Self::X509, Self::Jwt, Self::Sds, Self::Reflection];
 }
 
-/// Who may have bundles and have JWT-SVIDs validated.
+/// Who may have bundles and have JWT-SVIDs validated over the Workload API. SDS is for those with an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verifiers {
     /// Processes that have an identity themselves.
@@ -80,8 +80,10 @@ pub struct DoorLimits {
     pub connections_per_user: usize,
     /// Calls at once on one connection.
     pub streams_per_connection: u32,
-    /// Attestations and first answers being worked on at once for one user; more of them wait.
-    pub work_per_user: usize,
+    /// Calls and streams of one user that are open at once.
+    pub calls_per_user: usize,
+    /// Attestations being worked on at once for one user; more of them wait.
+    pub attestations_per_user: usize,
     /// Bytes of requests of one user that are not answered yet.
     pub request_bytes_per_user: usize,
     /// How long a new connection may take to make its first call.
@@ -102,7 +104,8 @@ impl Default for DoorLimits {
             connections: 4096,
             connections_per_user: 1024,
             streams_per_connection: 64,
-            work_per_user: 32,
+            calls_per_user: 4096,
+            attestations_per_user: 32,
             request_bytes_per_user: 16 * 1024 * 1024,
             handshake: Duration::from_secs(5),
             idle: Duration::from_secs(120),

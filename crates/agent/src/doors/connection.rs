@@ -21,7 +21,7 @@ use tonic::Status;
 use super::config::DoorLimits;
 use super::metrics::Counted;
 use super::router::Router;
-use super::shares::{Charge, Metered, Place};
+use super::shares::{CallPlace, Charge, Metered, Place};
 use super::visit::Caller;
 use crate::workload::Process;
 
@@ -54,6 +54,9 @@ impl Connection {
                     return;
                 }
                 () = desk.stopping.cancelled(), if !matches!(end, End::Retiring { .. }) => {
+                    if matches!(end, End::NotBegun { .. }) {
+                        return;
+                    }
                     connection.as_mut().graceful_shutdown();
                     end = End::Retiring { until: None };
                 }
@@ -86,7 +89,7 @@ impl Connection {
         patience: Duration,
         open: &watch::Sender<usize>,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
-        let guard = OpenCall::begin(open);
+        let guard = OpenCall::begin(open, self.place.share.call());
         let charge = Charge::new(Arc::clone(&self.place.share));
         let caller = Caller {
             process: self.process.clone(),
@@ -97,11 +100,12 @@ impl Connection {
         request.extensions_mut().insert(caller);
         let router = self.router.clone();
         async move {
-            let response = tokio::time::timeout(patience, router.call(request)).await;
-            let response = response.unwrap_or_else(|_| {
-                Status::unavailable("the agent has no answer yet, or the request did not come; try again")
-                    .into_http()
-            });
+            let response = if guard.place.is_none() {
+                Status::resource_exhausted("this user has too many calls and streams open").into_http()
+            } else {
+                let response = tokio::time::timeout(patience, router.call(request)).await;
+                response.unwrap_or_else(|_| Status::unavailable(NO_ANSWER).into_http())
+            };
             Ok(response.map(|body| Answer { body, guard: Some(guard) }))
         }
     }
@@ -139,18 +143,22 @@ async fn moment(until: Option<Instant>) {
 
 /// A call that is under way until it is dropped.
 #[derive(Debug)]
-struct OpenCall(watch::Sender<usize>);
+struct OpenCall {
+    open: watch::Sender<usize>,
+    /// None if its user has no right to one more.
+    place: Option<CallPlace>,
+}
 
 impl OpenCall {
-    fn begin(open: &watch::Sender<usize>) -> Self {
+    fn begin(open: &watch::Sender<usize>, place: Option<CallPlace>) -> Self {
         open.send_modify(|count| *count += 1);
-        Self(open.clone())
+        Self { open: open.clone(), place }
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.open.send_modify(|count| *count -= 1);
     }
 }
 
@@ -199,6 +207,7 @@ fn http2(limits: &DoorLimits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
+const NO_ANSWER: &str = "the agent has no answer yet, or the request did not come whole; try again";
 /// How long a caller may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Bytes that one call, and all calls of a connection, may send ahead of being read.

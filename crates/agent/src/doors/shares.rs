@@ -1,4 +1,4 @@
-//! How much of the agent one user may occupy: connections, work under way, bytes of requests.
+//! How much of the agent one user may occupy: connections, calls, attestations under way, bytes of requests.
 //!
 //! Users, not processes: a process can fork as often as it likes, and its children are the same user.
 
@@ -42,7 +42,9 @@ struct State {
 /// What one user's connections have in common.
 #[derive(Debug)]
 pub(crate) struct Share {
-    work: Semaphore,
+    attestations: Semaphore,
+    calls: AtomicUsize,
+    most_calls: usize,
     request_bytes: AtomicUsize,
     most_bytes: usize,
 }
@@ -112,15 +114,33 @@ impl Drop for Place {
 impl Share {
     fn new(limits: &DoorLimits) -> Self {
         Self {
-            work: Semaphore::new(limits.work_per_user),
+            attestations: Semaphore::new(limits.attestations_per_user),
+            calls: AtomicUsize::new(0),
+            most_calls: limits.calls_per_user,
             request_bytes: AtomicUsize::new(0),
             most_bytes: limits.request_bytes_per_user,
         }
     }
 
-    /// Waits until this user may have something done.
+    /// Waits until something may be attested for this user.
     pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
-        self.work.acquire().await.expect("the semaphore is never closed")
+        self.attestations.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Counts a call; nothing if the user has too many.
+    pub(crate) fn call(self: &Arc<Self>) -> Option<CallPlace> {
+        let place = CallPlace(Arc::clone(self));
+        (self.calls.fetch_add(1, Ordering::AcqRel) < self.most_calls).then_some(place)
+    }
+}
+
+/// One call's place; dropping it makes room.
+#[derive(Debug)]
+pub(crate) struct CallPlace(Arc<Share>);
+
+impl Drop for CallPlace {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -214,6 +234,7 @@ mod tests {
         Shares::new(DoorLimits {
             connections,
             connections_per_user,
+            calls_per_user: 2,
             request_bytes_per_user: 100,
             ..DoorLimits::default()
         })
@@ -243,6 +264,17 @@ mod tests {
         for newcomer in 100..103 {
             held.push(shares.enter(User::Uid(newcomer)).unwrap());
         }
+    }
+
+    #[test]
+    fn bounds_the_calls_of_a_user() {
+        let shares = shares(9, 9);
+        let place = shares.enter(User::Uid(1)).unwrap();
+        let first = place.share.call().unwrap();
+        let _second = place.share.call().unwrap();
+        assert!(place.share.call().is_none());
+        drop(first);
+        assert!(place.share.call().is_some());
     }
 
     #[test]

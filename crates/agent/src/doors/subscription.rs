@@ -54,7 +54,6 @@ impl Subscription {
         let standing = if visit.caller.process.is_none() && view == View::Bundles {
             Standing::Nobody
         } else {
-            let _turn = visit.caller.share.turn().await;
             let workload = visit.attest().await?;
             let states = visit.unless_changed(&workload, identities.x509(&workload)).await?;
             Standing::Attested { workload, states }
@@ -116,7 +115,6 @@ impl Subscription {
     /// Attests the caller again, as is due before anything new is given out.
     pub(crate) async fn renew(&mut self) -> Result<(), Status> {
         let Standing::Attested { workload, states } = &mut self.standing else { return Ok(()) };
-        let _turn = self.visit.caller.share.turn().await;
         let fresh = self.visit.attest().await?;
         if fresh != *workload {
             // The same program in other circumstances (a label of its pod, a group): perhaps entitled to other things.

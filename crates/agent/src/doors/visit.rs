@@ -63,7 +63,9 @@ impl Visit {
 
     /// Finds out what the caller is now.
     pub(crate) async fn attest(&self) -> Result<Workload, Status> {
-        self.process()?.attest().await.map_err(|error| self.lost(&error))
+        let process = self.process()?;
+        let _turn = self.caller.share.turn().await;
+        process.attest().await.map_err(|error| self.lost(&error))
     }
 
     /// Does something for a workload as long as the caller is that workload.
@@ -82,6 +84,11 @@ impl Visit {
 
     /// The answer to a caller that has no identity.
     pub(crate) fn no_identity(&self) -> Status {
+        if !self.desk.identities.is_ready() {
+            return Status::unavailable(
+                "the agent is starting and does not know its identities yet; try again",
+            );
+        }
         self.denied("no-identity", "no identity issued: none is registered for what this process is")
     }
 
@@ -93,11 +100,12 @@ impl Visit {
                 "changed",
                 "the process that connected has become another program; connect again to be attested anew",
             ),
-            // What went wrong is for the operator: it may name what the caller should not know.
+            // What went wrong is for the operator: it may name what the caller should not know. Anybody can make it
+            // happen as often as it likes, so it is counted and does not fill the log.
             AttestationError::Unknown(why) => {
-                tracing::warn!(method = self.method, why, "a caller cannot be attested");
+                tracing::debug!(method = self.method, why, "a caller cannot be attested");
                 self.desk.metrics.deny(self.method, "unknown");
-                Status::unavailable("this process cannot be attested now; the agent's log says why")
+                Status::unavailable("this process cannot be attested now; try again")
             }
         }
     }

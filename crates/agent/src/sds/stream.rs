@@ -72,14 +72,16 @@ impl Conversation {
 
     async fn hear(&mut self, request: &DiscoveryRequest) -> Result<Option<DiscoveryResponse>, Status> {
         self.charge.settle();
-        let current = self.sent.as_ref().map(|sent| sent.nonce.to_string());
-        if !request.response_nonce.is_empty() && Some(&request.response_nonce) != current.as_ref() {
+        let stale = |sent: &Sent| {
+            !request.response_nonce.is_empty() && request.response_nonce != sent.nonce.to_string()
+        };
+        if self.sent.as_ref().is_some_and(stale) {
             // It answers a response that another has overtaken; Envoy will answer that one too.
             return Ok(None);
         }
         if let Some(error) = &request.error_detail {
             let why: String = error.message.chars().take(300).collect();
-            tracing::warn!(why, "Envoy refused secrets; it keeps what it has until they change");
+            tracing::debug!(why, "Envoy refused secrets; it keeps what it has until they change");
             self.subscription.visit().desk.metrics.reject();
         }
         let names = Names::asked_for(request)?;

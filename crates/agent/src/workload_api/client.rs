@@ -1,6 +1,6 @@
 //! The other end of the Workload API: enough for `chancery fetch` and for tests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -21,17 +21,33 @@ pub type Client = SpiffeWorkloadApiClient<InterceptedService<Connection, Securit
 /// Why an agent cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// The address is of another form.
+    #[error("{0:?} is not the address of a socket; expected unix:///absolute/path")]
+    Address(String),
     /// Nothing answers on the socket.
     #[error("cannot connect to {path}: {source}; is the agent running?")]
     Socket {
         /// The socket's path.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
     /// Something answers, but does not speak HTTP/2.
     #[error("what answers does not speak HTTP/2: {0}")]
     Http(#[from] hyper::Error),
+}
+
+/// The socket that an address names, as `SPIFFE_ENDPOINT_SOCKET` has it: `unix:///run/agent.sock` (SPIFFE Workload
+/// Endpoint section 4). TCP addresses are not for us: nobody gets an identity there.
+///
+/// # Errors
+/// [`ConnectError::Address`].
+pub fn socket_path(address: &str) -> Result<PathBuf, ConnectError> {
+    let path = address.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    match path {
+        Some(path) if path.starts_with('/') && !path.contains(['?', '#']) => Ok(PathBuf::from(path)),
+        _ => Err(ConnectError::Address(address.chars().take(200).collect())),
+    }
 }
 
 /// Connects to an agent.
@@ -96,5 +112,27 @@ impl Interceptor for SecurityHeader {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
         request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
         Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_addresses_as_the_standard_has_them() {
+        for address in ["unix:///run/agent.sock", "unix:/run/agent.sock"] {
+            assert_eq!(socket_path(address).unwrap(), Path::new("/run/agent.sock"));
+        }
+        for wrong in [
+            "",
+            "/run/agent.sock",
+            "unix:agent.sock",
+            "unix://run/agent.sock",
+            "unix:///a?b",
+            "tcp://127.0.0.1:80",
+        ] {
+            assert!(matches!(socket_path(wrong), Err(ConnectError::Address(_))), "{wrong}");
+        }
     }
 }

@@ -104,7 +104,7 @@ impl Hints {
         }
         if hint.len() > LONGEST_HINT || !self.0.insert(hint.to_owned()) {
             let start: String = hint.chars().take(60).collect();
-            tracing::warn!(hint = start, "a hint is too long or is not unique, and is left out");
+            tracing::debug!(hint = start, "a hint is too long or is not unique, and is left out");
             return String::new();
         }
         hint.to_owned()

@@ -43,7 +43,7 @@ pub(super) fn verify(
     signature: &[u8],
 ) -> Result<(), NoKeyFits> {
     let set: JwkSet = serde_json::from_slice(keys).map_err(|error| {
-        tracing::warn!(%error, "a bundle's JWT keys are not a JWK set");
+        tracing::debug!(%error, "a bundle's JWT keys are not a JWK set");
         NoKeyFits
     })?;
     // One key that is not understood does not spoil the others.

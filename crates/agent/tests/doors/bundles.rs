@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chancery_agent::doors::Verifiers;
+use chancery_agent::doors::{Profile, Verifiers};
 use chancery_agent::identities::Bundles;
 use chancery_agent::proto::workload::{JwtBundlesRequest, X509BundlesRequest};
 use chancery_agent::workload_api::client::Connection;
@@ -82,6 +82,14 @@ async fn an_unknown_bundle_is_unavailable() {
     let mut client = world.client().await;
     let status = client.fetch_jwt_bundles(JwtBundlesRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn reflection_can_be_switched_off() {
+    let world = World::open_with(|config| assert!(config.profiles.remove(&Profile::Reflection))).await;
+    let mut client = ServerReflectionClient::new(Connection::open(&world.path()).await.unwrap());
+    let nothing = futures_util::stream::empty();
+    assert_eq!(client.server_reflection_info(nothing).await.unwrap_err().code(), Code::Unimplemented);
 }
 
 async fn reflect(world: &World, request: MessageRequest) -> ServerReflectionResponse {

@@ -156,6 +156,21 @@ async fn unanswered_bytes_of_one_user_are_bounded() {
 }
 
 #[tokio::test]
+async fn open_calls_of_one_user_are_bounded() {
+    let world = World::open_with(|config| config.limits.calls_per_user = 3).await;
+    world.entitle();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(world.client().await.fetch_x509svid(X509svidRequest {}).await.unwrap());
+    }
+    let refused = world.client().await.fetch_x509svid(X509svidRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    for stream in &mut held {
+        stream.get_mut().message().await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_process_that_cannot_be_pinned_is_sent_away() {
     let world = World::open().await;
     world.entitle();

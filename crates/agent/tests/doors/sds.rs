@@ -210,13 +210,15 @@ async fn other_names_are_answered_at_once_and_a_stale_nonce_is_not() {
 async fn a_reconnecting_envoy_gets_its_secrets_with_the_version_that_it_knows() {
     let world = World::open().await;
     world.entitle();
-    let mut versions = Vec::new();
-    for _ in 0..2 {
+    let mut envoy = Envoy::connect(&world).await.unwrap();
+    envoy.ask(subscribe(&["default"])).await;
+    let first = envoy.next().await;
+    // It may even carry over the nonce of the stream before.
+    for request in [subscribe(&["default"]), acknowledge(&first, &["default"])] {
         let mut envoy = Envoy::connect(&world).await.unwrap();
-        envoy.ask(subscribe(&["default"])).await;
-        versions.push(envoy.next().await.version_info);
+        envoy.ask(request).await;
+        assert_eq!(envoy.next().await.version_info, first.version_info);
     }
-    assert_eq!(versions[0], versions[1]);
 }
 
 #[tokio::test]

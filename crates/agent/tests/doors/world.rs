@@ -112,10 +112,15 @@ pub(crate) struct Core {
     /// Overrides what follows from the state.
     pub(crate) entitled: Mutex<Option<bool>>,
     pub(crate) lookups: AtomicUsize,
+    pub(crate) starting: AtomicBool,
 }
 
 #[async_trait]
 impl Identities for Core {
+    fn is_ready(&self) -> bool {
+        !self.starting.load(Ordering::SeqCst)
+    }
+
     async fn x509(&self, _workload: &Workload) -> watch::Receiver<Arc<X509State>> {
         self.lookups.fetch_add(1, Ordering::SeqCst);
         self.states.subscribe()
@@ -232,6 +237,7 @@ impl World {
             jwt_asked: Mutex::default(),
             entitled: Mutex::new(None),
             lookups: AtomicUsize::new(0),
+            starting: AtomicBool::new(false),
         });
         let kernel = Arc::new(Kernel {
             verdict: watch::channel(Ok(workload("1000"))).0,

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use proptest::prelude::*;
 use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
 use ring::signature::{
@@ -15,6 +16,7 @@ use serde_json::json;
 use super::*;
 
 const NOW: i64 = 1_800_000_000;
+const NO_KEYS: &[u8] = br#"{"keys":[]}"#;
 const SUBJECT: &str = "spiffe://example.org/web";
 
 fn now() -> Timestamp {
@@ -138,7 +140,7 @@ fn refuses_other_algorithms() {
         assert_eq!(refused, TokenError::Algorithm(name.to_owned()));
     }
     let unsigned = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(claims().to_string()));
-    assert_eq!(judge(&unsigned, br#"{"keys":[]}"#).unwrap_err(), TokenError::Algorithm("none".to_owned()));
+    assert_eq!(judge(&unsigned, NO_KEYS).unwrap_err(), TokenError::Algorithm("none".to_owned()));
 }
 
 #[test]
@@ -245,7 +247,7 @@ fn takes_the_key_that_is_named_or_tries_all_if_none_is() {
 fn refuses_a_signature_that_no_key_made() {
     let (signer, other) = (p256(), p256());
     let token = signer.token(&header(), &claims());
-    for keys in [other.set(json!({"kid": "k1"})), br#"{"keys":[]}"#.to_vec(), b"nonsense".to_vec(), vec![]] {
+    for keys in [other.set(json!({"kid": "k1"})), NO_KEYS.to_vec(), b"nonsense".to_vec(), vec![]] {
         assert_eq!(judge(&token, &keys).unwrap_err(), TokenError::Signature);
     }
     let keys = signer.set(json!({"kid": "k1"}));
@@ -256,4 +258,19 @@ fn refuses_a_signature_that_no_key_made() {
     assert_eq!(judge(&forged, &keys).unwrap_err(), TokenError::Signature);
     assert_eq!(judge(&format!("{rest}."), &keys).unwrap_err(), TokenError::Signature);
     judge(&token, &keys).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_a_stranger_sends_stops_it(
+        text in "[A-Za-z0-9_.-]{0,200}",
+        header in "[{}\\[\\]\",:a-z0-9.]{0,60}",
+        claims in "[{}\\[\\]\",:a-z0-9.]{0,60}",
+    ) {
+        let first = judge(&text, NO_KEYS);
+        prop_assert!(first.is_err());
+        let token = format!("{}.{}.AAAA", encode(header), encode(claims));
+        let second = judge(&token, NO_KEYS);
+        prop_assert!(second.is_err());
+    }
 }
