@@ -20,13 +20,13 @@ use crate::config::{Config, MetricsAddress};
 use crate::console::{self, Scope, View};
 use crate::core::Core;
 use crate::delivery::Delivery;
+use crate::doors::{Doors, DoorsConfig, DoorsError, Socket, SocketError};
 use crate::identities::Identities;
 use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::node::{Node, NodeError, Standing};
 use crate::rotation::Rotation;
 use crate::sink::{SinkConfig, SinkSettings};
-use crate::doors::{Doors, DoorsConfig, DoorsError, Socket, SocketError};
 use crate::state::{StateDirectory, StateError};
 use crate::status::{AgentHealth, AgentStatus, IdentityStatus, NodeStatus, ServerStatus, SinkStatus};
 use crate::store::Store;
@@ -86,7 +86,7 @@ pub struct Agent {
     ready: watch::Receiver<Option<Arc<dyn Identities>>>,
     life: JoinHandle<AgentError>,
     delivery: Delivery,
-    _consoles: JoinSet<()>,
+    consoles: JoinSet<()>,
 }
 
 impl Agent {
@@ -97,7 +97,7 @@ impl Agent {
     pub async fn begin(config: Config, environment: Environment) -> Result<Self, AgentError> {
         let state = config.state.as_deref().map(StateDirectory::open).transpose()?;
         let overview = Arc::new(Overview::new(&config));
-        let consoles = open_consoles(&config, &overview).await?;
+        let consoles = openconsoles(&config, &overview).await?;
         let (ready, is_ready) = watch::channel(None);
         let delivery = Delivery::new(Arc::clone(&environment.clock), Arc::clone(&environment.random));
         let life = Life {
@@ -115,7 +115,7 @@ impl Agent {
             ready: is_ready,
             life: tokio::spawn(life.live()),
             delivery,
-            _consoles: consoles,
+            consoles,
         })
     }
 
@@ -131,8 +131,7 @@ impl Agent {
         let mut doors = DoorsConfig::new(self.config.socket.clone(), node.trust_domain());
         doors.verifiers = self.config.verifiers;
         let mut registry = Registry::default();
-        let doors =
-            Doors::bind(doors, identities, attestor, Arc::clone(&self.clock), &mut registry).await?;
+        let doors = Doors::bind(doors, identities, attestor, Arc::clone(&self.clock), &mut registry).await?;
         self.overview.metrics.add(registry);
         Ok(doors)
     }
@@ -161,10 +160,7 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError`]; a sink that cannot be opened is reported, and the others run.
-    pub async fn run_sinks(
-        &mut self,
-        sinks: Vec<(SinkSettings, SinkConfig)>,
-    ) -> Result<(), AgentError> {
+    pub async fn run_sinks(&mut self, sinks: Vec<(SinkSettings, SinkConfig)>) -> Result<(), AgentError> {
         let identities = self.ready().await?;
         self.delivery.replace(sinks, &identities).await;
         self.overview.watch_sinks(self.delivery.statuses());
@@ -180,6 +176,17 @@ impl Agent {
     #[must_use]
     pub fn status(&self) -> AgentStatus {
         self.overview.status()
+    }
+
+    /// Ends it: when this returns its sockets and directories are free. Doors are closed before.
+    pub async fn stop(mut self) {
+        self.delivery.stop().await;
+        self.life.abort();
+        if !self.life.is_finished() {
+            // It was told to end, and how it ends says nothing.
+            let _ = (&mut self.life).await;
+        }
+        self.consoles.shutdown().await;
     }
 }
 
@@ -298,7 +305,7 @@ impl Life {
     }
 }
 
-async fn open_consoles(config: &Config, overview: &Arc<Overview>) -> Result<JoinSet<()>, AgentError> {
+async fn openconsoles(config: &Config, overview: &Arc<Overview>) -> Result<JoinSet<()>, AgentError> {
     let mut consoles = JoinSet::new();
     let view = || Arc::clone(overview) as Arc<dyn View>;
     let status = Socket::bind(&config.status_socket, 0o600).await?;
@@ -334,11 +341,7 @@ struct Parts {
 
 impl Overview {
     fn new(config: &Config) -> Self {
-        Self {
-            server: config.server.to_string(),
-            metrics: Arc::new(Metrics::new()),
-            parts: Mutex::default(),
-        }
+        Self { server: config.server.to_string(), metrics: Arc::new(Metrics::new()), parts: Mutex::default() }
     }
 
     fn watch_node(&self, node: watch::Receiver<Standing>) {
@@ -364,8 +367,7 @@ impl View for Overview {
         let standing = parts.node.as_ref().map(|node| node.borrow().clone()).unwrap_or_default();
         let reach = parts.rest.as_ref().map(|(_, reach)| reach.borrow().clone()).unwrap_or_default();
         let store = parts.rest.as_ref().map(|(store, _)| Arc::clone(store));
-        let sinks: Vec<SinkStatus> =
-            parts.sinks.iter().map(|sink| sink.borrow().clone()).collect();
+        let sinks: Vec<SinkStatus> = parts.sinks.iter().map(|sink| sink.borrow().clone()).collect();
         drop(parts);
         let identities: Vec<IdentityStatus> =
             store.iter().flat_map(|store| store.standing()).map(identity_status).collect();

@@ -262,9 +262,11 @@ impl Config {
         if credential == Keep::OnDisk && state.is_none() {
             mistakes.push("state.keep_credential: name state.directory, where it is to be kept".into());
         }
-        let metrics = raw.status.metrics.as_deref().and_then(|text| {
-            keep(&mut mistakes, "status.metrics", metrics_address(text, directory))
-        });
+        let metrics = raw
+            .status
+            .metrics
+            .as_deref()
+            .and_then(|text| keep(&mut mistakes, "status.metrics", metrics_address(text, directory)));
         let socket = directory.join(&raw.workload_api.socket);
         let status_socket = directory.join(&raw.status.socket);
         if socket == status_socket {
@@ -304,7 +306,8 @@ fn trust(raw: &RawConfig, directory: &Path, mistakes: &mut Vec<String>) -> Optio
             keep(mistakes, "fingerprint", hex.parse::<Digest>()).map(TrustConfig::Fingerprint)
         }
         _ => {
-            mistakes.push("trust_bundle: name the roots, or give the root's fingerprint: one of the two".into());
+            mistakes
+                .push("trust_bundle: name the roots, or give the root's fingerprint: one of the two".into());
             None
         }
     }

@@ -166,8 +166,10 @@ pub async fn ask_status(path: &Path) -> Result<AgentStatus, AskError> {
         .body(Full::<Bytes>::default())
         .map_err(|error| unreadable(&error))?;
     let response = sender.send_request(request).await.map_err(|error| unreadable(&error))?;
-    let body =
-        Limited::new(response.into_body(), STATUS_BYTES).collect().await.map_err(|error| unreadable(&error))?;
+    let body = Limited::new(response.into_body(), STATUS_BYTES)
+        .collect()
+        .await
+        .map_err(|error| unreadable(&error))?;
     connection.abort();
     serde_json::from_slice(&body.to_bytes()).map_err(|error| unreadable(&error))
 }

@@ -82,6 +82,7 @@ pub async fn run(
     supervisor.stopping();
     tracing::info!("stopping: finishing what is under way");
     doors.close(DRAIN).await;
+    agent.stop().await;
     Ok(())
 }
 

@@ -41,7 +41,7 @@ impl Delivery {
         identities: &Arc<dyn Identities>,
     ) {
         let mut kept = Vec::new();
-        for running in self.running.drain(..) {
+        for running in std::mem::take(&mut self.running) {
             if sinks.iter().any(|(settings, _)| *settings == running.settings) {
                 kept.push(running);
             } else {
@@ -62,6 +62,15 @@ impl Delivery {
     /// The status of each, in the order of the configuration.
     pub(crate) fn statuses(&self) -> Vec<watch::Receiver<SinkStatus>> {
         self.running.iter().map(|running| running.status.clone()).collect()
+    }
+
+    /// Ends all of them. A write under way comes to its end, a hook is killed.
+    pub(crate) async fn stop(&mut self) {
+        for running in std::mem::take(&mut self.running) {
+            running.task.abort();
+            // It was told to end, and how it ends says nothing.
+            let _ = running.task.await;
+        }
     }
 
     fn start(&self, settings: SinkSettings, config: SinkConfig, identities: Arc<dyn Identities>) -> Running {

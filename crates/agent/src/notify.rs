@@ -111,8 +111,7 @@ mod tests {
     #[test]
     fn a_name_in_the_abstract_namespace_is_understood() {
         let name = format!("chancery-test-{}", std::process::id());
-        let listener =
-            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let listener = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         Supervisor::new(Some(&format!("@{name}")), None, None).stopping();
         let mut heard = [0; 20];
         let length = listener.recv(&mut heard).unwrap();

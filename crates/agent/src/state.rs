@@ -60,9 +60,9 @@ impl StateDirectory {
         let Some(bytes) = read_if_there(&path).map_err(|error| StateError::new(&path, error))? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            StateError::new(&path, format_args!("{error}; remove it if nothing else helps"))
-        })
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| StateError::new(&path, format_args!("{error}; remove it if nothing else helps")))
     }
 
     /// Keeps a value under this name.
@@ -105,8 +105,7 @@ fn read_if_there(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     // One that a crash left behind may have had another mode.
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_api::AgentEvent;
+use chancery_api::{AgentEvent, CertificateStatus};
 use chancery_client::ClientError;
-use chancery_types::{Random, Timestamp};
+use chancery_types::{Random, SerialNumber, Timestamp};
+use futures_util::StreamExt as _;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::link::{Link, advised};
 use crate::node::Node;
@@ -75,7 +77,8 @@ impl Follower {
                 error = self.follow(&mut after, &mut failures) => error,
                 () = renewed => continue,
             };
-            if matches!(error, StreamError::Client(ClientError::Decode { .. } | ClientError::TooLarge { .. })) {
+            if matches!(error, StreamError::Client(ClientError::Decode { .. } | ClientError::TooLarge { .. }))
+            {
                 after = None;
             }
             failures += 1;
@@ -104,6 +107,7 @@ impl Follower {
             Ok(Err(error)) => return error.into(),
             Err(_) => return StreamError::Silent,
         };
+        let mut looks = JoinSet::new();
         loop {
             let event = match tokio::time::timeout(SILENCE, stream.next()).await {
                 Ok(Ok(Some(event))) => event,
@@ -119,7 +123,12 @@ impl Follower {
                 reach.heard = Some(now);
                 reach.trouble = None;
             });
+            let is_anew = matches!(event, AgentEvent::Sync { .. });
+            let held = if is_anew { self.store.held() } else { Vec::new() };
             self.take_in(event);
+            if !held.is_empty() {
+                looks.spawn(look_after(held, Arc::clone(&self.link), Arc::clone(&self.store)));
+            }
         }
     }
 
@@ -136,3 +145,21 @@ impl Follower {
         }
     }
 }
+
+/// Everything anew means that something may have been missed, and revocations are not told again: so the authority is
+/// asked about each certificate that was held before.
+async fn look_after(held: Vec<SerialNumber>, link: Arc<Link>, store: Arc<Store>) {
+    let (client, store) = (link.client(), &store);
+    let client = &client;
+    let look = |serial| async move {
+        match client.status(serial).await.map(|answer| answer.status) {
+            Ok(CertificateStatus::Good | CertificateStatus::Expired) => {}
+            Ok(CertificateStatus::Held | CertificateStatus::Revoked) => store.withdraw(&[serial]),
+            Err(error) => tracing::warn!(%serial, %error, "whether it was revoked meanwhile is not known"),
+        }
+    };
+    futures_util::stream::iter(held).for_each_concurrent(LOOKS, look).await;
+}
+
+/// Certificates that are asked about at once.
+const LOOKS: usize = 4;

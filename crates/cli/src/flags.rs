@@ -8,8 +8,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::commands::{
-    agent, audit, bundle, ca, certificate, completions, enroll, fetch, identity, init, ledger, log, man, node,
-    operator, policy, profile, renew, revoke, root, run, serve, status, template, token, verify, version,
+    agent, audit, bundle, ca, certificate, completions, enroll, fetch, identity, init, ledger, log, man,
+    node, operator, policy, profile, renew, revoke, root, run, serve, status, template, token, verify,
+    version,
 };
 use crate::quickstart::Quickstart;
 

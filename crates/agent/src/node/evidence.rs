@@ -34,8 +34,8 @@ impl Proof {
                 let most = chancery_api::limits::CHAIN_CERTIFICATES;
                 let chain = read_certificates(&state::read(certificate)?, most)
                     .map_err(|error| unusable(certificate, error))?;
-                let key = SubjectKey::from_pkcs8_pem(&state::read(key)?)
-                    .map_err(|error| unusable(key, error))?;
+                let key =
+                    SubjectKey::from_pkcs8_pem(&state::read(key)?).map_err(|error| unusable(key, error))?;
                 let chain = chain.into_iter().map(CertificateDer::from_der).collect();
                 Ok(Self::ForeignCertificate { chain, key: Box::new(key) })
             }

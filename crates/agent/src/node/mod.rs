@@ -21,8 +21,8 @@ use chancery_rotate::client::{self, Failed, Seed};
 use chancery_types::{Random, Timestamp};
 use tokio::sync::{Notify, watch};
 
-pub(crate) use credential::NodeCredential;
 use credential::Kept;
+pub(crate) use credential::NodeCredential;
 use evidence::Proof;
 use request::{KeptRequest, Request};
 
@@ -160,7 +160,9 @@ impl Node {
                 return Ok(());
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the kept credential cannot be used; evidence is shown instead"),
+            Err(error) => {
+                tracing::warn!(%error, "the kept credential cannot be used; evidence is shown instead")
+            }
         }
         let mut failures = 0;
         loop {
@@ -371,8 +373,7 @@ impl Node {
 
     async fn wait_after(&self, error: &NodeError, failures: u32) {
         let now = self.pace.now();
-        let failed =
-            Failed { attempts: failures, at: now, retry_after: error.advised(), seed: self.seed() };
+        let failed = Failed { attempts: failures, at: now, retry_after: error.advised(), seed: self.seed() };
         let life = self.standing.borrow().credential.as_ref().map(|credential| credential.life());
         let next = client::next_attempt(failed, life).at;
         tracing::warn!(%error, failures, %next, "the node has no new credential; what it has stays in use");

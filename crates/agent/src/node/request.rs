@@ -33,10 +33,7 @@ pub(super) struct KeptRequest {
 }
 
 impl Request {
-    pub(super) fn new(
-        purpose: String,
-        name: Result<IdempotencyKey, ClientError>,
-    ) -> Result<Self, NodeError> {
+    pub(super) fn new(purpose: String, name: Result<IdempotencyKey, ClientError>) -> Result<Self, NodeError> {
         let key = SubjectKey::generate(KeyAlgorithm::P256).map_err(NodeError::key)?;
         let csr = key.request(&DistinguishedName::empty(), &[]).map_err(NodeError::key)?;
         Ok(Self { purpose, key, csr: CsrDer::from_der(csr), name: name? })

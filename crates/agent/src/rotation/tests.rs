@@ -149,8 +149,7 @@ async fn what_a_peer_would_refuse_is_not_used_and_the_old_one_stays() {
 async fn an_authority_that_is_away_for_half_a_life_is_not_noticed_by_any_workload() {
     let bench = Bench::new(HOUR);
     bench.give(300);
-    let states: Vec<_> =
-        (0..300).map(|uid| bench.store.subscribe(&workload(uid).claims).unwrap()).collect();
+    let states: Vec<_> = (0..300).map(|uid| bench.store.subscribe(&workload(uid).claims).unwrap()).collect();
     bench.turn().await;
     let step = HOUR / 120;
     for tick in 0..(6 * 120) {
@@ -188,8 +187,7 @@ async fn a_certificate_that_has_ended_is_never_served() {
 async fn nobody_comes_back_before_the_authority_has_said() {
     let bench = Bench::new(HOUR);
     bench.give(250);
-    let _states: Vec<_> =
-        (0..250).map(|uid| bench.store.subscribe(&workload(uid).claims).unwrap()).collect();
+    let _states: Vec<_> = (0..250).map(|uid| bench.store.subscribe(&workload(uid).claims).unwrap()).collect();
     bench.forge.fail(Fault::Overloaded { retry_after: 30 });
     bench.turn().await;
     assert_eq!(bench.forge.asked().len(), 1, "the other two requests were not even sent");

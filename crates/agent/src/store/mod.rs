@@ -177,6 +177,11 @@ impl Store {
         self.lock().registry.matching(claims)
     }
 
+    /// Serial numbers of the certificates that are held.
+    pub(crate) fn held(&self) -> Vec<SerialNumber> {
+        self.lock().held.values().map(|held| held.svid.serial).collect()
+    }
+
     /// Whether this node may serve an identity.
     pub(crate) fn is_ours(&self, id: &SpiffeId) -> bool {
         self.lock().registry.find(id).is_some()
@@ -287,8 +292,7 @@ impl Store {
 
     fn sync(&self, identities: Vec<AgentIdentity>, bundle: &BundleView) {
         let mut inner = self.lock();
-        let named: HashSet<SpiffeId> =
-            identities.iter().map(|identity| identity.spiffe_id.clone()).collect();
+        let named: HashSet<SpiffeId> = identities.iter().map(|identity| identity.spiffe_id.clone()).collect();
         let gone: Vec<SpiffeId> = inner
             .registry
             .iter()
@@ -301,7 +305,11 @@ impl Store {
         for identity in identities {
             inner.take_over(identity, self.pace.now());
         }
-        tracing::info!(identities = inner.registry.len(), gone = gone.len(), "synchronised with the authority");
+        tracing::info!(
+            identities = inner.registry.len(),
+            gone = gone.len(),
+            "synchronised with the authority"
+        );
         self.replace_bundle(bundle);
         self.match_anew(&mut inner);
         drop(inner);
@@ -327,7 +335,8 @@ impl Store {
         self.attempt_ended();
     }
 
-    fn withdraw(&self, serials: &[SerialNumber]) {
+    /// Serves these certificates no more, from now on; for their identities others are asked for.
+    pub(crate) fn withdraw(&self, serials: &[SerialNumber]) {
         let mut inner = self.lock();
         inner.withdrawn.extend(serials);
         let surplus = inner.withdrawn.len().saturating_sub(REMEMBERED);

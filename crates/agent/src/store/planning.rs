@@ -138,7 +138,8 @@ impl Inner {
             seed: Seed::of(&[&self.salt, id.as_str().as_bytes()].concat()),
             life: held.map(Held::life),
             window: held.and_then(Held::window),
-            asked: held.and_then(|held| held.asked.or_else(|| held.is_overdue_by_elapsed_time().then_some(now))),
+            asked: held
+                .and_then(|held| held.asked.or_else(|| held.is_overdue_by_elapsed_time().then_some(now))),
             failed: self.failed.get(id).map(|failure| failure.failed),
         }
     }

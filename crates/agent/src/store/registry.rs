@@ -123,7 +123,8 @@ mod tests {
 
     fn names(registry: &Registry, claims: serde_json::Value) -> Vec<String> {
         let claims: Claims = serde_json::from_value(claims).unwrap();
-        let path = |identity: &Arc<AgentIdentity>| identity.spiffe_id.path().trim_start_matches('/').to_owned();
+        let path =
+            |identity: &Arc<AgentIdentity>| identity.spiffe_id.path().trim_start_matches('/').to_owned();
         registry.matching(&claims).iter().map(path).collect()
     }
 
@@ -170,7 +171,8 @@ mod tests {
             let set = json!([{"unix.uid": "0", "unix.sha256": format!("{number:064x}")}]);
             registry.insert(identity(&format!("w{number}"), set));
         }
-        let crowd = registry.index.get("unix.uid").and_then(|values| values.values().map(BTreeSet::len).max());
+        let crowd =
+            registry.index.get("unix.uid").and_then(|values| values.values().map(BTreeSet::len).max());
         let crowd = crowd.unwrap_or(0);
         assert!(crowd <= 1, "{crowd} identities are filed under the uid");
         let claims = json!({"unix.uid": "0", "unix.sha256": format!("{:064x}", 500)});

@@ -31,12 +31,26 @@ async fn a_server_that_restarts_is_followed_again_without_anything_lost() {
     let _serving = world.serve("").await.unwrap();
     let mut states = world.follow();
     let before = wait(&mut states, PATIENCE, |state| !state.svids.is_empty()).await;
-    world.running.server.stop().await;
+    world.stop_server().await;
     watch_for(&states, Duration::from_secs(2)).await;
-    world.running.server = world.running.place.serve().await.unwrap();
+    world.start_server().await;
     world.register("batch").await;
     let after = wait(&mut states, PATIENCE, |state| state.svids.len() == 2).await;
     assert!(after.svids.iter().any(|svid| svid.serial == before.svids[0].serial));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_revoked_while_the_agent_was_cut_off_is_withdrawn_when_it_is_back() {
+    let mut world = World::new().await;
+    world.register("web").await;
+    let _serving = world.serve("").await.unwrap();
+    let mut states = world.follow();
+    let before = wait(&mut states, PATIENCE, |state| !state.svids.is_empty()).await;
+    // Revoked by an authority whose streams nobody can reach, and which forgets what it would have told.
+    world.revoke_behind_closed_doors(before.svids[0].serial).await;
+    world.start_server().await;
+    let serial = before.svids[0].serial;
+    wait(&mut states, PATIENCE, |state| state.svids.iter().all(|svid| svid.serial != serial)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,9 +65,9 @@ async fn a_server_that_is_away_for_half_a_life_is_not_noticed() {
     for (here, away) in [(17, 30), (29, 30), (30, 0)] {
         watch_for(&states, Duration::from_secs(here)).await;
         if away > 0 {
-            world.running.server.stop().await;
+            world.stop_server().await;
             watch_for(&states, Duration::from_secs(away)).await;
-            world.running.server = world.running.place.serve().await.unwrap();
+            world.start_server().await;
         }
         seen.push(states.borrow().svids[0].serial);
     }

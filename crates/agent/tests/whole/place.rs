@@ -1,6 +1,7 @@
 //! What the tests share: an authority with short lifetimes, an agent, and this process's view of it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use chancery_agent::doors::Doors;
 use chancery_agent::identities::X509State;
 use chancery_agent::workload_api::follow;
 use chancery_agent::{Agent, AgentError, Environment};
-use chancery_api::IdentityDocument;
-use chancery_types::{Identity, SystemClock, SystemRandom};
+use chancery_api::{IdentityDocument, RevokeRequest, Selector};
+use chancery_client::Client;
+use chancery_server::Server;
+use chancery_types::{Identity, RevocationReason, SerialNumber, SystemClock, SystemRandom};
 use tokio::sync::watch;
 
-use crate::running::{Place, Running, id, token_for};
+use crate::running::{Place, free_address, id, token_for};
 
 /// How soon a change has to be there.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
@@ -24,14 +27,23 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An authority, and a directory for an agent.
 pub(crate) struct World {
-    pub(crate) running: Running,
-    pub(crate) directory: tempfile::TempDir,
+    place: Place,
+    server: Option<Server>,
+    address: SocketAddr,
+    directory: tempfile::TempDir,
 }
 
 /// An agent whose doors are open.
 pub(crate) struct Serving {
     pub(crate) agent: Agent,
     pub(crate) doors: Doors,
+}
+
+impl Serving {
+    pub(crate) async fn stop(self) {
+        self.doors.close(PATIENCE).await;
+        self.agent.stop().await;
+    }
 }
 
 impl World {
@@ -48,13 +60,55 @@ impl World {
             std::fs::write(&path, text).unwrap();
         }
         let server = place.serve().await.unwrap();
-        let running = Running { place, server };
+        let address = server.api_address();
+        let world = Self { place, server: Some(server), address, directory: tempfile::tempdir().unwrap() };
         let mut node = Identity::new(id("node/a"), "ada");
         node.profiles = vec!["node".into()];
-        running.admin().register_identity(&IdentityDocument(node)).await.unwrap();
-        let world = Self { running, directory: tempfile::tempdir().unwrap() };
+        world.admin().register_identity(&IdentityDocument(node)).await.unwrap();
         world.renew_token().await;
         world
+    }
+
+    /// An operator's client.
+    pub(crate) fn admin(&self) -> Client {
+        self.place.client_at(self.address, Some(self.place.operator_identity()))
+    }
+
+    /// Stops the authority.
+    pub(crate) async fn stop_server(&mut self) {
+        self.server.take().unwrap().stop().await;
+    }
+
+    /// Starts it again, at the same address.
+    pub(crate) async fn start_server(&mut self) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        self.server = loop {
+            match self.place.serve().await {
+                Ok(server) => break Some(server),
+                // The last of its tasks still has the ledger open.
+                Err(_) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+    }
+
+    /// Revokes a certificate while the agent cannot reach the authority, which stays stopped; what its streams would
+    /// have told is forgotten.
+    pub(crate) async fn revoke_behind_closed_doors(&mut self, serial: SerialNumber) {
+        self.stop_server().await;
+        let (public, elsewhere) = (self.address, free_address());
+        self.place.edit(|raw| raw.listen.api = elsewhere.to_string());
+        self.start_server().await;
+        self.address = elsewhere;
+        let selector = Selector::Serial(serial);
+        let reason = RevocationReason::KeyCompromise;
+        let request = RevokeRequest { selector, reason, dry_run: false, note: String::new() };
+        self.admin().revoke(&request).await.unwrap();
+        self.stop_server().await;
+        self.place.edit(|raw| raw.listen.api = public.to_string());
+        self.address = public;
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -63,14 +117,14 @@ impl World {
 
     /// Puts a new join token in place.
     pub(crate) async fn renew_token(&self) {
-        let token = self.running.admin().create_token(&token_for("node/a")).await.unwrap().token;
+        let token = self.admin().create_token(&token_for("node/a")).await.unwrap().token;
         std::fs::write(self.file("join.token"), token.expose_secret()).unwrap();
     }
 
     /// The configuration of the node's agent, with these lines more.
     pub(crate) fn config(&self, more: &str) -> Config {
-        let server = format!("https://localhost:{}", self.running.server.api_address().port());
-        let roots = self.running.place.file("certs/root.crt");
+        let server = format!("https://localhost:{}", self.address.port());
+        let roots = self.place.file("certs/root.crt");
         let text = format!(
             "server = {server:?}\ntrust_bundle = {roots:?}\n{more}\n\
              [evidence]\njoin_token_file = \"join.token\"\n\
@@ -86,7 +140,13 @@ impl World {
         let attestor = Arc::new(LinuxAttestor::new(config.attestor.clone()));
         let sinks = config.sinks.clone();
         let mut agent = Agent::begin(config, environment()).await?;
-        let doors = agent.open_doors(attestor).await?;
+        let doors = match agent.open_doors(attestor).await {
+            Ok(doors) => doors,
+            Err(error) => {
+                agent.stop().await;
+                return Err(error);
+            }
+        };
         agent.run_sinks(sinks).await?;
         Ok(Serving { agent, doors })
     }
@@ -101,7 +161,7 @@ impl World {
         identity.parents = vec![id("node/a")];
         identity.selectors = BTreeMap::from([("unix.uid".into(), uid())]);
         edit(&mut identity);
-        self.running.admin().register_identity(&IdentityDocument(identity)).await.unwrap();
+        self.admin().register_identity(&IdentityDocument(identity)).await.unwrap();
     }
 
     /// What this process is given, now and at every change.

@@ -149,8 +149,7 @@ fn refused(status: tonic::Status) -> anyhow::Error {
 }
 
 fn write(directory: &Path, svids: &[X509svid]) -> Result<()> {
-    std::fs::create_dir_all(directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     for (number, svid) in svids.iter().enumerate() {
         let name = |stem: &str, ending: &str| match number {
             0 => directory.join(format!("{stem}.{ending}")),

@@ -91,9 +91,9 @@ impl Run {
         tokio::spawn(follow(socket.to_owned(), sender));
         tokio::spawn(sink.run(states));
         let is_current = |status: &chancery_agent::sink::SinkStatus| status.phase == Phase::Current;
-        tokio::time::timeout(self.patience.0, status.wait_for(is_current))
-            .await
-            .with_context(|| format!("no certificate came within {}; `chancery fetch x509` says why", self.patience))??;
+        tokio::time::timeout(self.patience.0, status.wait_for(is_current)).await.with_context(|| {
+            format!("no certificate came within {}; `chancery fetch x509` says why", self.patience)
+        })??;
         tokio::spawn(async move {
             let in_place = |status: &chancery_agent::sink::SinkStatus| {
                 status.in_place.as_ref().map(|certificate| certificate.serial.clone())
