@@ -31,7 +31,7 @@ pub enum TrustLoadError {
     #[error("the trust bundle cannot be read: {0}")]
     Pem(#[from] PemError),
     /// The authority was not reached, or shows another root.
-    #[error(transparent)]
+    #[error("{0}")]
     Client(#[from] ClientError),
 }
 

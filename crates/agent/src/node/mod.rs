@@ -39,7 +39,7 @@ const REQUEST: &str = "request.json";
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The authority was not reached, or refuses.
-    #[error(transparent)]
+    #[error("{0}")]
     Client(#[from] ClientError),
     /// What it gave cannot be used.
     #[error(transparent)]
