@@ -5,7 +5,7 @@
 use anyhow::Result;
 use chancery_api::{
     CertificateQuery, CertificateStatus, CertificateView, ChangeResponse, IdentityQuery,
-    IdentityStateRequest, ProblemCode, RevokeRequest, Selector,
+    IdentityStateRequest, IdentityView, ProblemCode, RevokeRequest, Selector,
 };
 use chancery_client::{Client, ClientError};
 use chancery_types::{IdentityState, RevocationReason, SpiffeId};

@@ -39,6 +39,7 @@ enum Meaning {
 impl Agents {
     /// Follows the ledger until it closes.
     pub(crate) async fn follow(&self, mut news: Receiver<News>) {
+        let _end = End(self);
         loop {
             let mut has_missed = false;
             let mut batch = Vec::new();
@@ -58,8 +59,11 @@ impl Agents {
             if let Err(error) = &done {
                 tracing::error!(%error, "agents could not be told what changed; they are told everything anew");
             }
+            if has_missed || done.is_err() {
+                // No heartbeat may vouch for what is not known. From here on it is looked at whole.
+                self.state().streams.clear();
+            }
             while has_missed || done.is_err() {
-                // From here on it is looked at whole, so what waits is old.
                 news = self.authority.embedded().news();
                 match self.reload().await {
                     Ok(()) => break,
@@ -168,6 +172,16 @@ impl Agents {
             }
         }
         Ok(meanings)
+    }
+}
+
+/// However following ends, no stream goes on without it, and none begins.
+struct End<'a>(&'a Agents);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.has_ended.store(true, Ordering::Release);
+        self.0.state().streams.clear();
     }
 }
 

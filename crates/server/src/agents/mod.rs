@@ -13,7 +13,7 @@ mod roster;
 mod streams;
 mod view;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub(crate) struct Agents {
     state: Mutex<State>,
     /// What the state has reached; moves only after its events were handed to the streams.
     revision: AtomicU64,
+    /// Whether nobody follows the ledger any more.
+    has_ended: AtomicBool,
 }
 
 struct State {
@@ -75,6 +77,9 @@ pub(crate) enum OpenStreamError {
     /// There are too many.
     #[error(transparent)]
     Full(#[from] Full),
+    /// The ledger is not followed any more.
+    #[error("the server does not follow its ledger any more; it is stopping, or has to be started again")]
+    Ended,
     /// The node's records cannot be read.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -103,7 +108,8 @@ impl Agents {
         let (history, streams) = (History::from(revision), Streams::default());
         let state = Mutex::new(State { revision, roster, history, streams, bundle });
         let revision = AtomicU64::new(revision);
-        Ok((Arc::new(Self { authority, limits, state, revision }), news))
+        let has_ended = AtomicBool::new(false);
+        Ok((Arc::new(Self { authority, limits, state, revision, has_ended }), news))
     }
 
     /// Opens the stream of a node: what it has missed since `after`, or everything, and then what changes.
@@ -119,6 +125,9 @@ impl Agents {
         let rules = self.authority.rules();
         let (sender, lines) = mpsc::channel(self.limits.buffer);
         let mut state = self.state();
+        if self.has_ended.load(Ordering::Acquire) {
+            return Err(OpenStreamError::Ended);
+        }
         // Who has enrolled anew may have proved other things, and other identities are its own.
         let is_known = state.streams.last_lineage(&node.id) == Some(node.lineage);
         let events = match after.filter(|after| is_known && state.can_resume(*after)) {

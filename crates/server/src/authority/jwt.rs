@@ -18,7 +18,7 @@ use crate::jwk;
 
 /// How long a token lives, unless somebody says shorter.
 const LIFETIME: std::time::Duration = std::time::Duration::from_secs(5 * 60);
-/// Bits of a token's name: enough never to meet twice.
+/// Bytes of a name of a token: enough that no two meet.
 const NAME_BYTES: usize = 16;
 
 /// A request for a JWT-SVID.

@@ -38,6 +38,9 @@ pub(super) async fn stream(
         OpenStreamError::Full(full) => {
             HttpProblem::new(ProblemCode::Overloaded, full.to_string()).retry_after(5)
         }
+        ended @ OpenStreamError::Ended => {
+            HttpProblem::new(ProblemCode::NotReady, ended.to_string()).retry_after(5)
+        }
         OpenStreamError::Authority(error) => problem_of(error),
     })?;
     // What was revoked before the stream was open is not told by it.
@@ -131,7 +134,7 @@ fn enrolment(
     })
 }
 
-/// The certificate on the connection, if it is a node's. An operator, whom policy lets through, has none.
+/// The certificate on the connection, if it is a node's, whomever else policy lets through.
 fn node_certificate(who: &Who) -> Result<&[u8], HttpProblem> {
     match (who.certificate(), who.facts.profile.as_deref()) {
         (Some(certificate), Some(NODE_PROFILE)) => Ok(certificate),

@@ -220,7 +220,7 @@ async fn nobody_but_a_node_follows_a_stream() {
     let workload = running.enroll("web").await;
     let refused = running.client(Some(workload.identity())).agent_stream(&query).await.unwrap_err();
     assert_eq!(problem(&refused), Some(ProblemCode::NotPermitted));
-    // Policy lets an admin do everything; an admin is no node all the same.
+    // An admin may do everything, and is no node.
     let refused = running.admin().agent_stream(&query).await.unwrap_err();
     assert_eq!(problem(&refused), Some(ProblemCode::NotPermitted));
     running.server.stop().await;
