@@ -7,5 +7,9 @@
 //! It trusts the kernel, and the authority behind the trust bundle; it does not trust a workload's word for
 //! anything, and stores no key of a workload on disk unless a file sink is configured to.
 
+pub mod child;
+pub mod hook;
 pub mod identities;
+pub mod probe;
+pub mod sink;
 pub mod workload;

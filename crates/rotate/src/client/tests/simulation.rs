@@ -131,11 +131,9 @@ fn never_a_burst_over_twice_the_mean_rate_in_later_cycles() {
 
 #[test]
 fn nothing_ends_while_the_authority_is_away_for_half_a_life() {
-    for (identities, length, retry_after) in [
-        (2000, HOUR, None),
-        (500, HOUR, Some(Duration::from_mins(10))),
-        (500, Duration::from_mins(4), None),
-    ] {
+    for (identities, length, retry_after) in
+        [(2000, HOUR, None), (500, HOUR, Some(Duration::from_mins(10))), (500, Duration::from_mins(4), None)]
+    {
         for start in [0.0, 0.21, 0.32, 0.449, 0.6] {
             let mut agent = Agent::new(identities, length);
             let begin = moment(0) + length.mul_f64(start);

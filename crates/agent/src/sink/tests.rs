@@ -1,0 +1,145 @@
+//! Files, their directory and the road from a state to a served certificate.
+
+mod directory;
+mod formats;
+mod pipeline;
+mod services;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_types::{
+    Clock, IssuerEpoch, SecretBytes, SerialNumber, SpiffeId, SystemClock, SystemRandom, Timestamp,
+    TrustDomain,
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+
+use super::*;
+use crate::identities::{Bundle, X509State, X509Svid};
+
+/// An authority with one identity.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub(crate) root: Vec<u8>,
+    counter: std::sync::atomic::AtomicU64,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "the authority of these tests");
+        let root = params.self_signed(&key).unwrap().der().to_vec();
+        Self { issuer: Issuer::new(params, key), root, counter: std::sync::atomic::AtomicU64::new(1) }
+    }
+
+    /// A state with a new certificate that lives this long from now.
+    pub(crate) fn issue(&self, life: Duration) -> Arc<X509State> {
+        let counter = self.counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let serial = SerialNumber::compose(IssuerEpoch(1), counter, [7; 8]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let now = SystemClock.now();
+        let (not_before, not_after) =
+            ((now - Duration::from_secs(60)).whole_second(), (now + life).whole_second());
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::URI("spiffe://example.org/web".try_into().unwrap()));
+        params.serial_number = Some(serial.as_bytes().to_vec().into());
+        params.not_before = calendar(not_before);
+        params.not_after = calendar(not_after);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.distinguished_name.push(DnType::CommonName, "web");
+        let leaf = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
+        let svid = X509Svid {
+            spiffe_id: SpiffeId::parse("spiffe://example.org/web").unwrap(),
+            serial,
+            chain: vec![leaf],
+            key: SecretBytes::new(key.serialize_der()),
+            hint: String::new(),
+            not_before,
+            not_after,
+            federates_with: Vec::new(),
+        };
+        let bundle =
+            Bundle { x509_authorities: vec![self.root.clone()], jwt_keys: b"{\"keys\":[]}".to_vec() };
+        let domain = TrustDomain::parse("example.org").unwrap();
+        Arc::new(X509State {
+            svids: vec![Arc::new(svid)],
+            bundles: BTreeMap::from([(domain, Arc::new(bundle))]),
+            crls: Vec::new(),
+        })
+    }
+}
+
+fn calendar(moment: Timestamp) -> time::OffsetDateTime {
+    time::OffsetDateTime::from_unix_timestamp(moment.seconds()).unwrap()
+}
+
+/// Settings as an operator writes them, in JSON instead of TOML.
+fn settings(directory: &Path, more: serde_json::Value) -> SinkSettings {
+    let mut settings = serde_json::json!({ "name": "web", "directory": directory });
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(settings).unwrap()
+}
+
+fn configure(directory: &Path, more: serde_json::Value) -> SinkConfig {
+    SinkConfig::try_from(settings(directory, more)).unwrap()
+}
+
+fn open(config: SinkConfig) -> Sink {
+    Sink::open(config, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap()
+}
+
+fn svid(state: &X509State) -> &X509Svid {
+    &state.svids[0]
+}
+
+/// Waits until the status is as wanted; a test that waits in vain says what it was instead.
+async fn until(
+    status: &mut tokio::sync::watch::Receiver<SinkStatus>,
+    wanted: impl FnMut(&SinkStatus) -> bool,
+) -> SinkStatus {
+    let found = tokio::time::timeout(Duration::from_secs(60), status.wait_for(wanted)).await;
+    match found {
+        Ok(found) => found.unwrap().clone(),
+        Err(_) => panic!("never came to be so: {:#?}", *status.borrow()),
+    }
+}
+
+#[test]
+fn every_mistake_of_a_sink_is_explained_at_once() {
+    let more = serde_json::json!({
+        "directory_mode": "0777",
+        "owner": "nobody-of-this-name",
+        "files": [
+            { "name": "../tls.key", "content": "key" },
+            { "name": "world.key", "content": "key", "mode": "0644" },
+            { "name": "store.p12", "content": "pkcs12" },
+            { "name": "x", "content": "cert" },
+        ],
+        "hook": { "command": ["reload"] },
+        "probe": { "address": "localhost" },
+    });
+    let error = SinkConfig::try_from(settings(Path::new("relative"), more)).unwrap_err().to_string();
+    for part in [
+        "not an absolute path without ..",
+        "0700 to 0755",
+        "write its number",
+        "\"../tls.key\" is not one plain name",
+        "mode 0644 of world.key, which holds a key: give 0600, 0640, or less",
+        "store.p12 needs password_file",
+        "content \"cert\" of x is none of chain",
+        "hook: command \"reload\" is not an absolute path",
+        "probe: address \"localhost\" is not HOST:PORT",
+    ] {
+        assert!(error.contains(part), "{part} is missing in: {error}");
+    }
+}
