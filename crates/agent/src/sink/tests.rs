@@ -6,6 +6,7 @@ mod pipeline;
 mod services;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +95,33 @@ fn configure(directory: &Path, more: serde_json::Value) -> SinkConfig {
     SinkConfig::try_from(settings(directory, more)).unwrap()
 }
 
+/// A directory of one's own: what is above it in `/tmp` is shared, and sticky.
+fn place() -> (tempfile::TempDir, std::path::PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let directory = home.path().join("tls");
+    (home, directory)
+}
+
+/// Runs a judge; what it printed, or `None` with a loud word if it is not on this machine.
+fn judge(program: &str, arguments: &[&str]) -> Option<String> {
+    match std::process::Command::new(program).args(arguments).output() {
+        Ok(output) => {
+            let text = format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            assert!(output.status.success(), "{program} {arguments:?}: {text}");
+            Some(text)
+        }
+        Err(error) => {
+            println!("SKIPPED a judgement: {program} is not installed ({error})");
+            None
+        }
+    }
+}
+
 fn open(config: SinkConfig) -> Sink {
     Sink::open(config, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap()
 }
@@ -107,10 +135,10 @@ async fn until(
     status: &mut tokio::sync::watch::Receiver<SinkStatus>,
     wanted: impl FnMut(&SinkStatus) -> bool,
 ) -> SinkStatus {
-    let found = tokio::time::timeout(Duration::from_secs(60), status.wait_for(wanted)).await;
-    match found {
+    let last = status.clone();
+    match tokio::time::timeout(Duration::from_secs(60), status.wait_for(wanted)).await {
         Ok(found) => found.unwrap().clone(),
-        Err(_) => panic!("never came to be so: {:#?}", *status.borrow()),
+        Err(_) => panic!("never came to be so: {:#?}", *last.borrow()),
     }
 }
 

@@ -6,14 +6,6 @@ use super::super::directory::{Directory, Step, Version};
 use super::super::render::render;
 use super::*;
 
-/// A directory of one's own: what is above it in `/tmp` is shared, and sticky.
-fn place() -> (tempfile::TempDir, std::path::PathBuf) {
-    let home = tempfile::tempdir().unwrap();
-    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let directory = home.path().join("tls");
-    (home, directory)
-}
-
 fn publish(directory: &Directory, config: &SinkConfig, state: &X509State) -> Result<Version, DirectoryError> {
     let files = render(config, svid(state), state, &SystemClock, &SystemRandom).unwrap();
     directory.publish(&files, &svid(state).serial.to_string(), svid(state).not_after, SystemClock.now())
