@@ -17,7 +17,7 @@ mod pkcs12;
 mod render;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::config::{FileSettings, OnWithdrawal, SinkConfig, SinkConfigError, SinkSettings};
 pub use self::directory::DirectoryError;

@@ -3,6 +3,7 @@
 mod directory;
 mod formats;
 mod pipeline;
+pub(crate) mod service;
 mod services;
 
 use std::collections::BTreeMap;
@@ -126,7 +127,7 @@ fn open(config: SinkConfig) -> Sink {
     Sink::open(config, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap()
 }
 
-fn svid(state: &X509State) -> &X509Svid {
+pub(crate) fn svid(state: &X509State) -> &X509Svid {
     &state.svids[0]
 }
 
