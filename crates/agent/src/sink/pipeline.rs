@@ -142,9 +142,10 @@ impl Sink {
                 let (Next::Prune(at) | Next::Retry(at)) = next else { break states.changed().await };
                 match tokio::time::timeout_at(at, states.changed()).await {
                     Ok(changed) => break changed,
+                    Err(_) if matches!(next, Next::Retry(_)) => next = self.attempt().await,
                     Err(_) => {
-                        next =
-                            if let Next::Retry(_) = next { self.attempt().await } else { self.prune().await }
+                        self.prune().await;
+                        next = Next::Rest;
                     }
                 }
             };
@@ -195,6 +196,8 @@ impl Sink {
             Job::Apply(version, svid) => self.apply(version, svid).await,
             Job::Write(state, svid) => match self.write(state, svid.clone()).await {
                 Ok(version) => {
+                    // Also when the program takes nothing up for long, old versions do not pile up.
+                    self.prune().await;
                     self.job = Job::Apply(version.clone(), svid.clone());
                     self.apply(version, svid).await
                 }
@@ -346,7 +349,7 @@ impl Sink {
         detail.map_or(Ok(()), |detail| Err(Failure { phase: Phase::IssuedNotServing, detail }))
     }
 
-    async fn prune(&self) -> Next {
+    async fn prune(&self) {
         let keep = self.good.as_ref().map(|good| good.version.clone());
         let now = self.clock.now();
         let pruned = self.on_disk(move |directory| Ok(directory.prune(keep.as_ref(), now)?)).await;
@@ -354,7 +357,6 @@ impl Sink {
             // Old keys of ended certificates: worth a word, and another try with the next rotation.
             tracing::warn!(sink = %self.config.name, "old versions stay: {}", failure.detail);
         }
-        Next::Rest
     }
 
     /// Files are synced, which takes as long as the disk does.
