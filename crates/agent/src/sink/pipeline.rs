@@ -1,6 +1,7 @@
 //! From a new certificate to a program that serves it: write, hook, probe, report, and again where that failed.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chancery_rotate::client::{Failed, Life, Seed, next_attempt};
 use chancery_types::{Clock, Random, Timestamp};
@@ -269,7 +270,10 @@ impl Sink {
     async fn roll_back(&mut self, failure: Failure) -> Result<Phase, Failure> {
         let wanted = self.config.probe.as_ref().is_some_and(|probe| probe.on_failure == OnFailure::RollBack);
         let now = self.clock.now();
-        let Some(good) = self.good.clone().filter(|good| wanted && good.version.ends > now) else {
+        // It must not end before the next attempt puts the new one in place again.
+        let Some(good) =
+            self.good.clone().filter(|good| wanted && good.version.ends > now + LEAST_TO_ROLL_BACK)
+        else {
             return Err(failure);
         };
         self.put_in_place(&good.version, good.svid.as_deref()).await?;
@@ -418,3 +422,6 @@ fn first_line(output: &str) -> &str {
 
 /// A reload that fails twice may be a coincidence.
 const ATTEMPTS_BEFORE_ROLLING_BACK: u32 = 3;
+
+/// What must be left of a certificate that is rolled back to: many times the shortest pause between attempts.
+const LEAST_TO_ROLL_BACK: Duration = Duration::from_mins(1);
