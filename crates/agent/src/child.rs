@@ -35,7 +35,7 @@ pub struct ChildConfig {
     pub arguments: Vec<OsString>,
     /// What is added to its environment.
     pub environment: Environment,
-    /// What it is done to when its identity has rotated.
+    /// What happens when its identity has rotated.
     pub on_rotation: OnRotation,
 }
 
