@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 pub use self::environment::Environment;
 use crate::hook::SignalName;
+use crate::sink::{Phase, SinkStatus};
 
 /// What to run, and what to do with it.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ pub struct ChildConfig {
     pub arguments: Vec<OsString>,
     /// What is added to its environment.
     pub environment: Environment,
-    /// What it is done to when its identity has rotated.
+    /// What happens when its identity has rotated.
     pub on_rotation: OnRotation,
 }
 
@@ -117,6 +118,28 @@ pub async fn run(
             return Ok(status);
         }
     }
+}
+
+/// Turns what a sink says into rotations: waits for its first files, then counts every change of them. `None` if the
+/// sink ended before there were any.
+pub async fn rotations_of(mut status: watch::Receiver<SinkStatus>) -> Option<watch::Receiver<u64>> {
+    let serial = |status: &SinkStatus| status.in_place.as_ref().map(|certificate| certificate.serial.clone());
+    // What an earlier run left does not count as long as nothing was issued to this one.
+    let first =
+        status.wait_for(|status| status.issued.is_some() && status.phase == Phase::Current).await.ok()?;
+    let mut seen = serial(&first);
+    drop(first);
+    let (count, rotations) = watch::channel(0);
+    tokio::spawn(async move {
+        while status.changed().await.is_ok() {
+            let now = serial(&status.borrow_and_update());
+            if now.is_some() && now != seen {
+                seen = now;
+                count.send_modify(|count| *count += 1);
+            }
+        }
+    });
+    Some(rotations)
 }
 
 /// Who wanted a child to end.

@@ -55,12 +55,15 @@ impl Target {
                 }
             }
             Addressee::PidFile(path) => {
-                let (pid, written) = read_pidfile(path)?;
+                let PidFile { pid, written, owner } = read_pidfile(path)?;
                 let process = open(pid)?;
                 self.check_executable(pid)?;
-                let started = started(pid).and_then(seconds_since_1970);
+                // Whoever can write the file must not have the agent signal what he could not signal himself.
+                if owner != 0 && user(pid) != Some(owner) {
+                    return Err(format!("process {pid} is not of user {owner}, who owns {}", path.display()));
+                }
                 // Who wrote the file was there before it; both times are coarse.
-                match started {
+                match started(pid).and_then(seconds_since_1970) {
                     Some(started) if started <= written + TOLERANCE => Ok(process),
                     _ => Err(format!("process {pid} began after {} was written", path.display())),
                 }
@@ -90,8 +93,14 @@ fn open(pid: u32) -> Result<OwnedFd, String> {
     pidfd_open(id, PidfdFlags::empty()).map_err(|cause| error(&cause.to_string()))
 }
 
-/// The number, and when it was written, in seconds since 1970.
-fn read_pidfile(path: &Path) -> Result<(u32, u64), String> {
+struct PidFile {
+    pid: u32,
+    /// In seconds since 1970.
+    written: u64,
+    owner: u32,
+}
+
+fn read_pidfile(path: &Path) -> Result<PidFile, String> {
     let error = |why: String| format!("cannot read {}: {why}", path.display());
     let file = fs::File::open(path).map_err(|cause| error(cause.to_string()))?;
     let about = file.metadata().map_err(|cause| error(cause.to_string()))?;
@@ -103,7 +112,7 @@ fn read_pidfile(path: &Path) -> Result<(u32, u64), String> {
     // PostgreSQL writes more lines after the first.
     let first = text.lines().next().unwrap_or_default().trim();
     let pid = first.parse().map_err(|_| error(format!("its first line is {first:?}, not a number")))?;
-    Ok((pid, u64::try_from(about.mtime()).unwrap_or(0)))
+    Ok(PidFile { pid, written: u64::try_from(about.mtime()).unwrap_or(0), owner: about.uid() })
 }
 
 /// When a process started, in ticks since the machine did: field 22 of `/proc/PID/stat`, whose second field is a
@@ -111,6 +120,12 @@ fn read_pidfile(path: &Path) -> Result<(u32, u64), String> {
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+/// The real user of a process.
+fn user(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
 }
 
 fn seconds_since_1970(ticks: u64) -> Option<u64> {

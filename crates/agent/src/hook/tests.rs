@@ -148,6 +148,24 @@ async fn stale_pidfile_signals_nobody() {
 }
 
 #[tokio::test]
+async fn pidfile_of_a_user_reaches_only_processes_of_that_user() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED pidfile_of_a_user_reaches_only_processes_of_that_user: only root gives files away");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = listener(directory.path()).await;
+    let pidfile = directory.path().join("pid");
+    std::os::unix::fs::chown(&pidfile, Some(1234), None).unwrap();
+    let outcome = hook(serde_json::json!({ "pidfile": &pidfile })).unwrap().run(&occasion()).await;
+    assert!(
+        matches!(&outcome, HookOutcome::NoProcess { why } if why.contains("not of user 1234")),
+        "{outcome:?}"
+    );
+    assert!(child.try_wait().unwrap().is_none());
+}
+
+#[tokio::test]
 async fn request_carries_the_occasion_and_its_status_counts() {
     for (status, done) in [("204 No Content", true), ("500 Oh No", false)] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

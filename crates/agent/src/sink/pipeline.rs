@@ -1,6 +1,7 @@
 //! From a new certificate to a program that serves it: write, hook, probe, report, and again where that failed.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chancery_rotate::client::{Failed, Life, Seed, next_attempt};
 use chancery_types::{Clock, Random, Timestamp};
@@ -142,9 +143,10 @@ impl Sink {
                 let (Next::Prune(at) | Next::Retry(at)) = next else { break states.changed().await };
                 match tokio::time::timeout_at(at, states.changed()).await {
                     Ok(changed) => break changed,
+                    Err(_) if matches!(next, Next::Retry(_)) => next = self.attempt().await,
                     Err(_) => {
-                        next =
-                            if let Next::Retry(_) = next { self.attempt().await } else { self.prune().await }
+                        self.prune().await;
+                        next = Next::Rest;
                     }
                 }
             };
@@ -195,6 +197,8 @@ impl Sink {
             Job::Apply(version, svid) => self.apply(version, svid).await,
             Job::Write(state, svid) => match self.write(state, svid.clone()).await {
                 Ok(version) => {
+                    // Also when the program takes nothing up for long, old versions do not pile up.
+                    self.prune().await;
                     self.job = Job::Apply(version.clone(), svid.clone());
                     self.apply(version, svid).await
                 }
@@ -266,7 +270,10 @@ impl Sink {
     async fn roll_back(&mut self, failure: Failure) -> Result<Phase, Failure> {
         let wanted = self.config.probe.as_ref().is_some_and(|probe| probe.on_failure == OnFailure::RollBack);
         let now = self.clock.now();
-        let Some(good) = self.good.clone().filter(|good| wanted && good.version.ends > now) else {
+        // It must not end before the next attempt puts the new one in place again.
+        let Some(good) =
+            self.good.clone().filter(|good| wanted && good.version.ends > now + LEAST_TO_ROLL_BACK)
+        else {
             return Err(failure);
         };
         self.put_in_place(&good.version, good.svid.as_deref()).await?;
@@ -346,7 +353,7 @@ impl Sink {
         detail.map_or(Ok(()), |detail| Err(Failure { phase: Phase::IssuedNotServing, detail }))
     }
 
-    async fn prune(&self) -> Next {
+    async fn prune(&self) {
         let keep = self.good.as_ref().map(|good| good.version.clone());
         let now = self.clock.now();
         let pruned = self.on_disk(move |directory| Ok(directory.prune(keep.as_ref(), now)?)).await;
@@ -354,7 +361,6 @@ impl Sink {
             // Old keys of ended certificates: worth a word, and another try with the next rotation.
             tracing::warn!(sink = %self.config.name, "old versions stay: {}", failure.detail);
         }
-        Next::Rest
     }
 
     /// Files are synced, which takes as long as the disk does.
@@ -416,3 +422,6 @@ fn first_line(output: &str) -> &str {
 
 /// A reload that fails twice may be a coincidence.
 const ATTEMPTS_BEFORE_ROLLING_BACK: u32 = 3;
+
+/// What must be left of a certificate that is rolled back to: many times the shortest pause between attempts.
+const LEAST_TO_ROLL_BACK: Duration = Duration::from_mins(1);

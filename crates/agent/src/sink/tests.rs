@@ -92,12 +92,12 @@ fn settings(directory: &Path, more: serde_json::Value) -> SinkSettings {
     serde_json::from_value(settings).unwrap()
 }
 
-fn configure(directory: &Path, more: serde_json::Value) -> SinkConfig {
+pub(crate) fn configure(directory: &Path, more: serde_json::Value) -> SinkConfig {
     SinkConfig::try_from(settings(directory, more)).unwrap()
 }
 
 /// A directory of one's own: what is above it in `/tmp` is shared, and sticky.
-fn place() -> (tempfile::TempDir, std::path::PathBuf) {
+pub(crate) fn place() -> (tempfile::TempDir, std::path::PathBuf) {
     let home = tempfile::tempdir().unwrap();
     std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let directory = home.path().join("tls");
@@ -123,7 +123,7 @@ fn judge(program: &str, arguments: &[&str]) -> Option<String> {
     }
 }
 
-fn open(config: SinkConfig) -> Sink {
+pub(crate) fn open(config: SinkConfig) -> Sink {
     Sink::open(config, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap()
 }
 
@@ -170,5 +170,34 @@ fn every_mistake_of_a_sink_is_explained_at_once() {
         "probe: address \"localhost\" is not HOST:PORT",
     ] {
         assert!(error.contains(part), "{part} is missing in: {error}");
+    }
+}
+
+#[test]
+fn example_of_the_documentation_is_a_sink() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/SINKS.md")).unwrap();
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    // The group may not exist here.
+    let example: toml::Table = toml::from_str(&example.replace("www-data", "33")).unwrap();
+    let sinks: Vec<SinkSettings> = example["sinks"].clone().try_into().unwrap();
+    let config = SinkConfig::try_from(sinks[0].clone()).unwrap();
+    assert_eq!((config.name(), config.directory()), ("nginx", Path::new("/etc/nginx/tls")));
+}
+
+#[test]
+fn documentation_lists_every_phase() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/SINKS.md")).unwrap();
+    for phase in [
+        Phase::Waiting,
+        Phase::Applying,
+        Phase::Current,
+        Phase::NotWritten,
+        Phase::HookFailed,
+        Phase::IssuedNotServing,
+        Phase::RolledBack,
+        Phase::Withdrawn,
+    ] {
+        let name = serde_json::to_value(phase).unwrap();
+        assert!(page.contains(&format!("| `{}` |", name.as_str().unwrap())), "{phase:?}");
     }
 }

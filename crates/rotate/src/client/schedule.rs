@@ -8,9 +8,9 @@ use super::{Due, Failed, Held, Life, Reason, Seed, next_attempt};
 const EARLIEST: f64 = 0.20;
 
 /// The part of a life after which no credential waits any longer. An authority that goes away just before, for
-/// half of a life, is back with a twentieth of it left: enough for the attempts that happen by then every
-/// hundred-and-sixtieth. Where the two limits lie apart by a quarter of a life and their middle is at a third,
-/// credentials that began together ask at no more than 1.3 times the mean rate.
+/// half of a life, comes back with a twentieth of the life left; attempts are a hundred-and-sixtieth of a life apart
+/// by then, so that several find it. With a quarter of a life between the two limits, and a renewal at a third of it
+/// on average, credentials that began together ask at no more than 1.3 times the mean rate.
 const LATEST: f64 = 0.45;
 
 /// The part of a life before which a suggested window is not heeded: a window that lies in the past would have
