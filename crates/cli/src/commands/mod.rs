@@ -54,7 +54,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Renew(renew) => renew.run(globals, terminal).await,
         Command::Agent(agent) => agent.run(globals, terminal).await,
         Command::Fetch(fetch) => fetch.run(terminal).await,
-        Command::Run(run) => run.run().await,
+        Command::Run(run) => run.run(terminal).await,
         Command::Certificate(certificate) => certificate.run(globals, terminal).await,
         Command::Revoke(revoke) => revoke.run(globals, terminal).await,
         Command::Hold(hold) => hold.run(globals, terminal).await,

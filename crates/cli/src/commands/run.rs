@@ -9,14 +9,15 @@ use anyhow::{Context as _, Result};
 use chancery_agent::child::{self, ChildConfig, ChildError, Environment, OnRotation};
 use chancery_agent::config::DEFAULT_SOCKET;
 use chancery_agent::identities::X509State;
-use chancery_agent::sink::{Phase, Sink, SinkConfig, SinkSettings};
+use chancery_agent::sink::{OnWithdrawal, Sink, SinkConfig, SinkSettings};
 use chancery_agent::workload_api::follow;
-use chancery_types::{SystemClock, SystemRandom};
+use chancery_types::{HumanDuration, SystemClock, SystemRandom};
 use clap::Args;
 use tokio::sync::watch;
 
 use crate::commands::fetch::socket_path;
 use crate::failure::usage;
+use crate::terminal::Terminal;
 
 /// Runs a program with the socket of the agent in its environment and, if asked for, its identity as files.
 ///
@@ -36,32 +37,35 @@ pub(crate) struct Run {
     on_rotation: Option<String>,
     /// How long to wait for the first certificate before giving up.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
-    patience: chancery_types::HumanDuration,
+    patience: HumanDuration,
     /// The program and its arguments, behind `--`.
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
 }
 
 impl Run {
-    pub(crate) async fn run(&self) -> Result<()> {
+    pub(crate) async fn run(&self, terminal: &Terminal) -> Result<()> {
         let socket = socket_path(&self.socket)?;
         let (program, arguments) = self.command.split_first().context("name a program behind --")?;
-        let (rotated, rotations) = watch::channel(0);
-        let directory = match &self.files {
-            Some(directory) => Some(self.keep_files(&socket, directory, rotated).await?),
-            None => None,
+        let on_rotation = self.on_rotation()?;
+        let (rotations, directory) = match &self.files {
+            Some(directory) => {
+                let directory = std::path::absolute(directory)?;
+                (self.keep_files(&socket, &directory).await?, Some(directory))
+            }
+            // Without files nothing rotates that the program would have to be told of.
+            None => (watch::channel(0).1, None),
         };
         let config = ChildConfig {
             program: program.clone(),
             arguments: arguments.to_vec(),
             environment: Environment { endpoint: Some(format!("unix://{}", socket.display())), directory },
-            on_rotation: self.on_rotation()?,
+            on_rotation,
         };
         match child::run(&config, rotations).await {
             Ok(status) => end(child::exit_code(status)),
             Err(error @ ChildError::Start { .. }) => {
-                tracing::error!(%error, "the program did not start");
-                eprint(&error);
+                terminal.warn(&error);
                 end(error.exit_code())
             }
             Err(error) => Err(error.into()),
@@ -77,38 +81,17 @@ impl Run {
     }
 
     /// Has the identity in files before the program starts, and keeps it fresh afterwards.
-    async fn keep_files(
-        &self,
-        socket: &Path,
-        directory: &Path,
-        rotated: watch::Sender<u64>,
-    ) -> Result<PathBuf> {
-        let directory = std::path::absolute(directory)?;
-        let config = SinkConfig::try_from(settings(&directory))?;
+    async fn keep_files(&self, socket: &Path, directory: &Path) -> Result<watch::Receiver<u64>> {
+        let config = SinkConfig::try_from(settings(directory))?;
         let sink = Sink::open(config, Arc::new(SystemClock), Arc::new(SystemRandom))?;
-        let mut status = sink.status();
+        let rotations = child::rotations_of(sink.status());
         let (sender, states) = watch::channel(Arc::new(X509State::default()));
         tokio::spawn(follow(socket.to_owned(), sender));
         tokio::spawn(sink.run(states));
-        let is_current = |status: &chancery_agent::sink::SinkStatus| status.phase == Phase::Current;
-        tokio::time::timeout(self.patience.0, status.wait_for(is_current)).await.with_context(|| {
+        let first = tokio::time::timeout(self.patience.0, rotations).await;
+        first.ok().flatten().with_context(|| {
             format!("no certificate came within {}; `chancery fetch x509` says why", self.patience)
-        })??;
-        tokio::spawn(async move {
-            let in_place = |status: &chancery_agent::sink::SinkStatus| {
-                status.in_place.as_ref().map(|certificate| certificate.serial.clone())
-            };
-            let mut last = in_place(&status.borrow_and_update());
-            while status.changed().await.is_ok() {
-                let status = status.borrow_and_update();
-                let now = in_place(&status);
-                if status.phase == Phase::Current && now != last {
-                    last = now;
-                    rotated.send_modify(|count| *count += 1);
-                }
-            }
-        });
-        Ok(directory)
+        })
     }
 }
 
@@ -125,7 +108,7 @@ fn settings(directory: &Path) -> SinkSettings {
         group: None,
         files: None,
         grace: None,
-        on_withdrawal: chancery_agent::sink::OnWithdrawal::default(),
+        on_withdrawal: OnWithdrawal::default(),
         hook: None,
         probe: None,
     }
@@ -134,12 +117,6 @@ fn settings(directory: &Path) -> SinkSettings {
 /// Ends as the program did.
 fn end(code: u8) -> Result<()> {
     std::process::exit(i32::from(code))
-}
-
-fn eprint(error: &ChildError) {
-    use std::io::Write as _;
-    // Nowhere is left to say that standard error is closed.
-    let _ = writeln!(std::io::stderr(), "error: {error}");
 }
 
 const EXAMPLES: &str = "\
