@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_api::{AgentEvent, CertificateStatus};
+use chancery_api::{AgentEvent, CertificateStatus, ProblemCode};
 use chancery_client::ClientError;
 use chancery_types::{Random, SerialNumber, Timestamp};
 use futures_util::StreamExt as _;
@@ -33,6 +33,21 @@ enum StreamError {
     Silent,
     #[error("the authority has ended the stream")]
     Ended,
+}
+
+impl StreamError {
+    /// Whether the authority refuses the certificate that we come with, rather than the stream.
+    fn concerns_credential(&self) -> bool {
+        let Self::Client(error) = self else { return false };
+        matches!(
+            error.code(),
+            Some(
+                ProblemCode::CertificateRequired
+                    | ProblemCode::CertificateNotAccepted
+                    | ProblemCode::CertificateRevoked
+            )
+        )
+    }
 }
 
 /// How the authority is reached: for `chancery agent status`.
@@ -90,6 +105,9 @@ impl Follower {
                 StreamError::Client(error) => advised(error),
                 _ => None,
             };
+            if error.concerns_credential() {
+                self.node.prove_again();
+            }
             let wait = BACKOFF.delay(failures, told, &*self.random);
             tracing::warn!(%error, failures, ?wait, "no stream from the authority; what is held stays in use");
             // A connection that broke silently would be used for the next requests too.

@@ -196,9 +196,16 @@ impl Node {
     pub(crate) fn withdraw(&self, serials: &[chancery_types::SerialNumber]) {
         let ours = self.standing.borrow().credential.as_ref().map(|credential| credential.serial);
         if ours.is_some_and(|serial| serials.contains(&serial)) {
-            tracing::warn!("the node's certificate was revoked; evidence is shown again");
-            self.withdrawn.notify_one();
+            self.prove_again();
         }
+    }
+
+    /// The authority does not take the credential any more.
+    pub(crate) fn prove_again(&self) {
+        tracing::warn!(
+            "the authority does not take the node's certificate any more; evidence is shown again"
+        );
+        self.withdrawn.notify_one();
     }
 
     /// The authority would like these certificates renewed now.

@@ -6,8 +6,7 @@ use chancery_agent::proto::workload::JwtsvidRequest;
 use chancery_agent::status::AgentHealth;
 use chancery_agent::workload_api::client;
 use chancery_agent::{AgentError, ask_status};
-use chancery_api::{HoldRequest, IdentityDocument, IdentityStateRequest, RevokeRequest, Selector};
-use chancery_types::RevocationReason;
+use chancery_api::{HoldRequest, IdentityDocument, IdentityStateRequest, Selector};
 
 use crate::place::{PATIENCE, SOON, World, names, wait};
 use crate::running::id;
@@ -38,9 +37,7 @@ async fn a_process_gets_its_identity_and_loses_it_within_a_second() {
 
     // A certificate that is revoked is served no more within a second; the identity gets another.
     let serial = state.svids[0].serial;
-    let selector = Selector::Serial(serial);
-    let reason = RevocationReason::KeyCompromise;
-    admin.revoke(&RevokeRequest { selector, reason, dry_run: false, note: String::new() }).await.unwrap();
+    world.revoke(serial).await;
     wait(&mut states, SOON, |state| state.svids.iter().all(|svid| svid.serial != serial)).await;
     wait(&mut states, PATIENCE, |state| state.svids.len() == 2).await;
 

@@ -4,6 +4,7 @@
 
 mod files;
 mod life;
+mod node;
 mod outage;
 mod place;
 #[path = "../../../server/tests/running/mod.rs"]

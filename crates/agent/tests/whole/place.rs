@@ -49,7 +49,13 @@ impl Serving {
 impl World {
     /// An authority whose certificates live a minute, with one node that has a token.
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same; `edit` changes what the authority is made of before it begins.
+    pub(crate) async fn with(edit: impl FnOnce(&Place)) -> Self {
         let place = Place::new().await;
+        edit(&place);
         for profile in ["profiles/workload.toml", "profiles/node.toml"] {
             let path = place.file(profile);
             let text = std::fs::read_to_string(&path).unwrap();
@@ -102,10 +108,7 @@ impl World {
         self.place.edit(|raw| raw.listen.api = elsewhere.to_string());
         self.start_server().await;
         self.address = elsewhere;
-        let selector = Selector::Serial(serial);
-        let reason = RevocationReason::KeyCompromise;
-        let request = RevokeRequest { selector, reason, dry_run: false, note: String::new() };
-        self.admin().revoke(&request).await.unwrap();
+        self.revoke(serial).await;
         self.stop_server().await;
         self.place.edit(|raw| raw.listen.api = public.to_string());
         self.address = public;
@@ -123,11 +126,16 @@ impl World {
 
     /// The configuration of the node's agent, with these lines more.
     pub(crate) fn config(&self, more: &str) -> Config {
+        self.config_with("join_token_file = \"join.token\"", more)
+    }
+
+    /// The same with other evidence.
+    pub(crate) fn config_with(&self, evidence: &str, more: &str) -> Config {
         let server = format!("https://localhost:{}", self.address.port());
         let roots = self.place.file("certs/root.crt");
         let text = format!(
             "server = {server:?}\ntrust_bundle = {roots:?}\n{more}\n\
-             [evidence]\njoin_token_file = \"join.token\"\n\
+             [evidence]\n{evidence}\n\
              [workload_api]\nsocket = \"api.sock\"\n[status]\nsocket = \"status.sock\"\n"
         );
         let raw: RawConfig = toml::from_str(&text).unwrap();
@@ -136,7 +144,11 @@ impl World {
 
     /// Begins an agent and opens its doors.
     pub(crate) async fn serve(&self, more: &str) -> Result<Serving, AgentError> {
-        let config = self.config(more);
+        self.serve_as(self.config(more)).await
+    }
+
+    /// The same with this configuration.
+    pub(crate) async fn serve_as(&self, config: Config) -> Result<Serving, AgentError> {
         let attestor = Arc::new(LinuxAttestor::new(config.attestor.clone()));
         let sinks = config.sinks.clone();
         let mut agent = Agent::begin(config, environment()).await?;
@@ -154,6 +166,14 @@ impl World {
     /// Registers what this process is, as this name.
     pub(crate) async fn register(&self, name: &str) {
         self.register_with(name, |_| {}).await;
+    }
+
+    /// Revokes one certificate.
+    pub(crate) async fn revoke(&self, serial: SerialNumber) {
+        let selector = Selector::Serial(serial);
+        let reason = RevocationReason::KeyCompromise;
+        let request = RevokeRequest { selector, reason, dry_run: false, note: String::new() };
+        self.admin().revoke(&request).await.unwrap();
     }
 
     pub(crate) async fn register_with(&self, name: &str, edit: impl FnOnce(&mut Identity)) {
