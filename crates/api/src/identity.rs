@@ -63,6 +63,9 @@ pub struct IdentityQuery {
     /// Only in this environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// Only those that may use this profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Only in this state: `active`, `held` or `retired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
@@ -103,12 +106,30 @@ impl PartialSchema for IdentityDocument {
             )
             .property(
                 "selectors",
-                ObjectBuilder::new()
-                    .schema_type(Type::Object)
-                    .additional_properties(Some(ObjectBuilder::new().schema_type(Type::String)))
-                    .description(Some(
-                        "Claims that evidence must hold to be evidence of this identity: all.",
-                    )),
+                texts_by_name().description(Some(
+                    "Claims that evidence must hold to be evidence of this identity: all.",
+                )),
+            )
+            .property(
+                "alternatives",
+                ArrayBuilder::new()
+                    .items(texts_by_name())
+                    .description(Some("Sets of claims of which each serves as well as `selectors`.")),
+            )
+            .property(
+                "parents",
+                texts().description(Some("Nodes whose agents may ask for it for a process on them.")),
+            )
+            .property(
+                "node_selectors",
+                texts_by_name().description(Some(
+                    "Claims that make any node that fulfils them a parent: all. With neither these nor parents, no agent may ask for it.",
+                )),
+            )
+            .property("hint", text("How programs with several identities tell them apart."))
+            .property(
+                "federates_with",
+                texts().description(Some("Other trust domains whose members it deals with.")),
             )
             .property(
                 "role",
@@ -123,6 +144,12 @@ impl ToSchema for IdentityDocument {}
 
 fn text(description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).description(Some(description))
+}
+
+fn texts_by_name() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .additional_properties(Some(ObjectBuilder::new().schema_type(Type::String)))
 }
 
 fn moment(description: &str) -> ObjectBuilder {
@@ -145,7 +172,9 @@ mod tests {
             "purpose": "p", "environment": "prod", "sensitivity": "high",
             "review_by": "2026-12-01T00:00:00Z", "expires": "2027-12-01T00:00:00Z", "profiles": ["workload"],
             "key_algorithms": ["p256"], "max_lifetime": "1h", "minimum_assurance": "AL2",
-            "selectors": {"x509.cn": "web"}, "role": "viewer",
+            "selectors": {"x509.cn": "web"}, "alternatives": [{"x509.cn": "www"}],
+            "parents": ["spiffe://example.org/node/a"], "node_selectors": {"x509.cn": "a"}, "hint": "main",
+            "federates_with": ["elsewhere.org"], "role": "viewer",
         })
     }
 

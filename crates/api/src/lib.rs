@@ -8,6 +8,7 @@
 //!
 //! Called by `server`, `client`, `verify` and `cli`. Everything that is read is limited by [`limits`].
 
+mod agent;
 mod audit;
 mod certificate;
 mod decision;
@@ -28,6 +29,10 @@ mod template;
 mod token;
 mod trust;
 
+pub use agent::{
+    AgentEvent, AgentIdentity, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidItem,
+    AgentSvidsRequest, BundleView, OpenIdConfiguration,
+};
 pub use audit::{AuditExportQuery, AuditFormat};
 pub use certificate::{
     CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusResponse,

@@ -40,5 +40,13 @@ pub const LOG_ENTRIES: u64 = 1000;
 pub const OCSP_BYTES: usize = 4 * 1024;
 /// Parameters that a token for a template may fix, and claims in a policy question.
 pub const PARAMETERS: usize = 64;
+/// Claims about one process.
+pub const WORKLOAD_CLAIMS: usize = 256;
+/// Bytes of the names and values of all claims about one process.
+pub const WORKLOAD_CLAIM_BYTES: usize = 32 * 1024;
+/// Audiences of one JWT-SVID.
+pub const AUDIENCES: usize = 16;
+/// Characters of one audience.
+pub const AUDIENCE_CHARACTERS: usize = 512;
 /// How long, in seconds, a nonce for a proof of possession may be used.
 pub const NONCE_SECONDS: u64 = 120;

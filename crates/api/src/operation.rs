@@ -109,6 +109,12 @@ operations! {
     Nonce, "nonce", Post, "/v1/nonce", Anybody, "Gives a nonce for a proof of possession.";
     Renew, "renew", Post, "/v1/renew", Holder, "Issues the next certificate of the caller's lineage.";
 
+    AgentStream, "agent-stream", Get, "/v1/agent/stream", Holder,
+        "Follows what a node may serve: one JSON event a line, for as long as the caller listens.";
+    AgentSvids, "agent-svids", Post, "/v1/agent/svids", Holder,
+        "Issues certificates for processes on the caller's node.";
+    AgentJwt, "agent-jwt", Post, "/v1/agent/jwt", Holder, "Signs a JWT-SVID for a process on the caller's node.";
+
     CreateToken, "create-token", Post, "/v1/tokens", Operator, "Makes a join token.";
     ListTokens, "list-tokens", Get, "/v1/tokens", Operator, "Lists join tokens, without their secrets.";
     RevokeToken, "revoke-token", Delete, "/v1/tokens/{id}", Operator, "Withdraws a join token.";
@@ -144,6 +150,9 @@ operations! {
 
     Bundle, "bundle", Get, "/v1/bundle", Anybody, "The roots, as PEM.";
     BundleJson, "bundle-json", Get, "/v1/bundle.json", Anybody, "The SPIFFE trust bundle.";
+    OpenIdConfiguration, "openid-configuration", Get, "/.well-known/openid-configuration", Anybody,
+        "Where to find what verifies JWT-SVIDs (OpenID Connect Discovery 1.0).";
+    JwtKeys, "jwt-keys", Get, "/keys", Anybody, "The keys that verify JWT-SVIDs, as a JWK set.";
     Issuers, "issuers", Get, "/v1/ca/issuers", Anybody, "Every issuer that may still be met.";
     IssuerCertificate, "issuer-certificate", Get, "/ca/{file}", Anybody,
         "An issuer's certificate as DER: `1.der` for epoch 1 (the target of AIA).";

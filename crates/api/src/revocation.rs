@@ -71,6 +71,9 @@ pub enum Selector {
     Lineage(LineageId),
     /// All with this key.
     Key(KeySource),
+    /// All that the agent of this node asked for on behalf of processes; not the node's own.
+    #[schema(value_type = String, example = "spiffe://example.org/node/a")]
+    Node(SpiffeId),
     /// All with the key that made this proof. Needs no role: whoever holds the key may end it.
     KeyProof(KeyProof),
 }
@@ -86,6 +89,8 @@ pub enum SelectorKind {
     Lineage,
     /// By key.
     Key,
+    /// By the node that asked for it.
+    Node,
     /// By proof of holding the key.
     KeyProof,
 }
@@ -99,6 +104,7 @@ impl Selector {
             Self::Identity(_) => SelectorKind::Identity,
             Self::Lineage(_) => SelectorKind::Lineage,
             Self::Key(_) => SelectorKind::Key,
+            Self::Node(_) => SelectorKind::Node,
             Self::KeyProof(_) => SelectorKind::KeyProof,
         }
     }

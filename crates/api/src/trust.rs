@@ -22,12 +22,15 @@ pub struct JwksBundle {
 pub struct Jwk {
     /// Kind of key: `EC`, `RSA` or `OKP`.
     pub kty: String,
-    /// What it signs: `x509-svid` or `jwt-svid`.
+    /// What it signs: `x509-svid` or `jwt-svid`; `sig` in the key set for OpenID Connect.
     #[serde(rename = "use")]
     pub purpose: String,
-    /// Name of the key; required for `jwt-svid`, absent for `x509-svid`.
+    /// Name of the key; required except for `x509-svid`, absent for `x509-svid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
+    /// The algorithm that it signs with (RFC 7518), for `jwt-svid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alg: Option<String>,
     /// The root certificate as base64 of its DER; exactly one for `x509-svid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x5c: Option<Vec<String>>,
@@ -105,6 +108,7 @@ mod tests {
             kty: "EC".into(),
             purpose: "x509-svid".into(),
             kid: None,
+            alg: None,
             x5c: Some(vec!["AQID".into()]),
             crv: Some("P-256".into()),
             x: Some("x".into()),

@@ -39,6 +39,9 @@ pub enum AttestError {
     /// A renewal was refused.
     #[error(transparent)]
     Renewal(#[from] RenewalError),
+    /// A node's word about a process was refused.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
     /// An operator's word was refused.
     #[error(transparent)]
     Operator(#[from] OperatorError),
@@ -60,6 +63,7 @@ impl AttestError {
             | Self::Token(_)
             | Self::Pop(_)
             | Self::Renewal(_)
+            | Self::Workload(_)
             | Self::Operator(_) => Fault::Caller,
         }
     }
@@ -73,6 +77,7 @@ impl AttestError {
             Self::Token(error) => error.code(),
             Self::Pop(error) => error.code(),
             Self::Renewal(error) => error.code(),
+            Self::Workload(error) => error.code(),
             Self::Operator(error) => error.code(),
             Self::Records(_) => "records-unavailable",
             Self::Nonces(_) => "nonces-unavailable",
@@ -327,6 +332,89 @@ impl RenewalError {
     }
 }
 
+/// Why a node's word about a process was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkloadError {
+    /// The node's certificate does not parse, or this key was never certified here under its serial.
+    #[error("the certificate on the connection is not one of this authority: {why}; attest the node anew")]
+    Foreign {
+        /// What is wrong.
+        why: String,
+    },
+    /// The certificate is good and not a node's.
+    #[error(
+        "{identity} is not a node: its certificate is of profile {profile}; have it list the profile node"
+    )]
+    NotANode {
+        /// Whose certificate it is.
+        identity: SpiffeId,
+        /// The profile that it was issued under.
+        profile: String,
+    },
+    /// The node's certificate is revoked, held or expired, or its identity is not active.
+    #[error("the node's certificate {serial} is not in good standing: {why}; attest the node anew")]
+    NotGood {
+        /// The serial.
+        serial: SerialNumber,
+        /// What is wrong.
+        why: String,
+    },
+    /// The identity does not exist or is not this node's. Which of the two is not said.
+    #[error(
+        "{identity} is not an identity of node {node}; name the node among its parents, or give it node selectors"
+    )]
+    NotServed {
+        /// What was asked for.
+        identity: SpiffeId,
+        /// The node.
+        node: SpiffeId,
+    },
+    /// The process is not what the identity's selectors ask for.
+    #[error("what node {node} found out about the process does not fulfil the selectors of {identity}")]
+    Selectors {
+        /// What was asked for.
+        identity: SpiffeId,
+        /// The node.
+        node: SpiffeId,
+    },
+    /// A claim about a process that an agent cannot have found out about one.
+    #[error(
+        "the claim {0:?} is not one that an agent makes; names such as unix.uid, systemd.unit and k8s.ns are"
+    )]
+    Claim(String),
+    /// More claims than are read.
+    #[error(
+        "{count} claims of {bytes} bytes together, at most {} of {} bytes are read",
+        Self::CLAIMS,
+        Self::BYTES
+    )]
+    TooMuch {
+        /// Claims.
+        count: usize,
+        /// Bytes of names and values.
+        bytes: usize,
+    },
+}
+
+impl WorkloadError {
+    /// Claims about one process at the most.
+    pub const CLAIMS: usize = 256;
+    /// Bytes of their names and values at the most.
+    pub const BYTES: usize = 32 * 1024;
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Foreign { .. } => "workload-foreign-node",
+            Self::NotANode { .. } => "workload-not-a-node",
+            Self::NotGood { .. } => "workload-node-not-good",
+            Self::NotServed { .. } => "workload-not-served",
+            Self::Selectors { .. } => "workload-selectors",
+            Self::Claim(_) => "workload-claim",
+            Self::TooMuch { .. } => "workload-too-much",
+        }
+    }
+}
+
 /// Why an operator's word was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OperatorError {
@@ -380,7 +468,7 @@ impl OperatorError {
     }
 }
 
-fn state_text(state: &CertificateState) -> String {
+pub(crate) fn state_text(state: &CertificateState) -> String {
     match state {
         CertificateState::Good => "good".to_owned(),
         CertificateState::Held => "held".to_owned(),
@@ -388,7 +476,7 @@ fn state_text(state: &CertificateState) -> String {
     }
 }
 
-fn identity_text(state: IdentityState) -> &'static str {
+pub(crate) fn identity_text(state: IdentityState) -> &'static str {
     match state {
         IdentityState::Active => "active",
         IdentityState::Held => "held",

@@ -1,12 +1,13 @@
 //! What a requester shows, before anybody has looked at it.
 //!
 //! There is no `Deserialize` here on purpose: a door decides which variant it can produce. A REST body can
-//! become a token or a proof of possession; only the TLS layer produces [`Evidence::Renewal`] and only the
+//! become a token or a proof of possession; only the TLS layer produces [`Evidence::Renewal`] and the certificate in
+//! [`Evidence::Workload`], and only the
 //! server's own operator doors produce [`Evidence::Operator`].
 
 use std::net::IpAddr;
 
-use chancery_types::{Digest, EvidenceKind, SecretString, SpiffeId};
+use chancery_types::{Claims, Digest, EvidenceKind, SecretString, SpiffeId};
 
 use crate::Nonce;
 
@@ -19,6 +20,8 @@ pub enum Evidence {
     X509Pop(PopEvidence),
     /// The current certificate, whose key the TLS handshake proved.
     Renewal(RenewalEvidence),
+    /// What an attested node says about a process on it.
+    Workload(WorkloadEvidence),
     /// An authenticated operator, or the authority itself, asks.
     Operator(OperatorEvidence),
 }
@@ -31,6 +34,7 @@ impl Evidence {
             Self::JoinToken(_) => EvidenceKind::JoinToken,
             Self::X509Pop(_) => EvidenceKind::X509Pop,
             Self::Renewal(_) => EvidenceKind::Renewal,
+            Self::Workload(_) => EvidenceKind::Workload,
             Self::Operator(_) => EvidenceKind::Operator,
         }
     }
@@ -61,6 +65,17 @@ pub struct PopEvidence {
 pub struct RenewalEvidence {
     /// The leaf as DER. The TLS handshake must have proved possession of its key.
     pub certificate: Vec<u8>,
+}
+
+/// A process, as the agent of an attested node saw it.
+#[derive(Debug, Clone)]
+pub struct WorkloadEvidence {
+    /// The node's certificate as DER. The TLS handshake must have proved possession of its key.
+    pub node: Vec<u8>,
+    /// Whom the process is to be.
+    pub identity: SpiffeId,
+    /// What the agent found out about it.
+    pub claims: Claims,
 }
 
 /// Where an operator's request came in.

@@ -28,12 +28,14 @@ mod standing;
 mod token;
 mod transcript;
 mod verifier;
+mod workload;
 mod x509_pop;
 
 pub use attested::{Attested, RenewedFrom, Subject};
-pub use error::{AttestError, Fault, OperatorError, PopError, RenewalError, TokenError};
+pub use error::{AttestError, Fault, OperatorError, PopError, RenewalError, TokenError, WorkloadError};
 pub use evidence::{
     Evidence, OperatorChannel, OperatorEvidence, PopEvidence, RenewalEvidence, TokenEvidence,
+    WorkloadEvidence,
 };
 pub use foreign_authority::{
     ForeignAuthority, ForeignAuthorityError, ForeignAuthorityOptions, PurposeRule, UnknownPurpose,
@@ -41,11 +43,12 @@ pub use foreign_authority::{
 pub use join_token::JoinTokenVerifier;
 pub use nonce::{MemoryNonces, Nonce, NonceError};
 pub use operator::OperatorVerifier;
-pub use records::{CertificateRecords, Nonces, RecordsError, TokenRecords};
+pub use records::{CertificateRecords, NodeRecords, Nonces, RecordsError, TokenRecords};
 pub use renewal::{RenewalVerifier, SameKey};
 pub use standing::{CertificateStanding, CertificateState, LineageStanding};
 pub use token::{JoinToken, TokenBinding, TokenRecord, TokenState, TokenTextError};
 pub use verifier::{AttestContext, Verifier, Verifiers};
+pub use workload::{NODE_PROFILE, WorkloadVerifier};
 pub use x509_pop::{X509PopVerifier, proof_message};
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The records that verifiers read. The server implements these over the ledger's read model.
 
 use async_trait::async_trait;
-use chancery_types::{SerialNumber, Timestamp, TokenId};
+use chancery_types::{
+    Claims, Identity, IdentityState, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId,
+};
 
 use crate::{CertificateStanding, Nonce, NonceError, TokenRecord};
 
@@ -28,6 +30,22 @@ pub trait CertificateRecords: Send + Sync {
     /// # Errors
     /// [`RecordsError`] when the store cannot answer.
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateStanding>, RecordsError>;
+}
+
+/// What it takes to believe a node about a process on it.
+#[async_trait]
+pub trait NodeRecords: CertificateRecords {
+    /// A registered identity and how it stands; `None` if there never was one.
+    ///
+    /// # Errors
+    /// [`RecordsError`] when the store cannot answer.
+    async fn identity(&self, id: &SpiffeId) -> Result<Option<(Identity, IdentityState)>, RecordsError>;
+
+    /// What was proved when this lineage of a node's certificates was enrolled.
+    ///
+    /// # Errors
+    /// [`RecordsError`] when the store cannot answer.
+    async fn enrolment_claims(&self, lineage: LineageId) -> Result<Claims, RecordsError>;
 }
 
 /// Challenges that are given out once and accepted once.

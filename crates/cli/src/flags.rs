@@ -8,8 +8,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::commands::{
-    audit, bundle, ca, certificate, completions, enroll, identity, init, ledger, log, man, operator, policy,
-    profile, renew, revoke, root, serve, status, template, token, verify, version,
+    agent, audit, bundle, ca, certificate, completions, enroll, fetch, identity, init, ledger, log, man,
+    node, operator, policy, profile, renew, revoke, root, run, serve, status, template, token, verify,
+    version,
 };
 use crate::quickstart::Quickstart;
 
@@ -74,6 +75,9 @@ pub(crate) enum Command {
     /// Register identities, and hold, release or retire them.
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
+    /// Look at nodes, and shut them out.
+    #[command(subcommand)]
+    Node(node::Node),
     /// Register templates: identities that come into being when somebody enrols.
     #[command(subcommand)]
     Template(template::Template),
@@ -88,6 +92,13 @@ pub(crate) enum Command {
     Enroll(enroll::Enroll),
     /// Replace a certificate and its key by the next ones.
     Renew(renew::Renew),
+    /// Run the agent of this machine, which gives local processes their identities.
+    Agent(agent::Agent),
+    /// Get this process's identity from the agent, for scripts.
+    #[command(subcommand)]
+    Fetch(fetch::Fetch),
+    /// Run a program with an identity from the agent.
+    Run(run::Run),
 
     /// Search certificates, and look at one.
     #[command(subcommand)]
@@ -147,7 +158,7 @@ const AFTER_HELP: &str = "\
 Groups:
   run one    init, root, serve, check-config, ledger
   let in     identity, template, token, operator
-  be let in  enroll, renew
+  be let in  enroll, renew, agent, fetch, run
   watch      certificate, revoke, hold, release, status, why, policy, profile
   trust      bundle, ca, log, audit, verify
   try        quickstart, bench

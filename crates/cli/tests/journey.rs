@@ -177,6 +177,49 @@ fn operators_have_certificates_of_their_own_and_their_roles_limits() {
 }
 
 #[test]
+fn a_node_is_evicted_and_banned_and_a_workload_names_it() {
+    let mut authority = Authority::init(&[]);
+    authority.serve();
+    authority.chancery(&["identity", "create", "node/a", "--owner", "ada", "--profile", "node"]).success();
+    let create = ["identity", "create", "web", "--owner", "ada", "--selector", "unix:uid:1000"];
+    let names = ["--alternative", "unix:uid:0,unix:gid:0", "--parent", "spiffe://example.org/node/a"];
+    let rest = ["--hint", "main", "--federates-with", "elsewhere.org", "--json"];
+    let web = authority.chancery(&[&create[..], &names, &rest].concat()).json();
+    assert_eq!(web["identity"]["selectors"]["unix.uid"], "1000");
+    assert_eq!(web["identity"]["alternatives"][0]["unix.gid"], "0");
+    assert_eq!(web["identity"]["parents"][0], "spiffe://example.org/node/a");
+    let shown = authority.chancery(&["identity", "show", "web"]).success();
+    assert!(shown.contains("unix:uid:1000") && shown.contains("elsewhere.org"), "{shown}");
+
+    let enroll = |out: &str| {
+        let token = authority.chancery(&["token", "create", "--identity", "node/a"]).success();
+        std::fs::write(authority.path("node.token"), token).unwrap();
+        let url = authority.url.as_str();
+        let enroll = ["enroll", "--server", url, "--token-file", "node.token", "--out", out];
+        authority.chancery(&enroll).success();
+    };
+    enroll("first");
+    let nodes = authority.chancery(&["node", "list", "--json"]).json();
+    assert_eq!(nodes.as_array().unwrap().len(), 1, "a workload is no node: {nodes}");
+    let shown = authority.chancery(&["node", "show", "node/a", "--json"]).json();
+    assert_eq!(shown["certificates"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["certificates"][0]["profile"], "node");
+    assert!(authority.chancery(&["node", "evict", "web"]).code(2).contains("not a node"));
+
+    let evicted = authority.chancery(&["node", "evict", "node/a", "--note", "moved", "--json"]).json();
+    assert_eq!((&evicted["own"], &evicted["banned"]), (&1.into(), &false.into()));
+    enroll("second");
+    let banned = authority.chancery(&["node", "ban", "node/a", "--json"]).json();
+    assert_eq!((&banned["own"], &banned["workloads"]), (&1.into(), &0.into()));
+    assert_eq!(authority.chancery(&["node", "list", "--state", "held", "--json"]).json()[0]["state"], "held");
+    let again = authority.chancery(&["node", "ban", "node/a", "--json"]).json();
+    assert_eq!(again["own"], 0);
+    authority.chancery(&["token", "create", "--identity", "node/a"]).code(3);
+    authority.chancery(&["identity", "release", "node/a"]).success();
+    enroll("third");
+}
+
+#[test]
 fn a_root_on_another_machine_signs_in_two_steps() {
     let mut authority = Authority::init(&["--issuer-csr"]);
     let offline = tempfile::tempdir().unwrap();

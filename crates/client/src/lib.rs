@@ -8,6 +8,7 @@
 //! What it trusts: the roots it is given, the root whose fingerprint it is given, or the file permissions of
 //! the admin socket. It does not trust the server's answers to be small, quick or well-formed.
 
+mod agent_events;
 mod bootstrap;
 mod builder;
 mod connection;
@@ -20,6 +21,7 @@ mod routes;
 mod stream;
 mod tls;
 
+pub use agent_events::AgentEvents;
 pub use builder::ClientBuilder;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, TrustError};

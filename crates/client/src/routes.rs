@@ -2,18 +2,19 @@
 
 use bytes::Bytes;
 use chancery_api::{
-    AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery,
-    CertificateView, ChangeResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest,
-    EnrollResponse, HealthResponse, HoldRequest, IdentityDocument, IdentityQuery, IdentityStateRequest,
-    IdentityView, IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse,
-    NonceResponse, Operation, OperatorRequest, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse,
-    PolicyView, ReleaseRequest, RenewRequest, RevokeRequest, StatusResponse, TemplateDocument, TemplateView,
-    TokenQuery, TokenView,
+    AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, AuditExportQuery,
+    BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery, CertificateView,
+    ChangeResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse,
+    HealthResponse, HoldRequest, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
+    IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, NonceResponse,
+    OpenIdConfiguration, Operation, OperatorRequest, Page, PageQuery, PolicyCheckRequest,
+    PolicyCheckResponse, PolicyView, ReleaseRequest, RenewRequest, RevokeRequest, StatusResponse,
+    TemplateDocument, TemplateView, TokenQuery, TokenView,
 };
 use chancery_types::{IssuerEpoch, SerialNumber, SpiffeId, TokenId};
 
 use crate::exchange::Call;
-use crate::{ByteStream, Client, ClientError, IdempotencyKey};
+use crate::{AgentEvents, ByteStream, Client, ClientError, IdempotencyKey};
 
 /// Enrolment and renewal.
 ///
@@ -50,6 +51,25 @@ impl Client {
         key: &IdempotencyKey,
     ) -> Result<EnrollResponse, ClientError> {
         self.call(Call::new(Operation::Renew, &[]).json(request)?.idempotency_key(key)).await
+    }
+}
+
+/// For agents; the node's certificate must be the connection's identity.
+impl Client {
+    /// Follows what the node may serve, from the revision that was reached on.
+    pub async fn agent_stream(&self, query: &AgentStreamQuery) -> Result<AgentEvents, ClientError> {
+        let call = Call::new(Operation::AgentStream, &[]).query(query)?;
+        self.call_stream(call).await.map(AgentEvents::new)
+    }
+
+    /// Asks for certificates for processes on the node. Each answer is one item's, in their order.
+    pub async fn agent_svids(&self, request: &AgentSvidsRequest) -> Result<BatchEnrollResponse, ClientError> {
+        self.call(Call::new(Operation::AgentSvids, &[]).json(request)?).await
+    }
+
+    /// Asks for a JWT-SVID for a process on the node. May be repeated: each is another token.
+    pub async fn agent_jwt(&self, request: &AgentJwtRequest) -> Result<AgentJwtResponse, ClientError> {
+        self.call(Call::new(Operation::AgentJwt, &[]).json(request)?.repeatable()).await
     }
 }
 
@@ -227,6 +247,16 @@ impl Client {
     /// Every issuer that may still be met.
     pub async fn issuers(&self) -> Result<IssuersResponse, ClientError> {
         self.call(Call::new(Operation::Issuers, &[])).await
+    }
+
+    /// Where to find what verifies JWT-SVIDs.
+    pub async fn openid_configuration(&self) -> Result<OpenIdConfiguration, ClientError> {
+        self.call(Call::new(Operation::OpenIdConfiguration, &[])).await
+    }
+
+    /// The keys that verify JWT-SVIDs.
+    pub async fn jwt_keys(&self) -> Result<JwksBundle, ClientError> {
+        self.call(Call::new(Operation::JwtKeys, &[])).await
     }
 
     /// An issuer's certificate, as DER.

@@ -17,7 +17,7 @@ pub mod embedded;
 mod model;
 mod proposal;
 
-pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
+pub use embedded::{CheckError, CheckReport, EmbeddedLedger, News, OpenError, Options};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
     CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,

@@ -103,3 +103,33 @@ mod in_haste {
         cache_bytes: 1 << 20,
     }));
 }
+
+#[tokio::test]
+async fn news_is_what_changes_how_things_stand_in_the_logs_order() {
+    use chancery_entry::{Body, Entry};
+    use chancery_ledger::Proposal;
+    use chancery_types::Timestamp;
+
+    let directory = tempfile::tempdir().unwrap();
+    let (signer, options) = (workload::signer(), Options::default());
+    let ledger = EmbeddedLedger::create(directory.path(), signer, options, &SystemRandom).unwrap();
+    let mut news = ledger.news();
+    let document = chancery_types::Identity::new("spiffe://example.org/web".parse().unwrap(), "ada");
+    let id = document.spiffe_id.clone();
+    let facts = [
+        Body::IdentityRegistered(workload::identity_document(&document)),
+        Body::Null,
+        Body::IdentityHeld(workload::identity_change(id.clone())),
+    ];
+    let entries = facts.into_iter().map(|fact| Entry::new(Timestamp::from_seconds(1), fact)).collect();
+    let first = ledger.head().size;
+    ledger.commit(vec![Proposal::new(Vec::new(), entries).unwrap()]).await.unwrap();
+    // By the time that it is told, it is in the read model.
+    let told = news.recv().await.unwrap();
+    assert_eq!((told.index, told.entry.body.kind()), (first, "identity-registered"));
+    let state = chancery_ledger::ReadModel::identity(&ledger, &id).await.unwrap().unwrap().state;
+    assert_eq!(state, chancery_types::IdentityState::Held);
+    let told = news.recv().await.unwrap();
+    assert_eq!((told.index, told.entry.body.kind()), (first + 2, "identity-held"));
+    assert!(news.try_recv().is_err());
+}

@@ -135,6 +135,7 @@ impl Fixture {
                 names: Vec::new(),
                 lifetime: None,
                 key: RequestedKey { algorithm: KeyAlgorithm::P256, fingerprint: Digest::default() },
+                audiences: Vec::new(),
             },
             context: IssueContext::at(Timestamp::from_seconds(NOW)),
             alternatives: &[],

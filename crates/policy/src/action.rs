@@ -33,6 +33,8 @@ actions! {
     IssueReduced = "issue_reduced",
     /// The next certificate of a lineage, before the two above are asked.
     Renew = "renew",
+    /// A JWT-SVID for these audiences.
+    IssueJwt = "issue_jwt",
 
     /// To bring evidence and ask for a certificate. What the evidence is worth is asked afterwards.
     Enrol = "enrol",
@@ -53,6 +55,13 @@ actions! {
     CertificateEnrolBatch = "certificate.enrol_batch",
     /// To fetch the proof that a certificate is in the log.
     LogProof = "log.proof",
+
+    /// To follow what a node may serve.
+    NodeStream = "node.stream",
+    /// To ask for certificates for processes on a node. What policy thinks of each is asked afterwards.
+    NodeEnrol = "node.enrol",
+    /// To ask for a JWT-SVID for a process on a node. What policy thinks of it is asked afterwards.
+    NodeJwt = "node.jwt",
 
     /// To see identities.
     IdentityRead = "identity.read",
@@ -117,11 +126,11 @@ actions! {
 }
 
 impl Action {
-    /// Whether it is asked about a certificate to be issued, with an identity as principal; all others are asked
+    /// Whether it is asked about a certificate or a token to be issued, with an identity as principal; all others are asked
     /// about a caller.
     #[must_use]
     pub fn is_issue(self) -> bool {
-        matches!(self, Self::IssueFull | Self::IssueReduced | Self::Renew)
+        matches!(self, Self::IssueFull | Self::IssueReduced | Self::Renew | Self::IssueJwt)
     }
 }
 

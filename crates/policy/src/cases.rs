@@ -254,6 +254,8 @@ struct RequestedCase {
     names: Vec<SubjectName>,
     lifetime: Option<HumanDuration>,
     key: KeyAlgorithm,
+    /// A JWT-SVID for these is asked for, not a certificate.
+    audiences: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -295,6 +297,7 @@ impl Issue {
                 names: self.requested.names,
                 lifetime: self.requested.lifetime,
                 key: RequestedKey { algorithm: self.requested.key, fingerprint: Digest::default() },
+                audiences: self.requested.audiences,
             },
             names: NameFacts { wanted, ..NameFacts::default() },
             context: IssueContext { now, network: self.network, history: self.history },
@@ -371,6 +374,7 @@ struct Call {
     #[serde(default)]
     roles: Vec<Role>,
     factor: Option<Factor>,
+    profile: Option<String>,
     #[serde(default)]
     resource: ResourceCase,
     approval: Option<String>,
@@ -407,7 +411,7 @@ impl Call {
     fn request(self) -> OperatorRequest {
         let factor = self.factor.unwrap_or(if self.roles.is_empty() { Factor::None } else { Factor::Mtls });
         OperatorRequest {
-            caller: CallerFacts { id: self.id, roles: self.roles, factor },
+            caller: CallerFacts { id: self.id, roles: self.roles, factor, profile: self.profile },
             action: self.action,
             resource: ResourceFacts {
                 id: self.resource.kind.clone(),

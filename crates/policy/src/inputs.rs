@@ -201,8 +201,11 @@ pub struct Requested {
     /// The lifetime; `None`: the profile's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<HumanDuration>,
-    /// The key.
+    /// The key; for a JWT-SVID the authority's own, which signs it.
     pub key: RequestedKey,
+    /// Who is to accept it, for a JWT-SVID; none for a certificate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audiences: Vec<String>,
 }
 
 /// The key that a certificate is asked for.

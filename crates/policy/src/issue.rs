@@ -105,7 +105,7 @@ impl Engine {
         self.decide(supposition).1
     }
 
-    fn decide(&self, supposition: Supposition<'_>) -> (Result<Grant, Refusal>, DecisionReceipt) {
+    pub(crate) fn decide(&self, supposition: Supposition<'_>) -> (Result<Grant, Refusal>, DecisionReceipt) {
         let profiles = counterfactual::Profiles::new(&supposition.profile, supposition.alternatives);
         let names =
             NameFacts::choose(&supposition.identity, &supposition.requested.names, &supposition.profile);
@@ -132,6 +132,9 @@ impl Engine {
 
     /// What the rules and the policies say to these inputs. A pure function of inputs and policies.
     pub(crate) fn rule(&self, inputs: &IssueInputs) -> Ruling {
+        if !inputs.requested.audiences.is_empty() {
+            return self.rule_jwt(inputs);
+        }
         let ceiling = match rules::apply(inputs) {
             Ok(ceiling) => ceiling,
             Err(refusal) => return Ruling::refused(refusal),
@@ -253,7 +256,7 @@ impl<'a> Question<'a> {
     }
 }
 
-fn deny(verdict: Verdict, mut policies: Vec<String>) -> Ruling {
+pub(crate) fn deny(verdict: Verdict, mut policies: Vec<String>) -> Ruling {
     if !verdict.errors.is_empty() {
         let reason = format!("the policies could not be evaluated: {}", verdict.errors.join("; "));
         let refusal = Refusal { alarm: true, ..Refusal::new(RefusalCode::PolicyError, reason) };

@@ -20,6 +20,7 @@ mod decision;
 mod engine;
 mod inputs;
 mod issue;
+mod jwt;
 mod load;
 mod mistake;
 mod operator;
@@ -37,6 +38,7 @@ pub use inputs::{
     RenewalFacts, Requested, RequestedKey,
 };
 pub use issue::{IssueRequest, Supposition};
+pub use jwt::{ApprovedJwt, JwtDecision, JwtRequest};
 pub use mistake::{PolicyErrors, PolicyMistake, PolicySource};
 pub use operator::{
     CallerFacts, Denial, Factor, OperatorDecision, OperatorReceipt, OperatorRequest, ResourceFacts,

@@ -50,25 +50,45 @@ pub struct CallerFacts {
     pub roles: Vec<Role>,
     /// How that was proved.
     pub factor: Factor,
+    /// The profile of the certificate, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
 }
 
 impl CallerFacts {
     /// Somebody who proved nothing.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { id: "anonymous".to_owned(), roles: Vec::new(), factor: Factor::None }
+        Self { id: "anonymous".to_owned(), roles: Vec::new(), factor: Factor::None, profile: None }
     }
 
     /// The holder of a client certificate of ours, with the role of its identity, if it has one.
     #[must_use]
     pub fn mtls(identity: &SpiffeId, role: Option<Role>) -> Self {
-        Self { id: identity.to_string(), roles: role.into_iter().collect(), factor: Factor::Mtls }
+        Self {
+            id: identity.to_string(),
+            roles: role.into_iter().collect(),
+            factor: Factor::Mtls,
+            profile: None,
+        }
+    }
+
+    /// With the profile of the certificate.
+    #[must_use]
+    pub fn under(mut self, profile: &str) -> Self {
+        self.profile = Some(profile.to_owned());
+        self
     }
 
     /// A local user who may administer: whoever may use the socket could read the server's keys, so an admin.
     #[must_use]
     pub fn local_admin(uid: u32) -> Self {
-        Self { id: format!("uid:{uid}"), roles: vec![Role::Admin], factor: Factor::LocalSocket }
+        Self {
+            id: format!("uid:{uid}"),
+            roles: vec![Role::Admin],
+            factor: Factor::LocalSocket,
+            profile: None,
+        }
     }
 }
 

@@ -34,6 +34,28 @@ pub(crate) fn apply(inputs: &IssueInputs) -> Result<Ceiling, Refusal> {
     ceiling(inputs)
 }
 
+/// Applies the rules for a JWT-SVID, which has neither a key of the workload's nor names of its own.
+///
+/// # Errors
+/// [`Refusal`] for the first rule that is broken.
+pub(crate) fn apply_to_jwt(inputs: &IssueInputs) -> Result<Ceiling, Refusal> {
+    identity_is_active(inputs)?;
+    identity_has_an_owner(inputs)?;
+    evidence_is_the_identitys(inputs)?;
+    evidence_is_for_the_key(inputs)?;
+    evidence_is_worth_enough(inputs)?;
+    profile_is_allowed(inputs)?;
+    let (limit, why) = lowest_limit(inputs);
+    let limit = whole_seconds(limit);
+    let asked = inputs.requested.lifetime.map_or(limit, |lifetime| whole_seconds(lifetime.0));
+    let lifetime = asked.min(limit);
+    if lifetime.is_zero() {
+        return Err(Refusal::new(RefusalCode::IdentityExpired, format!("{why} leaves no time")));
+    }
+    let cut = (asked > lifetime).then(|| lifetime_reduction(asked, lifetime, why.to_owned()));
+    Ok(Ceiling { lifetime, reductions: cut.into_iter().collect() })
+}
+
 fn identity_is_active(inputs: &IssueInputs) -> Result<(), Refusal> {
     let id = &inputs.identity.spiffe_id;
     match inputs.identity_state {

@@ -102,6 +102,7 @@ pub(crate) fn requested() -> Requested {
         names: Vec::new(),
         lifetime: None,
         key: RequestedKey { algorithm: KeyAlgorithm::P256, fingerprint: key() },
+        audiences: Vec::new(),
     }
 }
 

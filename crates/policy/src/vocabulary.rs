@@ -114,6 +114,9 @@ impl Vocabulary {
         let wildcard = |name: &SubjectName| matches!(name, SubjectName::Dns(name) if name.is_wildcard());
         requested.flag("wildcard", names.iter().any(wildcard));
         requested.text("key", inputs.requested.key.algorithm.as_str());
+        if !inputs.requested.audiences.is_empty() {
+            requested.put("audiences", texts(inputs.requested.audiences.iter().cloned()));
+        }
 
         let mut attributes = Attributes::default();
         attributes.moment("now", context.now);
@@ -146,6 +149,9 @@ impl Vocabulary {
         attributes.text("id", &caller.id);
         attributes.put("roles", texts(caller.roles.iter().map(ToString::to_string)));
         attributes.text("factor", caller.factor.as_str());
+        if let Some(profile) = &caller.profile {
+            attributes.text("profile", profile);
+        }
         attributes.entity(entity_uid(&self.caller, &caller.id))
     }
 

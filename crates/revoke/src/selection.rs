@@ -1,9 +1,10 @@
 //! Which certificates an operation is about.
 
+use chancery_entry::{Body, Entry};
 use chancery_ledger::{
     CertificateQuery, CertificateRecord, CertificateState, Ledger, ModelError, PageRequest,
 };
-use chancery_types::{Digest, LineageId, SerialNumber, SpiffeId, Timestamp};
+use chancery_types::{Digest, EvidenceKind, LineageId, SerialNumber, SpiffeId, Timestamp};
 
 /// What an operator names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Selector {
     Lineage(LineageId),
     /// Every certificate with this public key (SHA-256 of the SPKI).
     Key(Digest),
+    /// Every certificate that the agent of this node asked for on behalf of a process.
+    Node(SpiffeId),
 }
 
 impl std::fmt::Display for Selector {
@@ -25,6 +28,7 @@ impl std::fmt::Display for Selector {
             Self::Identity(identity) => write!(formatter, "identity:{identity}"),
             Self::Lineage(lineage) => write!(formatter, "lineage:{lineage}"),
             Self::Key(key) => write!(formatter, "key:{key}"),
+            Self::Node(node) => write!(formatter, "node:{node}"),
         }
     }
 }
@@ -68,7 +72,32 @@ pub(crate) async fn select(
         Selector::Identity(identity) => query.identity = Some(identity.clone()),
         Selector::Lineage(lineage) => query.lineage = Some(*lineage),
         Selector::Key(key) => query.key = Some(*key),
+        // No index leads from a node to these: an identity may have had other parents when it was issued to.
+        Selector::Node(_) => {}
     }
     let page = ledger.certificates(&query, &PageRequest::first(usize::MAX)).await?;
-    Ok(Selection { certificates: page.items })
+    let mut certificates = page.items;
+    if let Selector::Node(node) = selector {
+        certificates.retain(|record| record.evidence == EvidenceKind::Workload);
+        let mut of_node = Vec::with_capacity(certificates.len());
+        for record in certificates {
+            if asked_for_by(ledger, &record, node).await? {
+                of_node.push(record);
+            }
+        }
+        certificates = of_node;
+    }
+    Ok(Selection { certificates })
+}
+
+/// Whether it was this node that asked for a certificate; the log has it, not the read model.
+async fn asked_for_by(
+    ledger: &dyn Ledger,
+    record: &CertificateRecord,
+    node: &SpiffeId,
+) -> Result<bool, ModelError> {
+    let unreadable = |why: String| ModelError::Engine(format!("entry {}: {why}", record.index));
+    let bytes = ledger.entry(record.index).await.map_err(|error| unreadable(error.to_string()))?;
+    let entry = Entry::decode(&bytes.unwrap_or_default()).map_err(|error| unreadable(error.to_string()))?;
+    Ok(matches!(entry.body, Body::Issuance(issuance) if issuance.requester == node.as_str()))
 }

@@ -166,7 +166,7 @@ impl fmt::Debug for Chassis {
 /// The most bytes that the body of this operation may have.
 pub(crate) fn body_limit(operation: Operation) -> usize {
     match operation {
-        Operation::EnrollBatch => limits::BATCH_BODY_BYTES,
+        Operation::EnrollBatch | Operation::AgentSvids => limits::BATCH_BODY_BYTES,
         Operation::OcspPost => limits::OCSP_BYTES,
         _ => limits::BODY_BYTES,
     }
@@ -176,6 +176,8 @@ pub(crate) fn weight(operation: Operation) -> Weight {
     match operation {
         Operation::Enroll
         | Operation::EnrollBatch
+        | Operation::AgentSvids
+        | Operation::AgentJwt
         | Operation::Renew
         | Operation::CreateToken
         | Operation::RevokeToken
@@ -193,6 +195,9 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::CreateOperator => Weight::Write,
         Operation::ExportAudit | Operation::LogEntries => Weight::Bulk,
         Operation::Nonce
+        | Operation::AgentStream
+        | Operation::OpenIdConfiguration
+        | Operation::JwtKeys
         | Operation::ListTokens
         | Operation::ListIdentities
         | Operation::ReadIdentity

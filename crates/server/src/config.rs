@@ -85,6 +85,8 @@ pub struct Config {
     pub api: SocketAddr,
     /// Status over plain HTTP (CRL, OCSP, CA certificates), as relying parties expect it.
     pub status: SocketAddr,
+    /// The URL under which others reach the API; tokens name it as their issuer.
+    pub url: String,
     /// The local administration socket.
     pub admin_socket: PathBuf,
     /// Users who may use it besides the one that the server runs as.
@@ -172,6 +174,9 @@ pub struct RawListen {
     pub status: String,
     /// The administration socket.
     pub admin_socket: String,
+    /// The URL under which others reach the API; by default `https://` and the first name with the API's port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Other users who may use it.
     pub admin_users: Vec<u32>,
     /// Whether TLS 1.2 is spoken too.
@@ -184,6 +189,7 @@ impl Default for RawListen {
             api: "127.0.0.1:8443".into(),
             status: "127.0.0.1:8080".into(),
             admin_socket: "run/admin.sock".into(),
+            url: None,
             admin_users: Vec::new(),
             tls12: false,
         }
@@ -393,6 +399,15 @@ impl Config {
                  over https would need status)"
             ));
         }
+        let url = match (&raw.listen.url, names.first()) {
+            (Some(url), _) => url.trim_end_matches('/').to_owned(),
+            (None, Some(name)) => format!("https://{name}:{}", api.port()),
+            (None, None) => String::new(),
+        };
+        if !url.is_empty() && !url.starts_with("https://") {
+            mistakes
+                .push(format!("listen.url: {url:?} must begin with https:// (OpenID Connect Discovery 1.0)"));
+        }
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
@@ -402,6 +417,7 @@ impl Config {
             names,
             api,
             status,
+            url,
             admin_socket: directory.join(&raw.listen.admin_socket),
             admin_users: raw.listen.admin_users,
             tls12: raw.listen.tls12,

@@ -12,6 +12,7 @@
 mod activity;
 mod admin_socket;
 mod admission;
+mod agents;
 pub mod authority;
 pub mod bootstrap;
 mod callers;
@@ -22,6 +23,7 @@ mod extract;
 mod gate;
 mod health;
 mod host;
+mod jwk;
 mod listener;
 pub mod maintenance;
 mod metrics;

@@ -3,13 +3,15 @@
 use std::sync::OnceLock;
 
 use chancery_api::{
-    Audience, AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery,
+    AgentEvent, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, Audience,
+    AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery,
     CertificateView, ChangeResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest,
     EnrollResponse, HealthResponse, HoldRequest, IDEMPOTENCY_KEY_HEADER, IdentityDocument, IdentityQuery,
     IdentityStateRequest, IdentityView, IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse,
-    LogProofResponse, Method, NonceResponse, Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery,
-    PolicyCheckRequest, PolicyCheckResponse, PolicyView, Problem, ReleaseRequest, RenewRequest,
-    RevokeRequest, StatusResponse, TemplateDocument, TemplateView, TokenQuery, TokenView,
+    LogProofResponse, Method, NonceResponse, OpenIdConfiguration, Operation, OperatorRequest,
+    PROBLEM_MEDIA_TYPE, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse, PolicyView, Problem,
+    ReleaseRequest, RenewRequest, RevokeRequest, StatusResponse, TemplateDocument, TemplateView, TokenQuery,
+    TokenView,
 };
 use http::StatusCode;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
@@ -88,6 +90,8 @@ impl Components {
     }
 }
 
+/// One JSON value a line.
+pub(crate) const NDJSON: &str = "application/x-ndjson";
 const CERTIFICATE: &str = "clientCertificate";
 const CERTIFICATE_TEXT: &str = "A certificate that this authority issued, shown in the TLS handshake.";
 
@@ -138,6 +142,11 @@ fn shape(operation: Operation) -> Shape {
         Operation::EnrollBatch => exchange(json::<BatchEnrollRequest>(), json::<BatchEnrollResponse>()),
         Operation::Nonce => answer(json::<NonceResponse>()),
         Operation::Renew => exchange(json::<RenewRequest>(), json::<EnrollResponse>()),
+        Operation::AgentStream => search::<AgentStreamQuery>(json_as::<AgentEvent>(NDJSON)),
+        Operation::AgentSvids => exchange(json::<AgentSvidsRequest>(), json::<BatchEnrollResponse>()),
+        Operation::AgentJwt => exchange(json::<AgentJwtRequest>(), json::<AgentJwtResponse>()),
+        Operation::OpenIdConfiguration => answer(json::<OpenIdConfiguration>()),
+        Operation::JwtKeys => answer(json::<JwksBundle>()),
         Operation::CreateToken => exchange(json::<CreateTokenRequest>(), json::<CreateTokenResponse>()),
         Operation::ListTokens => search::<TokenQuery>(page::<TokenView>()),
         Operation::RevokeToken => answer(json::<TokenView>()),

@@ -10,6 +10,7 @@ use chancery_types::{Clock, Random, RandomError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::agents::{Agents, StreamLimits};
 use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerCredential};
 use crate::callers::LedgerCallers;
 use crate::config::Config;
@@ -93,10 +94,16 @@ impl Server {
         let crl = publisher(&authority)?;
         let credential = authority.server_credential().await?;
         let tls = TlsSlot::new(material(&authority, &credential))?;
-        let site = Site { authority: Arc::clone(&authority), ocsp, crl, chassis: Arc::clone(&chassis) };
+        let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
+        let following = Arc::clone(&agents);
+        let site =
+            Site { authority: Arc::clone(&authority), ocsp, crl, agents, chassis: Arc::clone(&chassis) };
         watch_health(&site);
-        let standing =
-            Box::new(StandingCollector { authority: Arc::clone(&authority), crl: Arc::clone(&site.crl) });
+        let standing = Box::new(StandingCollector {
+            authority: Arc::clone(&authority),
+            crl: Arc::clone(&site.crl),
+            agents: Arc::clone(&site.agents),
+        });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
         let limits = listener_limits(config);
@@ -119,6 +126,13 @@ impl Server {
         status.start(routes::status(&site), Arc::clone(metrics), shutdown);
         let server = Self { site, tls, api: api_address, status: status_address };
         server.start_tasks(credential);
+        let stop = server.site.chassis.shutdown().clone();
+        server.site.chassis.shutdown().spawn(async move {
+            tokio::select! {
+                () = following.follow(news) => {}
+                () = stop.begun() => {}
+            }
+        });
         Ok(server)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chancery_revoke::{CrlPublisher, OcspResponder};
 
 use crate::Chassis;
+use crate::agents::Agents;
 use crate::authority::Authority;
 
 /// The state of every route.
@@ -16,6 +17,8 @@ pub struct Site {
     pub ocsp: Arc<OcspResponder>,
     /// Publishes the list of the active issuer.
     pub crl: Arc<CrlPublisher>,
+    /// Tells agents what changes.
+    pub(crate) agents: Arc<Agents>,
     /// What every request goes through.
     pub chassis: Arc<Chassis>,
 }

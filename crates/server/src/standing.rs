@@ -8,6 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 
+use crate::agents::Agents;
 use crate::authority::Authority;
 use crate::process::encode_gauge;
 
@@ -16,11 +17,12 @@ use crate::process::encode_gauge;
 pub(crate) struct StandingCollector {
     pub(crate) authority: Arc<Authority>,
     pub(crate) crl: Arc<CrlPublisher>,
+    pub(crate) agents: Arc<Agents>,
 }
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl } = self;
+        let Self { authority, crl, agents } = self;
         let ledger = authority.embedded();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -34,6 +36,9 @@ impl Collector for StandingCollector {
         let issuer = authority.workflow().issuer();
         let left = issuer.certificate().tbs().not_after().seconds() - now;
         encode_gauge(&mut encoder, "chancery_issuer_seconds_left", "Seconds until the issuer ends", left)?;
+        let streams = i64::try_from(agents.open_streams()).unwrap_or(i64::MAX);
+        let help = "Agents that follow what their nodes may serve";
+        encode_gauge(&mut encoder, "chancery_agent_streams", help, streams)?;
         let syncs = ConstCounter::new(ledger.syncs());
         let help = "Times that the ledger's journal was synced";
         let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;

@@ -59,6 +59,8 @@ pub enum EvidenceKind {
     X509Pop,
     /// The current certificate over mTLS, and the new key's request.
     Renewal,
+    /// An attested node vouches for a process on it.
+    Workload,
     /// An operator or the authority itself asks: server certificates, operators' own certificates.
     Operator,
 }
@@ -71,6 +73,7 @@ impl EvidenceKind {
             Self::JoinToken => "join-token",
             Self::X509Pop => "x509-pop",
             Self::Renewal => "renewal",
+            Self::Workload => "workload",
             Self::Operator => "operator",
         }
     }
@@ -86,7 +89,7 @@ impl FromStr for EvidenceKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::JoinToken, Self::X509Pop, Self::Renewal, Self::Operator]
+        [Self::JoinToken, Self::X509Pop, Self::Renewal, Self::Workload, Self::Operator]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| format!("{text:?} is not a kind of evidence"))
@@ -159,6 +162,25 @@ impl Claims {
     #[must_use]
     pub fn holds(&self, name: &str, text: &str) -> bool {
         self.0.get(name).is_some_and(|value| value.texts().iter().any(|found| found == text))
+    }
+
+    /// Whether every one of these claims is there, and is or contains its text. No claims asked for: no, because
+    /// nothing has been proved.
+    #[must_use]
+    pub fn fulfil(&self, wanted: &BTreeMap<String, String>) -> bool {
+        !wanted.is_empty() && wanted.iter().all(|(name, text)| self.holds(name, text))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// All of them.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AssuranceLevel, Claims, DnsName, EmailAddress, HumanDuration, KeyAlgorithm, SpiffeId, SubjectName,
-    Timestamp,
+    Timestamp, TrustDomain,
 };
 
 /// How bad it is when this identity is abused. Policy reads it; nothing else does.
@@ -169,6 +169,22 @@ pub struct Identity {
     /// Claims that must hold for evidence to be evidence of this identity: all of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub selectors: BTreeMap<String, String>,
+    /// Sets of claims of which each serves as well as `selectors`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<BTreeMap<String, String>>,
+    /// Nodes whose agents may ask for it on behalf of a process that fulfils its selectors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<SpiffeId>,
+    /// Claims that make any node that fulfils them such a parent: all of them. With neither these nor `parents`, no
+    /// agent may ask for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selectors: BTreeMap<String, String>,
+    /// How programs with several identities tell them apart (SPIFFE Workload API).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+    /// Other trust domains whose members it deals with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub federates_with: Vec<TrustDomain>,
     /// For operators' identities: what they may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
@@ -198,6 +214,15 @@ pub enum IdentityError {
         /// Members allowed.
         limit: usize,
     },
+    /// A set of selectors that everything would fulfil.
+    #[error("an alternative has no selectors, so that anything would match it; leave it out")]
+    EmptyAlternative,
+    /// A parent of another trust domain, whose nodes are not ours to attest.
+    #[error("{0} is of another trust domain; a parent is a node of this one")]
+    ForeignParent(SpiffeId),
+    /// It federates with its own trust domain.
+    #[error("{0} is this trust domain; federates_with names others")]
+    FederatesWithItself(TrustDomain),
 }
 
 impl Identity {
@@ -221,6 +246,11 @@ impl Identity {
             max_lifetime: None,
             minimum_assurance: None,
             selectors: BTreeMap::new(),
+            alternatives: Vec::new(),
+            parents: Vec::new(),
+            node_selectors: BTreeMap::new(),
+            hint: String::new(),
+            federates_with: Vec::new(),
             role: None,
         }
     }
@@ -238,6 +268,7 @@ impl Identity {
             ("team", &self.team, 256),
             ("purpose", &self.purpose, 1024),
             ("environment", &self.environment, 64),
+            ("hint", &self.hint, 1024),
         ];
         for (field, text, limit) in texts {
             if text.chars().count() > limit || text.chars().any(char::is_control) {
@@ -250,13 +281,32 @@ impl Identity {
             ("email_addresses", self.email_addresses.len(), 64),
             ("profiles", self.profiles.len(), 16),
             ("selectors", self.selectors.len(), 32),
+            ("alternatives", self.alternatives.len(), 16),
+            ("alternatives", self.alternatives.iter().map(BTreeMap::len).max().unwrap_or(0), 32),
+            ("parents", self.parents.len(), 64),
+            ("node_selectors", self.node_selectors.len(), 32),
+            ("federates_with", self.federates_with.len(), 32),
         ];
         for (field, count, limit) in lists {
             if count > limit {
                 return Err(IdentityError::TooMany { field, count, limit });
             }
         }
-        Ok(())
+        self.check_relations()
+    }
+
+    fn check_relations(&self) -> Result<(), IdentityError> {
+        if self.alternatives.iter().any(BTreeMap::is_empty) {
+            return Err(IdentityError::EmptyAlternative);
+        }
+        let own = self.spiffe_id.trust_domain_name();
+        if let Some(parent) = self.parents.iter().find(|parent| parent.trust_domain_name() != own) {
+            return Err(IdentityError::ForeignParent(parent.clone()));
+        }
+        match self.federates_with.iter().find(|domain| domain.as_str() == own) {
+            Some(domain) => Err(IdentityError::FederatesWithItself(domain.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Every name that its certificates may carry, the SPIFFE ID first.
@@ -278,11 +328,18 @@ impl Identity {
         self.profiles.iter().map(String::as_str).collect()
     }
 
-    /// Whether these claims hold every selector. An identity without selectors matches nothing by claims:
-    /// it can only be reached by evidence that names it, such as a join token made for it.
+    /// Whether these claims hold every selector, or every one of an alternative. An identity without selectors
+    /// matches nothing by claims: it can only be reached by evidence that names it, such as a join token made for it.
     #[must_use]
     pub fn matches(&self, claims: &Claims) -> bool {
-        !self.selectors.is_empty() && self.selectors.iter().all(|(name, text)| claims.holds(name, text))
+        std::iter::once(&self.selectors).chain(&self.alternatives).any(|set| claims.fulfil(set))
+    }
+
+    /// Whether the agent of this node may ask for it: it is a named parent, or these claims of the node fulfil the
+    /// node selectors. With neither, nobody may.
+    #[must_use]
+    pub fn is_served_by(&self, node: &SpiffeId, claims: &Claims) -> bool {
+        self.parents.contains(node) || claims.fulfil(&self.node_selectors)
     }
 }
 
@@ -313,6 +370,49 @@ mod tests {
         assert!(identity.matches(&claims));
         identity.selectors.insert("x509.issuer".into(), "corp".into());
         assert!(!identity.matches(&claims));
+    }
+
+    #[test]
+    fn an_alternative_serves_as_well_and_must_say_something() {
+        let mut claims = Claims::new();
+        claims.insert("unix.uid", "1000");
+        let mut identity = web();
+        identity.selectors.insert("unix.uid".into(), "1001".into());
+        assert!(!identity.matches(&claims));
+        identity.alternatives.push(BTreeMap::from([("unix.uid".into(), "1000".into())]));
+        assert!(identity.matches(&claims) && identity.check().is_ok());
+        identity.alternatives.push(BTreeMap::new());
+        assert_eq!(identity.check(), Err(IdentityError::EmptyAlternative));
+    }
+
+    #[test]
+    fn no_node_serves_an_identity_that_names_none() {
+        let node: SpiffeId = "spiffe://example.org/node/a".parse().unwrap();
+        let mut claims = Claims::new();
+        claims.insert("x509.cn", "a");
+        let mut identity = web();
+        assert!(!identity.is_served_by(&node, &claims));
+        identity.node_selectors.insert("x509.cn".into(), "b".into());
+        assert!(!identity.is_served_by(&node, &claims));
+        identity.parents.push(node.clone());
+        assert!(identity.is_served_by(&node, &Claims::new()));
+        identity.parents[0] = "spiffe://example.org/node/b".parse().unwrap();
+        identity.node_selectors.insert("x509.cn".into(), "a".into());
+        assert!(identity.is_served_by(&node, &claims));
+        assert!(!identity.is_served_by(&node, &Claims::new()));
+    }
+
+    #[test]
+    fn refuses_relations_that_make_no_sense() {
+        let mut identity = web();
+        identity.parents.push("spiffe://elsewhere.org/node/a".parse().unwrap());
+        assert!(matches!(identity.check(), Err(IdentityError::ForeignParent(_))));
+        identity.parents.clear();
+        identity.federates_with.push(TrustDomain::parse("example.org").unwrap());
+        assert!(matches!(identity.check(), Err(IdentityError::FederatesWithItself(_))));
+        identity.federates_with.clear();
+        identity.hint = "x".repeat(1025);
+        assert!(matches!(identity.check(), Err(IdentityError::Field { field: "hint", .. })));
     }
 
     #[test]

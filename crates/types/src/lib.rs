@@ -15,6 +15,7 @@ mod name;
 mod random;
 mod revocation;
 mod secret;
+mod selector;
 mod serial;
 mod spiffe;
 
@@ -30,5 +31,6 @@ pub use name::{DnsName, EmailAddress, NameError, SubjectName, UriName};
 pub use random::{FixedRandom, Random, RandomError, SystemRandom};
 pub use revocation::{RevocationReason, UnknownReason};
 pub use secret::{SecretBytes, SecretString};
+pub use selector::{Selector, SelectorError};
 pub use serial::{Generation, IssuerEpoch, LineageId, SerialError, SerialNumber, TokenId};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};

@@ -136,6 +136,24 @@ pub(crate) fn repeated_extension(tbs: &TbsView<'_>) -> Option<String> {
     twice.map(|extension| extension.dotted_oid())
 }
 
+/// The certificates of a text of DER in which one follows the other, as the SPIFFE Workload API sends chains and
+/// bundles. They are told apart and not looked into.
+///
+/// # Errors
+/// [`DerError`] when it is not DER, or there are more than `limit`.
+pub fn split_certificates(der: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, DerError> {
+    let mut reader = Reader::new(der);
+    let mut certificates = Vec::new();
+    while !reader.is_empty() {
+        let value = reader.expect(tag::SEQUENCE)?;
+        if certificates.len() == limit {
+            return Err(value.invalid("end of the certificates"));
+        }
+        certificates.push(value.whole.to_vec());
+    }
+    Ok(certificates)
+}
+
 #[cfg(test)]
 mod tests {
     use chancery_types::KeyAlgorithm;

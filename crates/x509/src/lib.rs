@@ -46,7 +46,7 @@ mod writer;
 mod authority;
 
 pub use calendar::TimeForm;
-pub use certificate::Certificate;
+pub use certificate::{Certificate, split_certificates};
 pub use chain::{ChainError, check_chain, check_issued_by};
 pub use client_key::{SubjectKey, SubjectKeyError};
 pub use distinguished_name::{DistinguishedName, DistinguishedNameError};

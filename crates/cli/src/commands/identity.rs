@@ -1,5 +1,6 @@
 //! `chancery identity`: who may have certificates, and whose they are.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result};
 use chancery_api::{IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView};
 use chancery_types::{
     AssuranceLevel, DnsName, EmailAddress, HumanDuration, Identity, IdentityState, KeyAlgorithm, Role,
-    Sensitivity, SpiffeId, Timestamp,
+    Selector, Sensitivity, SpiffeId, Timestamp, TrustDomain,
 };
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
@@ -94,6 +95,9 @@ pub(crate) struct List {
     /// Only in this environment.
     #[arg(long)]
     environment: Option<String>,
+    /// Only those that may use this profile.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Only in this state: active, held or retired.
     #[arg(long, value_parser = word::<IdentityState>)]
     state: Option<IdentityState>,
@@ -146,9 +150,24 @@ pub(crate) struct Properties {
     /// The least assurance of its evidence: AL0 to AL4.
     #[arg(long, value_name = "LEVEL", value_parser = word::<AssuranceLevel>)]
     minimum_assurance: Option<AssuranceLevel>,
-    /// A claim that evidence must hold to be evidence of this identity; repeatable.
-    #[arg(long = "selector", value_name = "CLAIM=VALUE", value_parser = pair)]
+    /// What evidence must hold to be evidence of this identity, such as unix:uid:1000 or x509.cn=web; repeatable.
+    #[arg(long = "selector", value_name = "SELECTOR", value_parser = selector)]
     selectors: Vec<(String, String)>,
+    /// Selectors, separated by commas, that serve as well as those of --selector; repeatable.
+    #[arg(long = "alternative", value_name = "SELECTORS", value_parser = selectors)]
+    alternatives: Vec<BTreeMap<String, String>>,
+    /// A node whose agent may ask for it, as SPIFFE ID; repeatable.
+    #[arg(long = "parent", value_name = "ID")]
+    parents: Vec<SpiffeId>,
+    /// What a node must have proved for its agent to ask for it, such as token.parameter.rack=r1; repeatable.
+    #[arg(long = "node-selector", value_name = "SELECTOR", value_parser = selector)]
+    node_selectors: Vec<(String, String)>,
+    /// How programs with several identities tell them apart.
+    #[arg(long)]
+    hint: Option<String>,
+    /// Another trust domain whose members it deals with; repeatable.
+    #[arg(long = "federates-with", value_name = "DOMAIN", value_parser = TrustDomain::parse)]
+    federates_with: Vec<TrustDomain>,
     /// For operators: admin, operator, auditor or viewer.
     #[arg(long)]
     role: Option<Role>,
@@ -241,6 +260,7 @@ impl List {
             owner: self.owner.clone(),
             team: self.team.clone(),
             environment: self.environment.clone(),
+            profile: self.profile.clone(),
             state: self.state,
         };
         let found = self
@@ -281,7 +301,7 @@ impl Properties {
             (None, Some(id)) => Identity::new(id, ""),
             (None, None) => return Err(usage("name the identity, or give --file")),
         };
-        let identity = self.over(base);
+        let identity = self.over(base)?;
         if identity.owner.is_empty() {
             return Err(usage("say who answers for it with --owner; without an owner nothing is issued"));
         }
@@ -291,7 +311,7 @@ impl Properties {
 
     /// A changed identity: the file's whole, or the current one, with the flags over it.
     fn changed(&self, current: Identity) -> Result<Identity> {
-        let identity = self.over(self.document()?.unwrap_or(current));
+        let identity = self.over(self.document()?.unwrap_or(current))?;
         identity.check()?;
         Ok(identity)
     }
@@ -300,7 +320,7 @@ impl Properties {
         self.file.as_deref().map(document).transpose()
     }
 
-    fn over(&self, mut identity: Identity) -> Identity {
+    fn over(&self, mut identity: Identity) -> Result<Identity> {
         set(&mut identity.owner, &self.owner);
         set(&mut identity.team, &self.team);
         set(&mut identity.purpose, &self.purpose);
@@ -316,11 +336,49 @@ impl Properties {
         identity.role = self.role.or(identity.role);
         identity.review_by = self.review_by.or(identity.review_by);
         identity.expires = self.expires.or(identity.expires);
-        if !self.selectors.is_empty() {
-            identity.selectors = self.selectors.iter().cloned().collect();
-        }
-        identity
+        set_selectors(&mut identity.selectors, &self.selectors)?;
+        set_list(&mut identity.alternatives, &self.alternatives);
+        set_list(&mut identity.parents, &self.parents);
+        set_selectors(&mut identity.node_selectors, &self.node_selectors)?;
+        set(&mut identity.hint, &self.hint);
+        set_list(&mut identity.federates_with, &self.federates_with);
+        Ok(identity)
     }
+}
+
+/// Reads `unix:uid:1000`, as users of SPIRE write it, or `unix.uid=1000`.
+fn selector(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((claim, _)) if !claim.contains(':') => pair(text),
+        _ => {
+            let selector: Selector = text.parse().map_err(|error| format!("{error}, or CLAIM=VALUE"))?;
+            Ok((selector.claim().to_owned(), selector.text().to_owned()))
+        }
+    }
+}
+
+/// Reads a set of selectors that hold together.
+fn selectors(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let pairs = text.split(',').map(selector).collect::<Result<Vec<_>, _>>()?;
+    together(&pairs)
+}
+
+/// Selectors by their claims; an identity asks each claim for one value.
+fn together(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>, String> {
+    let mut selectors = BTreeMap::new();
+    for (claim, value) in pairs {
+        if selectors.insert(claim.clone(), value.clone()).is_some() {
+            return Err(format!("{claim} is asked for twice; an identity asks each claim for one value"));
+        }
+    }
+    Ok(selectors)
+}
+
+fn set_selectors(target: &mut BTreeMap<String, String>, pairs: &[(String, String)]) -> Result<()> {
+    if !pairs.is_empty() {
+        *target = together(pairs).map_err(usage)?;
+    }
+    Ok(())
 }
 
 /// Reads a JSON or TOML document, by its ending.
@@ -344,41 +402,62 @@ fn set_list<T: Clone>(target: &mut Vec<T>, values: &[T]) {
     }
 }
 
+/// As users of SPIRE write it, where it can be written so and is a fact about a process.
+fn spelled(claim: &str, value: &str) -> String {
+    match Selector::new(claim, value) {
+        Ok(selector) if !claim.starts_with("x509.") && !claim.starts_with("token.") => selector.to_string(),
+        _ => format!("{claim}={value}"),
+    }
+}
+
 fn print(terminal: &Terminal, view: &IdentityView) -> Result<()> {
-    terminal.data(view, || {
-        let identity = &view.identity.0;
-        let state = match view.state {
-            IdentityState::Active => Tone::Good,
-            IdentityState::Held => Tone::Warning,
-            IdentityState::Retired => Tone::Bad,
-        };
-        let names: Vec<String> = identity.subject_names().iter().skip(1).map(ToString::to_string).collect();
-        let keys: Vec<&str> = identity.key_algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
-        let selectors: Vec<String> =
-            identity.selectors.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let optional = |value: Option<String>| value.unwrap_or_default();
-        terminal.fields([
-            ("identity", identity.spiffe_id.to_string()),
-            ("state", terminal.paint(state, text_of(&view.state))),
-            ("owner", identity.owner.clone()),
-            ("team", identity.team.clone()),
-            ("purpose", identity.purpose.clone()),
-            ("environment", identity.environment.clone()),
-            ("sensitivity", text_of(&identity.sensitivity)),
-            ("other names", names.join("\n")),
-            ("profiles", identity.allowed_profiles().join(", ")),
-            ("key types", keys.join(", ")),
-            ("max lifetime", optional(identity.max_lifetime.map(|value| value.to_string()))),
-            ("minimum assurance", optional(identity.minimum_assurance.map(|value| value.to_string()))),
-            ("selectors", selectors.join("\n")),
-            ("role", optional(identity.role.map(|value| value.to_string()))),
-            ("review by", optional(identity.review_by.map(|value| value.to_string()))),
-            ("expires", optional(identity.expires.map(|value| value.to_string()))),
-            ("version", view.version.to_string()),
-            ("changed", view.changed.whole_second().to_string()),
-            ("live certificates", view.live_certificates.to_string()),
-        ])
-    })
+    terminal.data(view, || describe(terminal, view))
+}
+
+/// An identity for people.
+pub(super) fn describe(terminal: &Terminal, view: &IdentityView) -> String {
+    let identity = &view.identity.0;
+    let state = match view.state {
+        IdentityState::Active => Tone::Good,
+        IdentityState::Held => Tone::Warning,
+        IdentityState::Retired => Tone::Bad,
+    };
+    let names: Vec<String> = identity.subject_names().iter().skip(1).map(ToString::to_string).collect();
+    let keys: Vec<&str> = identity.key_algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+    let written = |set: &BTreeMap<String, String>, between: &str| {
+        let pairs: Vec<String> = set.iter().map(|(name, value)| spelled(name, value)).collect();
+        pairs.join(between)
+    };
+    let alternatives: Vec<String> = identity.alternatives.iter().map(|set| written(set, ",")).collect();
+    let parents: Vec<&str> = identity.parents.iter().map(SpiffeId::as_str).collect();
+    let federates: Vec<&str> = identity.federates_with.iter().map(TrustDomain::as_str).collect();
+    let optional = |value: Option<String>| value.unwrap_or_default();
+    terminal.fields([
+        ("identity", identity.spiffe_id.to_string()),
+        ("state", terminal.paint(state, text_of(&view.state))),
+        ("owner", identity.owner.clone()),
+        ("team", identity.team.clone()),
+        ("purpose", identity.purpose.clone()),
+        ("environment", identity.environment.clone()),
+        ("sensitivity", text_of(&identity.sensitivity)),
+        ("other names", names.join("\n")),
+        ("profiles", identity.allowed_profiles().join(", ")),
+        ("key types", keys.join(", ")),
+        ("max lifetime", optional(identity.max_lifetime.map(|value| value.to_string()))),
+        ("minimum assurance", optional(identity.minimum_assurance.map(|value| value.to_string()))),
+        ("selectors", written(&identity.selectors, "\n")),
+        ("alternatives", alternatives.join("\n")),
+        ("parents", parents.join("\n")),
+        ("node selectors", written(&identity.node_selectors, "\n")),
+        ("hint", identity.hint.clone()),
+        ("federates with", federates.join(", ")),
+        ("role", optional(identity.role.map(|value| value.to_string()))),
+        ("review by", optional(identity.review_by.map(|value| value.to_string()))),
+        ("expires", optional(identity.expires.map(|value| value.to_string()))),
+        ("version", view.version.to_string()),
+        ("changed", view.changed.whole_second().to_string()),
+        ("live certificates", view.live_certificates.to_string()),
+    ])
 }
 
 #[cfg(test)]
@@ -400,6 +479,26 @@ mod tests {
         let identity = properties.new_identity(Some(id())).unwrap();
         assert_eq!((identity.owner.as_str(), identity.dns_names.len()), ("ada", 1));
         assert_eq!(identity.selectors["x509.cn"], "web");
+    }
+
+    #[test]
+    fn selectors_are_read_in_either_spelling_and_each_claim_once() {
+        let read = |text: &str| selector(text).map(|(claim, value)| format!("{claim} {value}"));
+        for (text, expected) in [
+            ("unix:uid:1000", "unix.uid 1000"),
+            ("unix.uid=1000", "unix.uid 1000"),
+            ("unix:path:/opt/a=b", "unix.path /opt/a=b"),
+            ("k8s:pod-label:app:web", "k8s.pod_label app:web"),
+            ("x509.cn=a:b", "x509.cn a:b"),
+        ] {
+            assert_eq!(read(text).unwrap(), expected);
+        }
+        assert!(read("unix:uid").unwrap_err().contains("unix:uid:1000"));
+        let set = selectors("unix:uid:1000,unix:gid:100").unwrap();
+        assert_eq!(set.into_iter().collect::<Vec<_>>().len(), 2);
+        assert!(selectors("unix:uid:1000,unix:uid:1001").unwrap_err().contains("twice"));
+        assert_eq!(spelled("unix.uid", "1000"), "unix:uid:1000");
+        assert_eq!(spelled("x509.cn", "web"), "x509.cn=web");
     }
 
     #[test]

@@ -1,22 +1,26 @@
 //! The commands, one file for each noun: its flags, what they mean, and what is done.
 
+pub(crate) mod agent;
 pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod ca;
 pub(crate) mod certificate;
 pub(crate) mod completions;
 pub(crate) mod enroll;
+pub(crate) mod fetch;
 pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod ledger;
 pub(crate) mod log;
 pub(crate) mod man;
+pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod policy;
 pub(crate) mod profile;
 pub(crate) mod renew;
 pub(crate) mod revoke;
 pub(crate) mod root;
+pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod template;
@@ -32,7 +36,7 @@ use crate::terminal::Terminal;
 /// Does what was asked.
 pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let globals = &cli.globals;
-    if globals.verbose >= 2 && !matches!(cli.command, Command::Serve(_)) {
+    if globals.verbose >= 2 && !matches!(cli.command, Command::Serve(_) | Command::Agent(_)) {
         serve::start_log(serve::LogFormat::Text, globals);
     }
     match &cli.command {
@@ -42,11 +46,15 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::CheckConfig(check) => check.run(globals, terminal),
         Command::Ledger(ledger) => ledger.run(globals, terminal),
         Command::Identity(identity) => identity.run(globals, terminal).await,
+        Command::Node(node) => node.run(globals, terminal).await,
         Command::Template(template) => template.run(globals, terminal).await,
         Command::Token(token) => token.run(globals, terminal).await,
         Command::Operator(operator) => operator.run(globals, terminal).await,
         Command::Enroll(enroll) => enroll.run(globals, terminal).await,
         Command::Renew(renew) => renew.run(globals, terminal).await,
+        Command::Agent(agent) => agent.run(globals, terminal).await,
+        Command::Fetch(fetch) => fetch.run(terminal).await,
+        Command::Run(run) => run.run(terminal).await,
         Command::Certificate(certificate) => certificate.run(globals, terminal).await,
         Command::Revoke(revoke) => revoke.run(globals, terminal).await,
         Command::Hold(hold) => hold.run(globals, terminal).await,

@@ -24,7 +24,11 @@ pub(crate) struct Serve {
 
 /// Says everything that is wrong with a configuration, its profiles and its policy, at once.
 #[derive(Debug, Args)]
-pub(crate) struct CheckConfig {}
+pub(crate) struct CheckConfig {
+    /// An agent's configuration instead: agent.toml, or the directory that holds it.
+    #[arg(long, value_name = "PATH")]
+    agent: Option<std::path::PathBuf>,
+}
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -49,6 +53,9 @@ impl Serve {
 
 impl CheckConfig {
     pub(crate) fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        if let Some(agent) = &self.agent {
+            return super::agent::check_config(agent, terminal);
+        }
         let config = place::required(globals.config.as_deref())?;
         let summary = authority_side::check_config(&config)?;
         terminal.data(&summary, || {

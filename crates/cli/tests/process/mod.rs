@@ -122,7 +122,7 @@ pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Ran {
     Ran { line: arguments.join(" "), output }
 }
 
-fn command(directory: &Path) -> Command {
+pub(crate) fn command(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHANCERY_")) {
         command.env_remove(name);

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use chancery_entry::Entry;
 use chancery_merkle::{HashReader, NoteSigner, SignedNote, consistency_proof, inclusion_proof, leaf_hash};
 use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 use sha2::{Digest as _, Sha256};
@@ -86,6 +87,18 @@ impl Default for Options {
     }
 }
 
+/// A committed entry that changes how something stands.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// Its place in the log.
+    pub index: u64,
+    /// What it says.
+    pub entry: Arc<Entry>,
+}
+
+/// News that a slow listener may be behind before it is told that it has missed some.
+const NEWS: usize = 8192;
+
 /// What is shared by the callers and the two threads.
 struct Shared {
     disk: Arc<dyn Disk>,
@@ -106,6 +119,7 @@ struct Shared {
     index_is_full: std::sync::atomic::AtomicBool,
     syncs: std::sync::atomic::AtomicU64,
     wake: indexer::Wake,
+    news: tokio::sync::broadcast::Sender<News>,
 }
 
 impl Shared {
@@ -188,6 +202,13 @@ impl EmbeddedLedger {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.shared.syncs.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// What changes from now on in how things stand, in the log's order; by the time it is told, the read model has
+    /// it. Who listens too slowly is told that it missed some, and looks for itself.
+    #[must_use]
+    pub fn news(&self) -> tokio::sync::broadcast::Receiver<News> {
+        self.shared.news.subscribe()
     }
 
     /// SHA-256 over every key and value of the read model, in order: equal for equal states.
@@ -348,6 +369,13 @@ impl ReadModel for EmbeddedLedger {
 
     async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError> {
         query::lineage(&self.shared.memtable, lineage)
+    }
+
+    async fn living(&self, lineage: LineageId) -> Result<Vec<SerialNumber>, ModelError> {
+        match query::lineage_head(&self.shared.memtable, lineage)? {
+            Some(head) => query::living(&self.shared.memtable, lineage, &head),
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn identity(&self, id: &SpiffeId) -> Result<Option<IdentityRecord>, ModelError> {

@@ -261,6 +261,7 @@ fn open(
         syncs: std::sync::atomic::AtomicU64::new(0),
         standing_epoch: std::sync::atomic::AtomicU64::new(0),
         wake: indexer::Wake::default(),
+        news: tokio::sync::broadcast::Sender::new(super::NEWS),
     });
     let started = (|| {
         let (sender, receiver) = mpsc::channel(QUEUE);

@@ -10,15 +10,16 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use chancery_entry::Body;
 use chancery_merkle::Frontier;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
 use super::batch_view::{BatchView, Familiar};
 use super::derived::Additions;
 use super::disk::is_full;
 use super::journal::{AppendError, Journal};
 use super::memtable::Reached;
+use super::{News, Shared};
 use crate::Head;
 use crate::model::apply::{apply, changes_standing};
 use crate::model::{ModelError, check::check};
@@ -154,11 +155,26 @@ impl Sequencer {
             shared.standing_epoch.fetch_add(1, Ordering::Release);
         }
         shared.head.store(Arc::new(head));
+        self.tell(&accepted, first_index);
         match shared.memtable.waiting() >= shared.options.index_changes {
             true => shared.wake.now(),
             false => shared.wake.soon(),
         }
         Ok(outcomes)
+    }
+
+    /// Tells listeners, in the log's order, what has changed in how things stand. What was merely issued is not news.
+    fn tell(&self, accepted: &[&ProposedEntry], first_index: u64) {
+        let news = &self.shared.news;
+        if news.receiver_count() == 0 {
+            return;
+        }
+        for (proposed, index) in accepted.iter().zip(first_index..) {
+            if is_news(&proposed.entry.body) {
+                // Fails when the last listener has just gone.
+                let _ = news.send(News { index, entry: Arc::new(proposed.entry.clone()) });
+            }
+        }
     }
 
     /// Makes the accepted entries durable.
@@ -204,6 +220,12 @@ fn decide<'b>(
         accepted.push(proposed);
     }
     Ok(Outcome::Accepted { first_index })
+}
+
+/// What changes how something stands, and what begins or ends: everything but what is merely issued.
+fn is_news(body: &Body) -> bool {
+    changes_standing(body)
+        || matches!(body, Body::IdentityRegistered(_) | Body::IssuerActivated(_) | Body::IssuerRetired(_))
 }
 
 /// Entries and bytes.

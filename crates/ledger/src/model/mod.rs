@@ -136,6 +136,9 @@ pub trait ReadModel: Send + Sync + 'static {
     /// A lineage.
     async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError>;
 
+    /// A lineage's certificates that had not expired when its latest was issued, the latest last.
+    async fn living(&self, lineage: LineageId) -> Result<Vec<SerialNumber>, ModelError>;
+
     /// An identity by its name.
     async fn identity(&self, id: &SpiffeId) -> Result<Option<IdentityRecord>, ModelError>;
 

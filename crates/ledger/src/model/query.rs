@@ -26,6 +26,10 @@ pub struct IdentityQuery {
     pub prefix: Option<String>,
     /// Those that have selectors: evidence is matched against these.
     pub with_selectors: bool,
+    /// Those that may use this profile.
+    pub profile: Option<String>,
+    /// Those that agents may ask for: they name nodes.
+    pub for_nodes: bool,
 }
 
 /// A page of results.
@@ -241,7 +245,9 @@ pub(crate) fn identities(
             && query.team.as_ref().is_none_or(|team| *team == identity.team)
             && query.environment.as_ref().is_none_or(|environment| *environment == identity.environment)
             && query.state.is_none_or(|state| state == record.state)
-            && (!query.with_selectors || !identity.selectors.is_empty());
+            && (!query.with_selectors || !identity.selectors.is_empty() || !identity.alternatives.is_empty())
+            && query.profile.as_ref().is_none_or(|name| identity.allowed_profiles().contains(&name.as_str()))
+            && (!query.for_nodes || !identity.parents.is_empty() || !identity.node_selectors.is_empty());
         Ok(is_wanted.then_some(record))
     })
 }

@@ -129,8 +129,14 @@ impl CertificateRecord {
     }
 }
 
-const EVIDENCE: [EvidenceKind; 4] =
-    [EvidenceKind::JoinToken, EvidenceKind::X509Pop, EvidenceKind::Renewal, EvidenceKind::Operator];
+/// By the number that stands in records; new kinds go to the end.
+const EVIDENCE: [EvidenceKind; 5] = [
+    EvidenceKind::JoinToken,
+    EvidenceKind::X509Pop,
+    EvidenceKind::Renewal,
+    EvidenceKind::Operator,
+    EvidenceKind::Workload,
+];
 
 fn evidence_number(kind: EvidenceKind) -> u8 {
     match kind {
@@ -138,6 +144,7 @@ fn evidence_number(kind: EvidenceKind) -> u8 {
         EvidenceKind::X509Pop => 1,
         EvidenceKind::Renewal => 2,
         EvidenceKind::Operator => 3,
+        EvidenceKind::Workload => 4,
     }
 }
 

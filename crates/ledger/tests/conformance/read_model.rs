@@ -187,6 +187,14 @@ pub(crate) async fn identities_are_found_by_their_documents(harness: &dyn Harnes
         if number % 4 == 0 {
             document.selectors.insert("oidc.sub".into(), "repo".into());
         }
+        if number == 1 {
+            document.alternatives = vec![[("oidc.sub".to_owned(), "fork".to_owned())].into()];
+        }
+        if number % 8 == 0 {
+            document.profiles = vec!["node".into()];
+        } else if number % 10 == 9 {
+            document.parents = vec![identity(0)];
+        }
         let body = Body::IdentityRegistered(workload::identity_document(&document));
         accept(&*ledger, propose(vec![], now(), vec![body])).await;
     }
@@ -204,7 +212,10 @@ pub(crate) async fn identities_are_found_by_their_documents(harness: &dyn Harnes
     assert_eq!(find(IdentityQuery { team: Some("team-0".into()), ..none.clone() }).await, 14);
     assert_eq!(find(IdentityQuery { environment: Some("environment-4".into()), ..none.clone() }).await, 8);
     assert_eq!(find(IdentityQuery { state: Some(IdentityState::Held), ..none.clone() }).await, 1);
-    assert_eq!(find(IdentityQuery { with_selectors: true, ..none.clone() }).await, 10);
+    assert_eq!(find(IdentityQuery { with_selectors: true, ..none.clone() }).await, 11);
+    assert_eq!(find(IdentityQuery { profile: Some("node".into()), ..none.clone() }).await, 5);
+    assert_eq!(find(IdentityQuery { profile: Some("workload".into()), ..none.clone() }).await, 35);
+    assert_eq!(find(IdentityQuery { for_nodes: true, ..none.clone() }).await, 4);
     let prefix = Some("spiffe://example.org/ns/shop/sa/web-3".into());
     assert_eq!(find(IdentityQuery { prefix, ..none.clone() }).await, 11);
     let prefix = Some("spiffe://example.com".into());

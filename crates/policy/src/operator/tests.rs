@@ -31,6 +31,9 @@ fn permitted(caller: &CallerFacts) -> Vec<Action> {
     all.filter(ask).collect()
 }
 
+/// What a node's agent asks for.
+const NODES: [Action; 3] = [Action::NodeStream, Action::NodeEnrol, Action::NodeJwt];
+
 const PUBLIC: [Action; 6] = [
     Action::Enrol,
     Action::NonceCreate,
@@ -70,9 +73,19 @@ fn each_role_may_what_it_is_for_and_no_more() {
 }
 
 #[test]
-fn the_local_administrator_may_everything_a_caller_can_ask() {
-    let everything = Action::ALL.iter().filter(|action| !action.is_issue()).count();
-    assert_eq!(permitted(&CallerFacts::local_admin(0)).len(), everything);
+fn the_local_administrator_may_everything_but_pose_as_a_node() {
+    let everything = Action::ALL.iter().filter(|action| !action.is_issue());
+    let but_nodes: Vec<Action> = everything.copied().filter(|action| !NODES.contains(action)).collect();
+    assert_eq!(permitted(&CallerFacts::local_admin(0)), but_nodes);
+}
+
+#[test]
+fn a_node_may_what_its_workloads_need_and_what_every_holder_may() {
+    let mut expected = PUBLIC.to_vec();
+    expected.extend([Action::CertificateRenew, Action::LogProof]);
+    expected.extend(NODES);
+    assert_eq!(permitted(&workload().under("node")), expected);
+    assert!(permitted(&workload().under("workload")).iter().all(|action| !NODES.contains(action)));
 }
 
 #[test]
@@ -156,6 +169,7 @@ fn what_is_built_conforms_to_the_schema() {
     let rich = ResourceFacts::of("identity", identity.spiffe_id.as_str(), &identity);
     for (caller, resource, extra) in [
         (CallerFacts::anonymous(), ResourceFacts::the("bundle"), false),
+        (workload().under("node"), ResourceFacts::the("node"), false),
         (with_role(Role::Admin), rich, true),
     ] {
         let vocabulary = &engine.vocabulary;

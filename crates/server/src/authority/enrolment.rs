@@ -67,9 +67,9 @@ pub struct Enrolled {
 }
 
 /// An identity that evidence speaks for.
-struct Found {
-    identity: Arc<Identity>,
-    state: IdentityState,
+pub(super) struct Found {
+    pub(super) identity: Arc<Identity>,
+    pub(super) state: IdentityState,
     template: Option<Arc<IdentityTemplate>>,
     /// To be registered together with the certificate.
     registers: Option<IdentityRegistration>,
@@ -233,7 +233,7 @@ impl Authority {
         }
     }
 
-    async fn registered(&self, id: &SpiffeId) -> Result<Found, AuthorityError> {
+    pub(super) async fn registered(&self, id: &SpiffeId) -> Result<Found, AuthorityError> {
         let epoch = self.ledger.standing_epoch();
         let (identity, state) = match self.identities.answer(epoch, id) {
             Some(known) => known,
@@ -302,6 +302,7 @@ impl Authority {
                 names: request.names().to_vec(),
                 lifetime: wish.lifetime,
                 key: RequestedKey { algorithm: key.algorithm(), fingerprint: key.fingerprint() },
+                audiences: Vec::new(),
             },
             context: IssueContext { now, network, history: None },
             alternatives: &alternatives,
@@ -309,7 +310,7 @@ impl Authority {
     }
 
     /// Records a refusal. Whoever is refused has shown valid evidence, so strangers cannot fill the log with it.
-    async fn refuse(
+    pub(super) async fn refuse(
         &self,
         refused: Box<Refused>,
         found: &Found,

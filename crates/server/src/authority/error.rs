@@ -63,6 +63,9 @@ pub enum AuthorityError {
     /// A recorded certificate could not be given out.
     #[error(transparent)]
     Sign(#[from] SigningError),
+    /// A token was not signed.
+    #[error(transparent)]
+    Jwt(#[from] super::jwt::JwtError),
     /// The ledger took nothing.
     #[error(transparent)]
     Commit(#[from] CommitError),

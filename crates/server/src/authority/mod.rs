@@ -4,7 +4,9 @@
 //! now, others later) translate their requests into its methods and its errors into theirs.
 
 mod enrolment;
+mod enrolments;
 mod error;
+mod jwt;
 mod kept;
 mod open;
 mod own;
@@ -18,18 +20,22 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use chancery_attest::{CertificateRecords, CertificateState, MemoryNonces, Verifiers};
 use chancery_issue::Workflow;
+use chancery_keys::Signer;
 use chancery_ledger::{EmbeddedLedger, Ledger};
 use chancery_merkle::NoteVerifier;
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
-use chancery_types::{Clock, Digest, Identity, IdentityState, Random, SpiffeId, Timestamp};
+use chancery_types::{
+    Claims, Clock, Digest, Identity, IdentityState, LineageId, Random, SpiffeId, Timestamp,
+};
 use chancery_x509::{Certificate, PublicKey, WeakKeyList};
 use tokio::sync::Notify;
 
 pub use chancery_attest::{Evidence, TokenEvidence};
 pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
 pub use error::AuthorityError;
-use kept::Kept;
+pub use jwt::{SignedJwt, TokenWish};
+
 pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
 pub(crate) use open::{note_signer, open_keys};
 pub use own::ServerCredential;
@@ -37,6 +43,7 @@ pub use registry::{NewToken, TokenFor};
 pub use rules::{Rules, RulesError};
 
 use crate::config::Config;
+use kept::Kept;
 
 /// A certificate authority, open.
 pub struct Authority {
@@ -57,7 +64,8 @@ pub struct Authority {
     root: Certificate,
     intermediates: Vec<Vec<u8>>,
     log_key: NoteVerifier,
-    jwt_key: PublicKey,
+    jwt: Arc<dyn Signer>,
+    enrolments: Arc<enrolments::Enrolments>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -157,7 +165,25 @@ impl Authority {
     /// The key that verifies JWT-SVIDs.
     #[must_use]
     pub fn jwt_key(&self) -> &PublicKey {
-        &self.jwt_key
+        self.jwt.public_key()
+    }
+
+    /// What was proved when a lineage of certificates was enrolled.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when there is no such lineage or the ledger cannot be read.
+    pub(crate) async fn enrolment_claims(&self, lineage: LineageId) -> Result<Arc<Claims>, AuthorityError> {
+        self.enrolments.of(lineage).await
+    }
+
+    /// Reads a bare key that an attested agent has made, and refuses those that everybody can know.
+    ///
+    /// # Errors
+    /// [`AuthorityError::PublicKey`] or [`AuthorityError::WeakKey`].
+    pub(crate) fn vouched_key(&self, spki: &[u8]) -> Result<PublicKey, AuthorityError> {
+        let key = PublicKey::from_spki_der(spki)?;
+        self.weak_keys.check(&key)?;
+        Ok(key)
     }
 
     /// The clock.
@@ -217,7 +243,7 @@ impl Authority {
         Ok(counts.map(|standing| KnownCaller {
             not_after: standing.not_after,
             caller: Caller {
-                facts: CallerFacts::mtls(&standing.identity, standing.role),
+                facts: CallerFacts::mtls(&standing.identity, standing.role).under(&standing.profile),
                 identity: standing.identity,
             },
         }))

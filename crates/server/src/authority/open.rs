@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use chancery_attest::{
     ForeignAuthority, ForeignAuthorityOptions, JoinTokenVerifier, MemoryNonces, OperatorVerifier,
-    PurposeRule, RenewalVerifier, SameKey, Verifiers, X509PopVerifier,
+    PurposeRule, RenewalVerifier, SameKey, Verifiers, WorkloadVerifier, X509PopVerifier,
 };
 use chancery_issue::{Issuer, StatusUrls, Workflow};
 use chancery_keys::{KeyLocation, Protection, Signer, read_secret, store};
@@ -21,8 +21,9 @@ use chancery_types::{
 use chancery_x509::{Certificate, WeakKeyList, read_certificates};
 use tokio::sync::Notify;
 
+use super::enrolments::Enrolments;
 use super::kept::Kept;
-use super::records::LedgerRecords;
+use super::records::{LedgerRecords, NodeLedgerRecords};
 use super::rules::{Rules, RulesError};
 use super::selectors::SelectorIndex;
 use super::{Authority, AuthorityError};
@@ -224,10 +225,10 @@ impl Authority {
             })?;
         let issuer = active_issuer(&config, &keys, ledger.as_ref()).await?;
         let forbidden = forbidden_keys(&keys, &root);
-        let jwt_key = keys.jwt.public_key().clone();
         let records = LedgerRecords(Arc::clone(&ledger));
+        let enrolments = Arc::new(Enrolments::new(Arc::clone(&ledger)));
         let nonces = Arc::new(MemoryNonces::new(Arc::clone(&random), NONCE_LIFETIME, MAX_NONCES));
-        let verifiers = verifiers(&config, &records, &nonces)?;
+        let verifiers = verifiers(&config, &records, &enrolments, &nonces)?;
         let status_changed = Arc::new(Notify::new());
         let revoker = Revoker::new(Arc::clone(&ledger), Arc::clone(&clock), Arc::clone(&status_changed));
         let workflow = Workflow::new(
@@ -257,7 +258,8 @@ impl Authority {
             root,
             intermediates,
             log_key,
-            jwt_key,
+            jwt: Arc::clone(&keys.jwt),
+            enrolments,
             clock,
             random,
         };
@@ -305,6 +307,7 @@ fn forbidden_keys(keys: &Keys, root: &Certificate) -> Vec<Digest> {
 fn verifiers(
     config: &Config,
     records: &LedgerRecords,
+    enrolments: &Arc<Enrolments>,
     nonces: &Arc<MemoryNonces>,
 ) -> Result<Verifiers, OpenError> {
     let same_key = if config.renew_same_key { SameKey::Allowed } else { SameKey::Refused };
@@ -313,6 +316,10 @@ fn verifiers(
     let mut verifiers = Verifiers::new()
         .with(Arc::new(JoinTokenVerifier::new(Arc::new(records.clone()))))
         .with(Arc::new(RenewalVerifier::new(Arc::new(records.clone()), same_key)))
+        .with(Arc::new(WorkloadVerifier::new(Arc::new(NodeLedgerRecords {
+            records: records.clone(),
+            enrolments: Arc::clone(enrolments),
+        }))))
         .with(Arc::new(OperatorVerifier::new(Arc::new(records.clone()), users)));
     if !config.x509_pop.is_empty() {
         let authorities = config.x509_pop.iter().map(foreign_authority).collect::<Result<_, _>>()?;

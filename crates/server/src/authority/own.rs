@@ -104,6 +104,7 @@ impl Authority {
                 names: Vec::new(),
                 lifetime: None,
                 key: RequestedKey { algorithm: key.algorithm(), fingerprint: key.fingerprint() },
+                audiences: Vec::new(),
             },
             context: IssueContext::at(now),
             alternatives: &[],

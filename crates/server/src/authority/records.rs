@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chancery_attest::{
-    CertificateRecords, CertificateStanding, CertificateState, LineageStanding, RecordsError, TokenBinding,
-    TokenRecord, TokenRecords, TokenState,
+    CertificateRecords, CertificateStanding, CertificateState, LineageStanding, NodeRecords, RecordsError,
+    TokenBinding, TokenRecord, TokenRecords, TokenState,
 };
 use chancery_ledger::{self as ledger, Ledger};
-use chancery_types::{EvidenceKind, IdentityState, SerialNumber, TokenId};
+use chancery_types::{
+    Claims, EvidenceKind, Identity, IdentityState, LineageId, SerialNumber, SpiffeId, TokenId,
+};
+
+use super::enrolments::Enrolments;
 
 /// Adapts a ledger to the records that attestation needs.
 #[derive(Clone)]
@@ -83,5 +87,31 @@ impl CertificateRecords for LedgerRecords {
                 enrolled_at: lineage.enrolled_at,
             },
         }))
+    }
+}
+
+/// What it takes to believe a node, over a ledger.
+#[derive(Clone)]
+pub(crate) struct NodeLedgerRecords {
+    pub(crate) records: LedgerRecords,
+    pub(crate) enrolments: Arc<Enrolments>,
+}
+
+#[async_trait]
+impl CertificateRecords for NodeLedgerRecords {
+    async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateStanding>, RecordsError> {
+        self.records.certificate(serial).await
+    }
+}
+
+#[async_trait]
+impl NodeRecords for NodeLedgerRecords {
+    async fn identity(&self, id: &SpiffeId) -> Result<Option<(Identity, IdentityState)>, RecordsError> {
+        let record = self.records.0.identity(id).await.map_err(records_error)?;
+        Ok(record.map(|record| (record.identity, record.state)))
+    }
+
+    async fn enrolment_claims(&self, lineage: LineageId) -> Result<Claims, RecordsError> {
+        self.enrolments.of(lineage).await.map(|claims| claims.as_ref().clone()).map_err(records_error)
     }
 }

@@ -51,9 +51,11 @@ impl SelectorIndex {
         let identities = ledger.identities(&query, &PageRequest::first(usize::MAX)).await?;
         let mut index = BySelector::new();
         for record in identities.items {
-            // One selector finds it; whether all hold is checked on the record itself.
-            if let Some((name, text)) = record.identity.selectors.into_iter().next() {
-                index.entry((name, text)).or_default().push(record.identity.spiffe_id);
+            // One selector of each set finds it; whether all hold is checked on the record itself.
+            let identity = record.identity;
+            let sets = std::iter::once(identity.selectors).chain(identity.alternatives);
+            for (name, text) in sets.filter_map(|set| set.into_iter().next()) {
+                index.entry((name, text)).or_default().push(identity.spiffe_id.clone());
             }
         }
         let index = Arc::new(index);

@@ -17,11 +17,12 @@ use crate::config::{
 };
 
 /// The reference profiles, as ca-config/profiles has them.
-const PROFILES: [(&str, &str); 7] = [
+const PROFILES: [(&str, &str); 8] = [
     ("workload.toml", include_str!("../../../../ca-config/profiles/workload.toml")),
     ("server.toml", include_str!("../../../../ca-config/profiles/server.toml")),
     ("client.toml", include_str!("../../../../ca-config/profiles/client.toml")),
     ("device.toml", include_str!("../../../../ca-config/profiles/device.toml")),
+    ("node.toml", include_str!("../../../../ca-config/profiles/node.toml")),
     ("operator.toml", include_str!("../../../../ca-config/profiles/operator.toml")),
     ("ocsp.toml", include_str!("../../../../ca-config/profiles/ocsp.toml")),
     ("issuer.toml", include_str!("../../../../ca-config/profiles/issuer.toml")),

@@ -40,6 +40,7 @@ pub(super) async fn list(
         team: query.team,
         environment: query.environment,
         state: query.state,
+        profile: query.profile,
         ..ledger::IdentityQuery::default()
     };
     let page = site.authority.ledger().identities(&wanted, &request).await.map_err(problem_of)?;

@@ -1,11 +1,13 @@
 //! From requests to the authority and back: one module for each noun, errors to problems in one place.
 
 mod access;
+mod agents;
 mod audit;
 mod certificates;
 mod enrolment;
 mod identities;
 mod log;
+mod openid;
 mod operators;
 mod policy;
 mod revocation;
@@ -20,7 +22,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::MethodRouter;
 use chancery_api::{Operation, ProblemCode};
-use chancery_attest::{AttestError, Fault, NonceError, PopError, RenewalError, TokenError};
+use chancery_attest::{AttestError, Fault, NonceError, PopError, RenewalError, TokenError, WorkloadError};
 use chancery_issue::{IssueError, PrepareError, RecordError};
 use chancery_ledger::{CommitError, Conflict, Precondition, Standing};
 use chancery_policy::RefusalCode;
@@ -33,6 +35,7 @@ use crate::site::Site;
 use crate::{Chassis, HttpProblem};
 
 pub(crate) use status::status;
+pub(crate) use trust::REFRESH as BUNDLE_REFRESH;
 
 /// Every operation, each behind its gate and its policy action.
 pub(crate) fn all(site: &Site) -> Router {
@@ -52,6 +55,11 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::EnrollBatch => handle(operation, enrolment::enroll_batch),
         Operation::Nonce => handle(operation, enrolment::nonce),
         Operation::Renew => handle(operation, enrolment::renew),
+        Operation::AgentStream => handle(operation, agents::stream),
+        Operation::AgentSvids => handle(operation, agents::svids),
+        Operation::AgentJwt => handle(operation, agents::jwt),
+        Operation::OpenIdConfiguration => handle(operation, openid::configuration),
+        Operation::JwtKeys => handle(operation, openid::keys),
         Operation::CreateToken => handle(operation, tokens::create),
         Operation::ListTokens => handle(operation, tokens::list),
         Operation::RevokeToken => handle(operation, tokens::revoke),
@@ -157,6 +165,11 @@ pub(crate) fn problem_of(error: impl Into<AuthorityError>) -> HttpProblem {
         )
         .retry_after(RETRY)
         .because(error),
+        AuthorityError::Jwt(error) => {
+            HttpProblem::new(ProblemCode::KeyUnavailable, "the token could not be signed")
+                .retry_after(RETRY)
+                .because(error)
+        }
         AuthorityError::Commit(error) => commit_problem(&error),
         AuthorityError::Model(error) => HttpProblem::internal(error),
         AuthorityError::Read(error) => HttpProblem::internal(error),
@@ -180,6 +193,11 @@ fn attest_problem(error: &AttestError) -> HttpProblem {
         AttestError::Pop(PopError::Nonce) => ProblemCode::NonceUnknown,
         AttestError::Renewal(RenewalError::NotGood { .. }) => ProblemCode::CertificateRevoked,
         AttestError::Renewal(RenewalError::LineageFork { .. }) => ProblemCode::LineageForked,
+        AttestError::Workload(WorkloadError::NotGood { .. }) => ProblemCode::CertificateNotAccepted,
+        AttestError::Workload(WorkloadError::NotANode { .. }) => ProblemCode::NotPermitted,
+        AttestError::Workload(WorkloadError::NotServed { .. } | WorkloadError::Selectors { .. }) => {
+            ProblemCode::NoMatchingIdentity
+        }
         AttestError::Renewal(RenewalError::Expired { .. }) => ProblemCode::EvidenceExpired,
         _ => ProblemCode::EvidenceRefused,
     };

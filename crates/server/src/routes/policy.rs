@@ -83,6 +83,7 @@ async fn check_issue(
             algorithm: profile.key_algorithms().first().copied().unwrap_or(KeyAlgorithm::P256),
             fingerprint: Digest::default(),
         },
+        audiences: Vec::new(),
     };
     let receipt = rules.engine().consider(Supposition {
         identity: Arc::new(record.identity),

@@ -155,6 +155,7 @@ fn selector(selector: ApiSelector) -> Result<Selector, HttpProblem> {
             })?;
             Selector::Key(Digest::of(certificate.tbs().spki_der()))
         }
+        ApiSelector::Node(node) => Selector::Node(node),
         ApiSelector::KeyProof(_) => {
             let detail = "a proof of a leaked key revokes for good; it neither holds nor releases";
             return Err(HttpProblem::new(ProblemCode::MalformedRequest, detail));

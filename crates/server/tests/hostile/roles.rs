@@ -18,6 +18,8 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::Status
         | Operation::Bundle
         | Operation::BundleJson
+        | Operation::OpenIdConfiguration
+        | Operation::JwtKeys
         | Operation::Issuers
         | Operation::IssuerCertificate
         | Operation::CrlDer
@@ -60,6 +62,8 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::Hold
         | Operation::Release => "----xx",
         Operation::EnrollBatch | Operation::CreateOperator => "-----x",
+        // For nodes alone: tests/agents.
+        Operation::AgentStream | Operation::AgentSvids | Operation::AgentJwt => "------",
     }
 }
 

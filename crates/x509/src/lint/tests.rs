@@ -171,6 +171,7 @@ impl Bench {
             leaf("server", KeyAlgorithm::Ed25519, &["dns:a.example.org", "dns:localhost", "ip:127.0.0.1"]),
             leaf("client", KeyAlgorithm::P384, &["spiffe://example.org/job", "email:a@example.org"]),
             leaf("device", KeyAlgorithm::P256, &["spiffe://example.org/device/7", "dns:d.example.org"]),
+            leaf("node", KeyAlgorithm::P256, &["spiffe://example.org/node/a"]),
             leaf("operator", KeyAlgorithm::P256, &["spiffe://example.org/operator/ada"]),
             leaf("ocsp", KeyAlgorithm::P256, &[]),
         ];
@@ -228,7 +229,7 @@ const WORKLOAD_NAMES: &[&str] = &["spiffe://example.org/web", "dns:web.example.o
 #[test]
 fn good_certificates_break_nothing() {
     let bench = Bench::new();
-    for name in ["root", "issuer", "workload", "server", "client", "device", "operator", "ocsp"] {
+    for name in ["root", "issuer", "workload", "server", "client", "device", "node", "operator", "ocsp"] {
         assert_eq!(bench.run(name, &bench.tbs(name)), [""; 0], "{name}");
     }
 }

@@ -39,7 +39,7 @@ fn every_reference_profile_loads_under_its_file_name() {
         assert_eq!(profile.text(), text);
         assert_eq!(profile.hash(), Digest::of(text.as_bytes()));
     }
-    for name in ["workload", "server", "client", "device", "operator", "ocsp", "issuer"] {
+    for name in ["workload", "server", "client", "device", "node", "operator", "ocsp", "issuer"] {
         assert!(profiles.named(name).is_some(), "{name}");
     }
     assert_eq!(profiles.iter().count(), texts.len());

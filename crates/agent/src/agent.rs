@@ -1,0 +1,427 @@
+//! The agent as a whole: begun, proved, synchronised, serving, stopped.
+//!
+//! ```text
+//! begin    state, status socket
+//! prove    trust, link, node                  tried until it works, or is refused for good
+//! follow   stream, rotation, node renewal     each a loop of its own
+//! serve    once synchronised                  the doors open, the supervisor is told
+//! ```
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chancery_types::{Clock, Random};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::config::{Config, MetricsAddress};
+use crate::console::{self, Scope, View};
+use crate::core::Core;
+use crate::delivery::Delivery;
+use crate::doors::{Doors, DoorsConfig, DoorsError, Socket, SocketError};
+use crate::identities::Identities;
+use crate::link::Link;
+use crate::metrics::Metrics;
+use crate::node::{Node, NodeError, Standing};
+use crate::rotation::Rotation;
+use crate::sink::{SinkConfig, SinkSettings};
+use crate::state::{StateDirectory, StateError};
+use crate::status::{AgentHealth, AgentStatus, IdentityStatus, NodeStatus, ServerStatus, SinkStatus};
+use crate::store::Store;
+use crate::stream::{Follower, Reach};
+use crate::timing::{Backoff, Pace};
+use crate::tokens::Tokens;
+use crate::trust::{self, TrustLoadError};
+use crate::workload::Attestor;
+
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A socket cannot be opened.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// An address cannot be opened.
+    #[error("cannot listen on {address}: {error}; choose another address in [status], or stop what uses it")]
+    Bind {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The doors do not open.
+    #[error(transparent)]
+    Doors(#[from] DoorsError),
+    /// Nothing verifies the authority.
+    #[error(transparent)]
+    Trust(#[from] TrustLoadError),
+    /// The node was not proved.
+    #[error("the node was not proved: {0}")]
+    Node(#[from] NodeError),
+    /// A loop has ended that never ends.
+    #[error("the agent has failed inside: {0}")]
+    Internal(String),
+}
+
+/// What the world gives an agent.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// An agent that has begun.
+pub struct Agent {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    overview: Arc<Overview>,
+    ready: watch::Receiver<Option<Arc<dyn Identities>>>,
+    life: JoinHandle<AgentError>,
+    delivery: Delivery,
+    consoles: JoinSet<()>,
+}
+
+impl Agent {
+    /// Begins: opens what can be opened without the authority. The rest happens by itself.
+    ///
+    /// # Errors
+    /// What is wrong on this machine: directories, sockets.
+    pub async fn begin(config: Config, environment: Environment) -> Result<Self, AgentError> {
+        let state = config.state.as_deref().map(StateDirectory::open).transpose()?;
+        let overview = Arc::new(Overview::new(&config));
+        let consoles = openconsoles(&config, &overview).await?;
+        let (ready, is_ready) = watch::channel(None);
+        let delivery = Delivery::new(Arc::clone(&environment.clock), Arc::clone(&environment.random));
+        let life = Life {
+            config: config.clone(),
+            state,
+            pace: Pace::new(Arc::clone(&environment.clock)),
+            random: environment.random,
+            overview: Arc::clone(&overview),
+            ready,
+        };
+        Ok(Self {
+            config,
+            clock: environment.clock,
+            overview,
+            ready: is_ready,
+            life: tokio::spawn(life.live()),
+            delivery,
+            consoles,
+        })
+    }
+
+    /// Waits until workloads can be served, and opens the doors for them.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn open_doors(&mut self, attestor: Arc<dyn Attestor>) -> Result<Doors, AgentError> {
+        let identities = self.ready().await?;
+        let Some(node) = self.status().node.spiffe_id else {
+            return Err(AgentError::Internal("it is ready and does not know who it is".into()));
+        };
+        let mut doors = DoorsConfig::new(self.config.socket.clone(), node.trust_domain());
+        doors.verifiers = self.config.verifiers;
+        let mut registry = Registry::default();
+        let doors = Doors::bind(doors, identities, attestor, Arc::clone(&self.clock), &mut registry).await?;
+        self.overview.metrics.add(registry);
+        Ok(doors)
+    }
+
+    /// Returns once workloads can be served: the node is proved, and it is known what it may serve.
+    ///
+    /// # Errors
+    /// When that will never be.
+    pub async fn ready(&mut self) -> Result<Arc<dyn Identities>, AgentError> {
+        loop {
+            if let Some(identities) = &*self.ready.borrow_and_update() {
+                return Ok(Arc::clone(identities));
+            }
+            tokio::select! {
+                changed = self.ready.changed() => {
+                    if changed.is_err() {
+                        return Err(ended((&mut self.life).await));
+                    }
+                }
+                end = &mut self.life => return Err(ended(end)),
+            }
+        }
+    }
+
+    /// Runs these sinks from now on, in place of those before; what has not changed is left alone.
+    ///
+    /// # Errors
+    /// [`AgentError`]; a sink that cannot be opened is reported, and the others run.
+    pub async fn run_sinks(&mut self, sinks: Vec<(SinkSettings, SinkConfig)>) -> Result<(), AgentError> {
+        let identities = self.ready().await?;
+        self.delivery.replace(sinks, &identities).await;
+        self.overview.watch_sinks(self.delivery.statuses());
+        Ok(())
+    }
+
+    /// Returns when the agent fails, which it does not.
+    pub async fn failed(&mut self) -> AgentError {
+        ended((&mut self.life).await)
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> AgentStatus {
+        self.overview.status()
+    }
+
+    /// Ends it: when this returns its sockets and directories are free. Doors are closed before.
+    pub async fn stop(mut self) {
+        self.delivery.stop().await;
+        self.life.abort();
+        if !self.life.is_finished() {
+            // It was told to end, and how it ends says nothing.
+            let _ = (&mut self.life).await;
+        }
+        self.consoles.shutdown().await;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.life.abort();
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Agent").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+fn ended(end: Result<AgentError, tokio::task::JoinError>) -> AgentError {
+    end.unwrap_or_else(|error| AgentError::Internal(error.to_string()))
+}
+
+/// Everything that happens by itself.
+struct Life {
+    config: Config,
+    state: Option<StateDirectory>,
+    pace: Pace,
+    random: Arc<dyn Random>,
+    overview: Arc<Overview>,
+    ready: watch::Sender<Option<Arc<dyn Identities>>>,
+}
+
+impl Life {
+    async fn live(self) -> AgentError {
+        match self.try_to_live().await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn try_to_live(self) -> Result<std::convert::Infallible, AgentError> {
+        let roots = self.trust().await?;
+        let link = Arc::new(Link::new(self.config.server.clone(), &roots).map_err(NodeError::from)?);
+        let mut salt = [0; 8];
+        // Without randomness this agent's renewals fall together with those of its like.
+        let _ = self.random.fill(&mut salt);
+        let store = Arc::new(Store::new(roots, self.pace.clone(), self.config.limits, salt));
+        let node = Arc::new(Node::new(
+            &self.config,
+            Arc::clone(&link),
+            store.roots(),
+            self.state.as_ref(),
+            self.pace.clone(),
+            Arc::clone(&self.random),
+        ));
+        self.overview.watch_node(node.standing());
+        node.start().await?;
+
+        let tokens = Arc::new(Tokens::new(self.config.limits.tokens));
+        let follower = Follower {
+            link: Arc::clone(&link),
+            node: Arc::clone(&node),
+            store: Arc::clone(&store),
+            tokens: Arc::clone(&tokens),
+            reach: watch::Sender::default(),
+            pace: self.pace.clone(),
+            random: Arc::clone(&self.random),
+        };
+        self.overview.watch_rest(Arc::clone(&store), follower.reach.subscribe());
+        let rotation = Rotation {
+            store: Arc::clone(&store),
+            authority: Arc::clone(&link) as _,
+            pace: self.pace.clone(),
+            random: Arc::clone(&self.random),
+            metrics: Arc::clone(&self.overview.metrics),
+        };
+        let trust = self.config.trust.clone();
+        let mut revision = store.revision();
+        let core = Core {
+            store: Arc::clone(&store),
+            tokens,
+            authority: Arc::clone(&link) as _,
+            pace: self.pace.clone(),
+            metrics: Arc::clone(&self.overview.metrics),
+        };
+        let mut loops = JoinSet::new();
+        loops.spawn(trust::follow(trust, self.state.clone(), link, store.roots()));
+        loops.spawn(async move { node.run().await });
+        loops.spawn(async move { follower.run().await });
+        loops.spawn(rotation.run());
+        let synchronised = async {
+            // The store lives as long as the loops do.
+            let _ = revision.wait_for(Option::is_some).await;
+            self.ready.send_replace(Some(Arc::new(core)));
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = loops.join_next() => Err(AgentError::Internal(match ended {
+                Some(Err(error)) => error.to_string(),
+                _ => "a loop has come to its end".into(),
+            })),
+            () = synchronised => unreachable!("it is pending for ever"),
+        }
+    }
+
+    async fn trust(&self) -> Result<Vec<Vec<u8>>, AgentError> {
+        let mut failures = 0;
+        loop {
+            let error = match trust::load(&self.config, self.state.as_ref()).await {
+                Ok(roots) => return Ok(roots),
+                Err(error) if !error.is_passing() => return Err(error.into()),
+                Err(error) => error,
+            };
+            failures += 1;
+            let wait = BACKOFF.delay(failures, None, &*self.random);
+            tracing::warn!(%error, failures, ?wait, "the authority's root was not fetched");
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+async fn openconsoles(config: &Config, overview: &Arc<Overview>) -> Result<JoinSet<()>, AgentError> {
+    let mut consoles = JoinSet::new();
+    let view = || Arc::clone(overview) as Arc<dyn View>;
+    let status = Socket::bind(&config.status_socket, 0o600).await?;
+    consoles.spawn(console::serve_unix(status, Scope::Operator, view()));
+    match &config.metrics {
+        None => {}
+        Some(MetricsAddress::Unix(path)) => {
+            let socket = Socket::bind(path, 0o666).await?;
+            consoles.spawn(console::serve_unix(socket, Scope::Monitoring, view()));
+        }
+        Some(MetricsAddress::Tcp(address)) => {
+            let bound = TcpListener::bind(address).await;
+            let listener = bound.map_err(|error| AgentError::Bind { address: *address, error })?;
+            consoles.spawn(console::serve_tcp(listener, Scope::Monitoring, view()));
+        }
+    }
+    Ok(consoles)
+}
+
+/// What is known of everything.
+struct Overview {
+    server: String,
+    metrics: Arc<Metrics>,
+    parts: Mutex<Parts>,
+}
+
+#[derive(Default)]
+struct Parts {
+    node: Option<watch::Receiver<Standing>>,
+    rest: Option<(Arc<Store>, watch::Receiver<Reach>)>,
+    sinks: Vec<watch::Receiver<SinkStatus>>,
+}
+
+impl Overview {
+    fn new(config: &Config) -> Self {
+        Self { server: config.server.to_string(), metrics: Arc::new(Metrics::new()), parts: Mutex::default() }
+    }
+
+    fn watch_node(&self, node: watch::Receiver<Standing>) {
+        self.lock().node = Some(node);
+    }
+
+    fn watch_rest(&self, store: Arc<Store>, reach: watch::Receiver<Reach>) {
+        self.lock().rest = Some((store, reach));
+    }
+
+    fn watch_sinks(&self, sinks: Vec<watch::Receiver<SinkStatus>>) {
+        self.lock().sinks = sinks;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View for Overview {
+    fn status(&self) -> AgentStatus {
+        let parts = self.lock();
+        let standing = parts.node.as_ref().map(|node| node.borrow().clone()).unwrap_or_default();
+        let reach = parts.rest.as_ref().map(|(_, reach)| reach.borrow().clone()).unwrap_or_default();
+        let store = parts.rest.as_ref().map(|(store, _)| Arc::clone(store));
+        let sinks: Vec<SinkStatus> = parts.sinks.iter().map(|sink| sink.borrow().clone()).collect();
+        drop(parts);
+        let identities: Vec<IdentityStatus> =
+            store.iter().flat_map(|store| store.standing()).map(identity_status).collect();
+        let revision = store.as_ref().and_then(|store| *store.revision().borrow());
+        let troubled = standing.trouble.is_some()
+            || reach.since.is_none()
+            || identities.iter().any(|identity| identity.trouble.is_some())
+            || sinks.iter().any(|sink| sink.is_failing);
+        AgentStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            health: match (revision, troubled) {
+                (None, _) => AgentHealth::Starting,
+                (Some(_), true) => AgentHealth::Degraded,
+                (Some(_), false) => AgentHealth::Ok,
+            },
+            node: node_status(&standing),
+            server: ServerStatus {
+                address: self.server.clone(),
+                connected_since: reach.since,
+                last_heard: reach.heard,
+                trouble: reach.trouble,
+            },
+            revision,
+            workloads: store.map_or(0, |store| store.workloads()),
+            identities,
+            sinks,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.text(&self.status())
+    }
+}
+
+fn node_status(standing: &Standing) -> NodeStatus {
+    let credential = standing.credential.as_ref();
+    NodeStatus {
+        spiffe_id: credential.map(|credential| credential.spiffe_id.clone()),
+        serial: credential.map(|credential| credential.serial),
+        not_after: credential.map(|credential| credential.not_after),
+        next_rotation: standing.renew_at,
+        trouble: standing.trouble.clone(),
+    }
+}
+
+fn identity_status(standing: crate::store::IdentityStanding) -> IdentityStatus {
+    let svid = standing.svid.as_ref();
+    IdentityStatus {
+        spiffe_id: standing.identity.spiffe_id.clone(),
+        serial: svid.map(|svid| svid.serial),
+        not_before: svid.map(|svid| svid.not_before),
+        not_after: svid.map(|svid| svid.not_after),
+        next_rotation: standing.next,
+        workloads: standing.workloads,
+        trouble: standing.failure.map(|failure| failure.why),
+    }
+}

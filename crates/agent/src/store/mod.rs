@@ -1,0 +1,467 @@
+//! What this node may serve, and what is served of it: the one place where both meet.
+//!
+//! ```text
+//! the stream says      identities, bundles, what is revoked      -> here, at once, to everybody concerned
+//! a workload asks      which identities its claims make it       -> missing certificates are asked for
+//! rotation installs    certificates that were verified           -> to everybody who is served them
+//! ```
+//! A certificate is wanted as long as a workload that is entitled to it listens. One that nobody listens for any
+//! more is kept until it would be due, in case somebody comes back, and is not renewed: there is nobody left whom
+//! the agent could vouch for. A certificate that has ended is never served, whatever else goes wrong.
+
+mod planning;
+mod registry;
+mod subscriptions;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chancery_api::{AgentEvent, AgentIdentity, BundleView};
+use chancery_rotate::client::{Failed, Window};
+use chancery_types::{Claims, Digest, SerialNumber, SpiffeId, Timestamp};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+pub(crate) use planning::Ask;
+use registry::Registry;
+use subscriptions::Subscriptions;
+
+use crate::config::Limits;
+use crate::identities::{Bundle, Bundles, X509State, X509Svid};
+use crate::timing::Pace;
+
+/// Serial numbers of withdrawn certificates that are remembered, for answers that the withdrawal overtook.
+const REMEMBERED: usize = 4096;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Store {
+    inner: Mutex<Inner>,
+    bundles: watch::Sender<Arc<Bundles>>,
+    /// The roots of our own trust domain, for those who verify.
+    roots: watch::Sender<Arc<Vec<Vec<u8>>>>,
+    /// Something may be due.
+    wake: Notify,
+    /// Rises when an attempt has ended, well or not.
+    settled: watch::Sender<u64>,
+    /// Rises with every event of the stream that was taken in.
+    revision: watch::Sender<Option<u64>>,
+    pace: Pace,
+    limits: Limits,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// What tells the moments of this agent's renewals from those of others that serve the same identities.
+    salt: [u8; 8],
+    registry: Registry,
+    held: HashMap<SpiffeId, Held>,
+    failed: HashMap<SpiffeId, Failure>,
+    /// What is being asked for at this moment.
+    asking: HashSet<SpiffeId>,
+    subscriptions: Subscriptions,
+    withdrawn: VecDeque<SerialNumber>,
+    /// The authority asked everybody to wait.
+    pause: Option<Timestamp>,
+}
+
+/// A certificate that is served.
+#[derive(Debug, Clone)]
+struct Held {
+    svid: Arc<X509Svid>,
+    /// When it came, by the clock and by elapsed time.
+    from: Timestamp,
+    received: Instant,
+    window: Window,
+    /// The authority asked for an early renewal, or the identity has changed.
+    asked: Option<Timestamp>,
+    /// When somebody last wanted it.
+    wanted: Timestamp,
+}
+
+/// Why there is no (new) certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// For the plan.
+    pub(crate) failed: Failed,
+    /// For people.
+    pub(crate) why: String,
+}
+
+/// How an identity stands: for `chancery agent status`.
+#[derive(Debug, Clone)]
+pub(crate) struct IdentityStanding {
+    pub(crate) identity: Arc<AgentIdentity>,
+    pub(crate) svid: Option<Arc<X509Svid>>,
+    pub(crate) next: Option<Timestamp>,
+    pub(crate) workloads: usize,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Store {
+    /// An empty store, which believes in these roots until the stream says more.
+    pub(crate) fn new(roots: Vec<Vec<u8>>, pace: Pace, limits: Limits, salt: [u8; 8]) -> Self {
+        Self {
+            inner: Mutex::new(Inner { salt, ..Inner::default() }),
+            bundles: watch::Sender::default(),
+            roots: watch::Sender::new(Arc::new(roots)),
+            wake: Notify::new(),
+            settled: watch::Sender::new(0),
+            revision: watch::Sender::new(None),
+            pace,
+            limits,
+        }
+    }
+
+    /// Takes one event of the stream in; everybody concerned has been told when this returns.
+    pub(crate) fn take_in(&self, event: AgentEvent) {
+        let revision = event.revision();
+        match event {
+            AgentEvent::Sync { identities, bundle, .. } => self.sync(identities, &bundle),
+            AgentEvent::Changed { identity, .. } => self.change(*identity),
+            AgentEvent::Removed { spiffe_id, .. } => self.remove(&spiffe_id),
+            AgentEvent::Revoked { serials, .. } => self.withdraw(&serials),
+            AgentEvent::Bundle { bundle, .. } => self.use_bundle(&bundle),
+            AgentEvent::Renew { serials, .. } => self.renew_early(&serials),
+            AgentEvent::Heartbeat { .. } => {}
+        }
+        self.revision.send_replace(Some(revision));
+    }
+
+    /// The revision up to which everything was taken in; none before the first synchronisation.
+    pub(crate) fn revision(&self) -> watch::Receiver<Option<u64>> {
+        self.revision.subscribe()
+    }
+
+    /// The roots of our own trust domain, now and at every change.
+    pub(crate) fn roots(&self) -> watch::Receiver<Arc<Vec<Vec<u8>>>> {
+        self.roots.subscribe()
+    }
+
+    /// All bundles, now and at every change.
+    pub(crate) fn bundles(&self) -> watch::Receiver<Arc<Bundles>> {
+        self.bundles.subscribe()
+    }
+
+    /// The state of whoever has these claims, now and at every change; what is missing has been asked for.
+    pub(crate) fn subscribe(&self, claims: &Claims) -> Option<watch::Receiver<Arc<X509State>>> {
+        let mut inner = self.lock();
+        let key = Digest::of(&serde_json::to_vec(claims).expect("claims are plain JSON"));
+        if !inner.subscriptions.contains(&key) && inner.subscriptions.len() >= self.limits.workloads {
+            inner.subscriptions.drop_abandoned();
+            if inner.subscriptions.len() >= self.limits.workloads {
+                tracing::warn!(limit = self.limits.workloads, "more workloads than limits.workloads allows");
+                return None;
+            }
+        }
+        let now = self.pace.now();
+        if !inner.subscriptions.contains(&key) {
+            let entitled: Vec<_> =
+                inner.registry.matching(claims).iter().map(|identity| identity.spiffe_id.clone()).collect();
+            let state = self.state(&inner, &entitled, now);
+            inner.subscriptions.add(key, claims, entitled, state);
+        }
+        let receiver = inner.subscriptions.listen(&key);
+        let entitled = inner.subscriptions.entitled(&key).to_vec();
+        for id in &entitled {
+            if let Some(held) = inner.held.get_mut(id) {
+                held.wanted = now;
+            }
+        }
+        Some(receiver)
+    }
+
+    /// What a process with these claims is, the default first.
+    pub(crate) fn matching(&self, claims: &Claims) -> Vec<Arc<AgentIdentity>> {
+        self.lock().registry.matching(claims)
+    }
+
+    /// Serial numbers of the certificates that are held.
+    pub(crate) fn held(&self) -> Vec<SerialNumber> {
+        self.lock().held.values().map(|held| held.svid.serial).collect()
+    }
+
+    /// Whether this node may serve an identity.
+    pub(crate) fn is_ours(&self, id: &SpiffeId) -> bool {
+        self.lock().registry.find(id).is_some()
+    }
+
+    /// Returns when every identity of these claims has a certificate, or was asked for in vain.
+    pub(crate) async fn settle(&self, claims: &Claims, patience: Duration) {
+        let mut settled = self.settled.subscribe();
+        let wait = async {
+            loop {
+                settled.borrow_and_update();
+                if !self.is_pending(claims) {
+                    return;
+                }
+                self.wake.notify_one();
+                if settled.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Whoever waited in vain gets what there is.
+        let _ = tokio::time::timeout(patience, wait).await;
+    }
+
+    /// Returns when something may be due that was not planned for.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Puts a certificate that was verified in the place of the old one. Refused when the identity is not ours any
+    /// more, or the certificate was withdrawn before it came.
+    pub(crate) fn install(&self, identity: &Arc<AgentIdentity>, svid: X509Svid, window: Window) -> bool {
+        let now = self.pace.now();
+        let mut inner = self.lock();
+        let id = &identity.spiffe_id;
+        inner.asking.remove(id);
+        let current = inner.registry.find(id).cloned();
+        let accepted = current.is_some() && !inner.withdrawn.contains(&svid.serial);
+        if accepted {
+            // It was made for what the identity was when it was asked for.
+            let outdated = current.is_some_and(|current| !is_issued_alike(&current, identity));
+            let held = Held {
+                svid: Arc::new(svid),
+                from: now,
+                received: Instant::now(),
+                window,
+                asked: outdated.then_some(now),
+                wanted: now,
+            };
+            inner.held.insert(id.clone(), held);
+            inner.failed.remove(id);
+            self.tell_of(&inner, std::slice::from_ref(id));
+        }
+        drop(inner);
+        self.attempt_ended();
+        accepted
+    }
+
+    /// An attempt has failed; what is in use stays in use.
+    pub(crate) fn fail(&self, ids: &[SpiffeId], failed: Failed, why: &str) {
+        let mut inner = self.lock();
+        for id in ids {
+            inner.asking.remove(id);
+            let attempts = inner.failed.get(id).map_or(0, |failure| failure.failed.attempts) + 1;
+            let failed = Failed { attempts, ..failed };
+            inner.failed.insert(id.clone(), Failure { failed, why: why.to_owned() });
+        }
+        drop(inner);
+        self.attempt_ended();
+    }
+
+    /// Nobody asks before this moment: the authority has asked for it.
+    pub(crate) fn pause_until(&self, moment: Timestamp) {
+        let mut inner = self.lock();
+        inner.pause = inner.pause.max(Some(moment));
+    }
+
+    /// How long everybody was asked to wait, from now.
+    pub(crate) fn pause(&self, now: Timestamp) -> Option<Duration> {
+        self.lock().pause.map(|until| until.since(now)).filter(|left| !left.is_zero())
+    }
+
+    /// How every identity stands, by name.
+    pub(crate) fn standing(&self) -> Vec<IdentityStanding> {
+        let now = self.pace.now();
+        let inner = self.lock();
+        let listeners = inner.subscriptions.listeners();
+        let mut all: Vec<_> = inner
+            .registry
+            .iter()
+            .map(|identity| IdentityStanding {
+                svid: inner.held.get(&identity.spiffe_id).map(|held| Arc::clone(&held.svid)),
+                next: inner.next_attempt(&identity.spiffe_id, now),
+                workloads: listeners.get(&identity.spiffe_id).copied().unwrap_or(0),
+                failure: inner.failed.get(&identity.spiffe_id).cloned(),
+                identity: Arc::clone(identity),
+            })
+            .collect();
+        drop(inner);
+        all.sort_by(|one, other| one.identity.spiffe_id.cmp(&other.identity.spiffe_id));
+        all
+    }
+
+    /// Workloads that listen.
+    pub(crate) fn workloads(&self) -> usize {
+        self.lock().subscriptions.listening()
+    }
+
+    fn sync(&self, identities: Vec<AgentIdentity>, bundle: &BundleView) {
+        let mut inner = self.lock();
+        let named: HashSet<SpiffeId> = identities.iter().map(|identity| identity.spiffe_id.clone()).collect();
+        let gone: Vec<SpiffeId> = inner
+            .registry
+            .iter()
+            .map(|identity| identity.spiffe_id.clone())
+            .filter(|id| !named.contains(id))
+            .collect();
+        for id in &gone {
+            inner.forget(id);
+        }
+        for identity in identities {
+            inner.take_over(identity, self.pace.now());
+        }
+        tracing::info!(
+            identities = inner.registry.len(),
+            gone = gone.len(),
+            "synchronised with the authority"
+        );
+        self.replace_bundle(bundle);
+        self.match_anew(&mut inner);
+        drop(inner);
+        self.attempt_ended();
+    }
+
+    fn change(&self, identity: AgentIdentity) {
+        let mut inner = self.lock();
+        tracing::info!(identity = %identity.spiffe_id, "an identity is new or has changed");
+        inner.failed.remove(&identity.spiffe_id);
+        inner.take_over(identity, self.pace.now());
+        self.match_anew(&mut inner);
+        drop(inner);
+        self.attempt_ended();
+    }
+
+    fn remove(&self, id: &SpiffeId) {
+        let mut inner = self.lock();
+        tracing::info!(identity = %id, "an identity is this node's no more; it is withdrawn");
+        inner.forget(id);
+        self.match_anew(&mut inner);
+        drop(inner);
+        self.attempt_ended();
+    }
+
+    /// Serves these certificates no more, from now on; for their identities others are asked for.
+    pub(crate) fn withdraw(&self, serials: &[SerialNumber]) {
+        let mut inner = self.lock();
+        inner.withdrawn.extend(serials);
+        let surplus = inner.withdrawn.len().saturating_sub(REMEMBERED);
+        inner.withdrawn.drain(..surplus);
+        let ids: Vec<SpiffeId> = inner
+            .held
+            .iter()
+            .filter(|(_, held)| serials.contains(&held.svid.serial))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &ids {
+            tracing::warn!(identity = %id, "its certificate was revoked; it is withdrawn");
+            inner.held.remove(id);
+        }
+        self.tell_of(&inner, &ids);
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    fn renew_early(&self, serials: &[SerialNumber]) {
+        let now = self.pace.now();
+        let mut inner = self.lock();
+        for held in inner.held.values_mut().filter(|held| serials.contains(&held.svid.serial)) {
+            held.asked = Some(now);
+        }
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    fn use_bundle(&self, bundle: &BundleView) {
+        let inner = self.lock();
+        tracing::info!(sequence = bundle.sequence, "the trust bundle has changed");
+        self.replace_bundle(bundle);
+        self.tell_all(&inner);
+    }
+
+    fn replace_bundle(&self, view: &BundleView) {
+        let authorities: Vec<Vec<u8>> =
+            view.x509_authorities.iter().map(|root| root.as_der().to_vec()).collect();
+        self.roots.send_replace(Arc::new(authorities.clone()));
+        let jwt_keys = serde_json::to_vec(&view.jwt_keys).expect("a key set is plain JSON");
+        let bundle = Bundle { x509_authorities: authorities, jwt_keys };
+        self.bundles.send_if_modified(|bundles| {
+            let known = bundles.get(&view.trust_domain).is_some_and(|known| **known == bundle);
+            if !known {
+                let mut next = Bundles::clone(bundles);
+                next.insert(view.trust_domain.clone(), Arc::new(bundle));
+                *bundles = Arc::new(next);
+            }
+            !known
+        });
+    }
+
+    /// Finds out anew who is who, after the identities have changed.
+    fn match_anew(&self, inner: &mut Inner) {
+        let Inner { registry, subscriptions, .. } = inner;
+        subscriptions.match_anew(|claims| {
+            registry.matching(claims).iter().map(|identity| identity.spiffe_id.clone()).collect()
+        });
+        self.tell_all(inner);
+        self.wake.notify_one();
+    }
+
+    fn tell_all(&self, inner: &Inner) {
+        let now = self.pace.now();
+        inner.subscriptions.tell_all(|entitled| self.state(inner, entitled, now));
+    }
+
+    fn tell_of(&self, inner: &Inner, ids: &[SpiffeId]) {
+        let now = self.pace.now();
+        inner.subscriptions.tell_of(ids, |entitled| self.state(inner, entitled, now));
+    }
+
+    fn state(&self, inner: &Inner, entitled: &[SpiffeId], now: Timestamp) -> X509State {
+        let svids: Vec<_> = entitled
+            .iter()
+            .filter_map(|id| inner.held.get(id))
+            .filter(|held| now < held.svid.not_after)
+            .map(|held| Arc::clone(&held.svid))
+            .collect();
+        let known = self.bundles.borrow();
+        let mut bundles = Bundles::new();
+        for svid in &svids {
+            let own = svid.spiffe_id.trust_domain();
+            for domain in std::iter::once(&own).chain(&svid.federates_with) {
+                if let Some(bundle) = known.get(domain) {
+                    bundles.insert(domain.clone(), Arc::clone(bundle));
+                }
+            }
+        }
+        X509State { svids, bundles, crls: Vec::new() }
+    }
+
+    fn attempt_ended(&self) {
+        self.settled.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn take_over(&mut self, identity: AgentIdentity, now: Timestamp) {
+        let id = identity.spiffe_id.clone();
+        let before = self.registry.insert(identity);
+        let (Some(before), Some(held)) = (before, self.held.get_mut(&id)) else { return };
+        if self.registry.find(&id).is_some_and(|identity| !is_issued_alike(identity, &before)) {
+            held.asked = Some(now);
+        }
+    }
+
+    fn forget(&mut self, id: &SpiffeId) {
+        self.registry.remove(id);
+        self.held.remove(id);
+        self.failed.remove(id);
+    }
+}
+
+/// Whether the certificates of both would look the same.
+fn is_issued_alike(one: &AgentIdentity, other: &AgentIdentity) -> bool {
+    one.profile == other.profile
+        && one.key_algorithm == other.key_algorithm
+        && one.lifetime == other.lifetime
+        && one.dns_names == other.dns_names
+        && one.hint == other.hint
+        && one.federates_with == other.federates_with
+}

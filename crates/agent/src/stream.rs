@@ -1,0 +1,183 @@
+//! The stream from the authority: what this node may serve, from the moment it is true.
+//!
+//! Resumed by revision after every break. A stream that is silent for three heartbeats is dead, whatever TCP believes;
+//! an event that cannot be read is a reason to begin anew with everything, because what was in it may have been a
+//! withdrawal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_api::{AgentEvent, CertificateStatus, ProblemCode};
+use chancery_client::ClientError;
+use chancery_types::{Random, SerialNumber, Timestamp};
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::link::{Link, advised};
+use crate::node::Node;
+use crate::store::Store;
+use crate::timing::{Backoff, Pace};
+use crate::tokens::Tokens;
+
+/// Three heartbeats of five seconds.
+const SILENCE: Duration = Duration::from_secs(15);
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
+
+/// Why a stream has ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the authority has been silent for {SILENCE:?}")]
+    Silent,
+    #[error("the authority has ended the stream")]
+    Ended,
+}
+
+impl StreamError {
+    /// Whether the authority refuses the certificate that we come with, rather than the stream.
+    fn concerns_credential(&self) -> bool {
+        let Self::Client(error) = self else { return false };
+        matches!(
+            error.code(),
+            Some(
+                ProblemCode::CertificateRequired
+                    | ProblemCode::CertificateNotAccepted
+                    | ProblemCode::CertificateRevoked
+            )
+        )
+    }
+}
+
+/// How the authority is reached: for `chancery agent status`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reach {
+    /// Since when the stream lives; nothing while it does not.
+    pub(crate) since: Option<Timestamp>,
+    /// When the authority was last heard of.
+    pub(crate) heard: Option<Timestamp>,
+    /// Why the last stream ended.
+    pub(crate) trouble: Option<String>,
+}
+
+/// Follows the stream.
+pub(crate) struct Follower {
+    pub(crate) link: Arc<Link>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) reach: watch::Sender<Reach>,
+    pub(crate) pace: Pace,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+impl Follower {
+    /// Follows for ever. The node must have a credential.
+    pub(crate) async fn run(&self) {
+        let mut after = None;
+        let mut failures = 0;
+        let mut standing = self.node.standing();
+        loop {
+            standing.mark_unchanged();
+            let serial = standing.borrow().credential.as_ref().map(|credential| credential.serial);
+            let renewed = async {
+                // A new credential gets a stream of its own: the authority ends those of certificates that end.
+                let changed = standing.wait_for(|standing| {
+                    standing.credential.as_ref().map(|credential| credential.serial) != serial
+                });
+                let _ = changed.await;
+            };
+            let error = tokio::select! {
+                error = self.follow(&mut after, &mut failures) => error,
+                () = renewed => continue,
+            };
+            if matches!(error, StreamError::Client(ClientError::Decode { .. } | ClientError::TooLarge { .. }))
+            {
+                after = None;
+            }
+            failures += 1;
+            self.reach.send_modify(|reach| {
+                reach.since = None;
+                reach.trouble = Some(error.to_string());
+            });
+            let told = match &error {
+                StreamError::Client(error) => advised(error),
+                _ => None,
+            };
+            if error.concerns_credential() {
+                self.node.prove_again();
+            }
+            let wait = BACKOFF.delay(failures, told, &*self.random);
+            tracing::warn!(%error, failures, ?wait, "no stream from the authority; what is held stays in use");
+            // A connection that broke silently would be used for the next requests too.
+            if let Err(error) = self.link.reconnect() {
+                tracing::error!(%error, "no new connection can be made");
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn follow(&self, after: &mut Option<u64>, failures: &mut u32) -> StreamError {
+        let opened = tokio::time::timeout(SILENCE, self.link.stream(*after));
+        let mut stream = match opened.await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return StreamError::Silent,
+        };
+        let mut looks = JoinSet::new();
+        loop {
+            let event = match tokio::time::timeout(SILENCE, stream.next()).await {
+                Ok(Ok(Some(event))) => event,
+                Ok(Ok(None)) => return StreamError::Ended,
+                Ok(Err(error)) => return error.into(),
+                Err(_) => return StreamError::Silent,
+            };
+            let now = self.pace.now();
+            *failures = 0;
+            *after = Some(event.revision());
+            self.reach.send_modify(|reach| {
+                reach.since = reach.since.or(Some(now));
+                reach.heard = Some(now);
+                reach.trouble = None;
+            });
+            let is_anew = matches!(event, AgentEvent::Sync { .. });
+            let held = if is_anew { self.store.held() } else { Vec::new() };
+            self.take_in(event);
+            if !held.is_empty() {
+                looks.spawn(look_after(held, Arc::clone(&self.link), Arc::clone(&self.store)));
+            }
+        }
+    }
+
+    fn take_in(&self, event: AgentEvent) {
+        match &event {
+            AgentEvent::Revoked { serials, .. } => self.node.withdraw(serials),
+            AgentEvent::Renew { serials, .. } => self.node.renew_early(serials),
+            _ => {}
+        }
+        let may_take_away = !matches!(event, AgentEvent::Heartbeat { .. } | AgentEvent::Renew { .. });
+        self.store.take_in(event);
+        if may_take_away {
+            self.tokens.retain(|id| self.store.is_ours(id));
+        }
+    }
+}
+
+/// Everything anew means that something may have been missed, and revocations are not told again: so the authority is
+/// asked about each certificate that was held before.
+async fn look_after(held: Vec<SerialNumber>, link: Arc<Link>, store: Arc<Store>) {
+    let (client, store) = (link.client(), &store);
+    let client = &client;
+    let look = |serial| async move {
+        match client.status(serial).await.map(|answer| answer.status) {
+            Ok(CertificateStatus::Good | CertificateStatus::Expired) => {}
+            Ok(CertificateStatus::Held | CertificateStatus::Revoked) => store.withdraw(&[serial]),
+            Err(error) => tracing::warn!(%serial, %error, "whether it was revoked meanwhile is not known"),
+        }
+    };
+    futures_util::stream::iter(held).for_each_concurrent(LOOKS, look).await;
+}
+
+/// Certificates that are asked about at once.
+const LOOKS: usize = 4;

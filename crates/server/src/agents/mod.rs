@@ -1,0 +1,219 @@
+//! What the agents of nodes are told, at the moment that it changes.
+//!
+//! One task follows the ledger: it keeps in memory which identities belong to which nodes, and passes what changes
+//! to the streams that it concerns. Everything that is told is in the ledger already, in the ledger's order; a
+//! stream that falls behind or breaks off is resumed by the revision that it has reached, from a history of bounded
+//! length, or begun anew with everything.
+//!
+//! It decides nothing: what a node may have is decided when it asks for it. It trusts the ledger.
+
+mod follow;
+mod history;
+mod roster;
+mod streams;
+mod view;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use chancery_api::AgentEvent;
+use chancery_ledger::{IdentityQuery, News, PageRequest};
+use chancery_types::{Claims, IdentityState, LineageId, SerialNumber, SpiffeId, Timestamp};
+use tokio::sync::{broadcast, mpsc};
+
+use crate::authority::{Authority, AuthorityError, Rules};
+use history::History;
+use roster::Roster;
+use streams::{Full, Stream, Streams};
+
+pub(crate) use streams::StreamLimits;
+
+/// The streams to agents, and what they are fed from.
+pub(crate) struct Agents {
+    authority: Arc<Authority>,
+    limits: StreamLimits,
+    state: Mutex<State>,
+    /// What the state has reached; moves only after its events were handed to the streams.
+    revision: AtomicU64,
+    /// Whether nobody follows the ledger any more.
+    has_ended: AtomicBool,
+}
+
+struct State {
+    revision: u64,
+    roster: Roster,
+    history: History,
+    streams: Streams,
+    bundle: Arc<chancery_api::BundleView>,
+}
+
+/// A node whose certificate is good, as it opens a stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// Who it is.
+    pub(crate) id: SpiffeId,
+    /// The certificate on the connection.
+    pub(crate) serial: SerialNumber,
+    /// Its enrolment.
+    pub(crate) lineage: LineageId,
+    /// When that certificate ends, and the stream with it.
+    pub(crate) not_after: Timestamp,
+}
+
+/// An open stream. Dropping it closes it.
+pub(crate) struct Subscription {
+    agents: Arc<Agents>,
+    node: Node,
+    number: u64,
+    /// What comes first.
+    pub(crate) first: Vec<Bytes>,
+    lines: mpsc::Receiver<Bytes>,
+}
+
+/// Why a stream is not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenStreamError {
+    /// There are too many.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// The ledger is not followed any more.
+    #[error("the server does not follow its ledger any more; it is stopping, or has to be started again")]
+    Ended,
+    /// The node's records cannot be read.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+}
+
+impl std::fmt::Debug for Agents {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Agents").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+impl Agents {
+    /// Reads how things stand; what has changed from then on waits in the second value for [`Self::follow`].
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when the ledger cannot be read.
+    pub(crate) async fn load(
+        authority: Arc<Authority>,
+        limits: StreamLimits,
+    ) -> Result<(Arc<Self>, broadcast::Receiver<News>), AuthorityError> {
+        // In this order: what is committed in between is seen twice, which changes nothing.
+        let news = authority.embedded().news();
+        let revision = authority.ledger().head().size;
+        let roster = load_roster(&authority).await?;
+        let bundle = Arc::new(view::bundle(&authority).await?);
+        let (history, streams) = (History::from(revision), Streams::default());
+        let state = Mutex::new(State { revision, roster, history, streams, bundle });
+        let revision = AtomicU64::new(revision);
+        let has_ended = AtomicBool::new(false);
+        Ok((Arc::new(Self { authority, limits, state, revision, has_ended }), news))
+    }
+
+    /// Opens the stream of a node: what it has missed since `after`, or everything, and then what changes.
+    ///
+    /// # Errors
+    /// [`OpenStreamError`].
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        node: Node,
+        after: Option<u64>,
+    ) -> Result<Subscription, OpenStreamError> {
+        let claims = self.authority.enrolment_claims(node.lineage).await?;
+        let rules = self.authority.rules();
+        let (sender, lines) = mpsc::channel(self.limits.buffer);
+        let mut state = self.state();
+        if self.has_ended.load(Ordering::Acquire) {
+            return Err(OpenStreamError::Ended);
+        }
+        // Who has enrolled anew may have proved other things, and other identities are its own.
+        let is_known = state.streams.last_lineage(&node.id) == Some(node.lineage);
+        let events = match after.filter(|after| is_known && state.can_resume(*after)) {
+            Some(after) => state.missed(&node, &claims, after, &rules),
+            None => vec![state.everything(&node, &claims, &rules)],
+        };
+        let stream = Stream { serial: node.serial, lineage: node.lineage, claims, sender };
+        let number = state.streams.add(&node.id, stream, self.limits)?;
+        drop(state);
+        let first = events.iter().map(view::line).collect();
+        Ok(Subscription { agents: Arc::clone(self), node, number, first, lines })
+    }
+
+    /// How many streams are open.
+    pub(crate) fn open_streams(&self) -> usize {
+        self.state().streams.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether everything that happened after this revision is known.
+    fn can_resume(&self, after: u64) -> bool {
+        self.history.covers(after) && after <= self.revision
+    }
+
+    fn everything(&self, node: &Node, claims: &Claims, rules: &Rules) -> AgentEvent {
+        let identities = self.roster.of(&node.id, claims);
+        AgentEvent::Sync {
+            revision: self.revision,
+            identities: identities.iter().map(|identity| view::identity(identity, rules)).collect(),
+            bundle: self.bundle.as_ref().clone(),
+        }
+    }
+
+    fn missed(&self, node: &Node, claims: &Claims, after: u64, rules: &Rules) -> Vec<AgentEvent> {
+        let changes = self.history.after(after);
+        let events = changes.filter_map(|(revision, change)| {
+            view::event(*revision, change, &node.id, claims, &self.bundle, rules)
+        });
+        // At least one, so that the agent knows at once that it has missed nothing else.
+        events.chain([AgentEvent::Heartbeat { revision: self.revision }]).collect()
+    }
+}
+
+impl Subscription {
+    /// The next line; nothing once the stream is over. After a while without news it is a heartbeat.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        // Who holds an expired certificate connects anew with the next one, and goes on from there.
+        if self.agents.authority.clock().now() > self.node.not_after {
+            return None;
+        }
+        match tokio::time::timeout(self.agents.limits.heartbeat, self.lines.recv()).await {
+            Ok(line) => line,
+            Err(_) => self.heartbeat(),
+        }
+    }
+
+    fn heartbeat(&mut self) -> Option<Bytes> {
+        let revision = self.agents.revision.load(Ordering::Acquire);
+        // Events up to that revision are in the channel already, and go first.
+        match self.lines.try_recv() {
+            Ok(line) => Some(line),
+            Err(mpsc::error::TryRecvError::Disconnected) => None,
+            Err(mpsc::error::TryRecvError::Empty) => Some(view::line(&AgentEvent::Heartbeat { revision })),
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.agents.state().streams.remove(&self.node.id, self.number);
+    }
+}
+
+async fn load_roster(authority: &Authority) -> Result<Roster, AuthorityError> {
+    let query =
+        IdentityQuery { state: Some(IdentityState::Active), for_nodes: true, ..IdentityQuery::default() };
+    let page = authority.ledger().identities(&query, &PageRequest::first(usize::MAX)).await?;
+    let mut roster = Roster::default();
+    for record in page.items {
+        let id = record.identity.spiffe_id.clone();
+        roster.put(&id, Some(Arc::new(record.identity)));
+    }
+    Ok(roster)
+}

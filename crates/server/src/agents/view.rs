@@ -1,0 +1,81 @@
+//! What changes look like to an agent.
+
+use bytes::Bytes;
+use chancery_api::{AgentEvent, AgentIdentity, BundleView, CertificateDer, JwksBundle};
+use chancery_types::{Claims, HumanDuration, Identity, KeyAlgorithm, SpiffeId};
+
+use super::history::Change;
+use crate::authority::{Authority, AuthorityError, Rules};
+use crate::jwk::jwt_authority;
+use crate::routes::BUNDLE_REFRESH;
+
+/// One line of the stream.
+pub(super) fn line(event: &AgentEvent) -> Bytes {
+    let mut line = serde_json::to_vec(event).expect("an event is texts and numbers");
+    line.push(b'\n');
+    line.into()
+}
+
+/// What a change is to a node that has proved these claims; nothing if it does not concern it.
+pub(super) fn event(
+    revision: u64,
+    change: &Change,
+    node: &SpiffeId,
+    claims: &Claims,
+    bundle: &BundleView,
+    rules: &Rules,
+) -> Option<AgentEvent> {
+    match change {
+        Change::Identity { before, after } => {
+            let was = before.as_ref().filter(|before| before.is_served_by(node, claims));
+            let is = after.as_ref().filter(|after| after.is_served_by(node, claims));
+            match (was, is) {
+                (_, Some(is)) => {
+                    Some(AgentEvent::Changed { revision, identity: Box::new(identity(is, rules)) })
+                }
+                (Some(was), None) => Some(AgentEvent::Removed { revision, spiffe_id: was.spiffe_id.clone() }),
+                (None, None) => None,
+            }
+        }
+        Change::Revoked { node: whose, serials } => {
+            (whose == node).then(|| AgentEvent::Revoked { revision, serials: serials.clone() })
+        }
+        Change::Bundle => Some(AgentEvent::Bundle { revision, bundle: bundle.clone() }),
+    }
+}
+
+/// An identity, as far as agents are told of it.
+pub(super) fn identity(identity: &Identity, rules: &Rules) -> AgentIdentity {
+    let name = identity.allowed_profiles().first().copied().unwrap_or("workload");
+    let profile = rules.profile(name).ok();
+    let by_profile = profile.map(|profile| profile.key_algorithms()).unwrap_or_default();
+    let own = identity.key_algorithms.iter();
+    let mut fitting = own.filter(|algorithm| by_profile.is_empty() || by_profile.contains(algorithm));
+    let key_algorithm = fitting.next().or(by_profile.first()).copied().unwrap_or(KeyAlgorithm::P256);
+    let lifetimes = [identity.max_lifetime, profile.map(|profile| HumanDuration(profile.lifetime().default))];
+    AgentIdentity {
+        spiffe_id: identity.spiffe_id.clone(),
+        selectors: identity.selectors.clone(),
+        alternatives: identity.alternatives.clone(),
+        hint: (!identity.hint.is_empty()).then(|| identity.hint.clone()),
+        federates_with: identity.federates_with.clone(),
+        profile: name.to_owned(),
+        key_algorithm,
+        lifetime: lifetimes.into_iter().flatten().min_by_key(|lifetime| lifetime.0),
+        dns_names: identity.dns_names.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The bundle of this trust domain.
+pub(super) async fn bundle(authority: &Authority) -> Result<BundleView, AuthorityError> {
+    let issuers = authority.ledger().issuers().await?;
+    let jwt = jwt_authority(authority.jwt_key(), "jwt-svid")
+        .map_err(|error| AuthorityError::invalid("keys.jwt", error))?;
+    Ok(BundleView {
+        trust_domain: authority.config().trust_domain.clone(),
+        x509_authorities: vec![CertificateDer::from_der(authority.root().der().to_vec())],
+        jwt_keys: JwksBundle { keys: vec![jwt], spiffe_sequence: None, spiffe_refresh_hint: None },
+        sequence: issuers.iter().map(|issuer| issuer.index).max().unwrap_or(0),
+        refresh_hint_seconds: BUNDLE_REFRESH.as_secs(),
+    })
+}

@@ -1,0 +1,200 @@
+//! What the agent of a node asks for: the stream of what it may serve, certificates and tokens for processes.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use chancery_api::{
+    AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidItem, AgentSvidsRequest,
+    BatchEnrollResponse, BatchResult, ProblemCode, limits,
+};
+use chancery_attest::{Evidence, NODE_PROFILE, WorkloadEvidence};
+use chancery_types::Digest;
+use chancery_x509::{Certificate, ProvenRequest};
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
+
+use super::access::Who;
+use super::enrolment::{requester, response};
+use super::problem_of;
+use crate::agents::{Node, OpenStreamError, Subscription};
+use crate::authority::{Enrolment, TokenWish, Wish};
+use crate::openapi::NDJSON;
+use crate::site::Site;
+use crate::{HttpProblem, Json, Query, Shutdown};
+
+/// Follows what the caller's node may serve.
+pub(super) async fn stream(
+    State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
+    Query(query): Query<AgentStreamQuery>,
+) -> Result<Response, HttpProblem> {
+    let certificate = node_certificate(&who)?;
+    let node = node(&site, certificate).await?;
+    let subscription = site.agents.open(node, query.after).await.map_err(|error| match error {
+        OpenStreamError::Full(full) => {
+            HttpProblem::new(ProblemCode::Overloaded, full.to_string()).retry_after(5)
+        }
+        ended @ OpenStreamError::Ended => {
+            HttpProblem::new(ProblemCode::NotReady, ended.to_string()).retry_after(5)
+        }
+        OpenStreamError::Authority(error) => problem_of(error),
+    })?;
+    // What was revoked before the stream was open is not told by it.
+    if site.authority.caller(certificate).await.map_err(problem_of)?.is_none() {
+        let detail = "the certificate was revoked while the stream was opened";
+        return Err(HttpProblem::new(ProblemCode::CertificateNotAccepted, detail));
+    }
+    let lines = Lines { subscription, waiting: None, shutdown: site.chassis.shutdown().clone() };
+    let body = Body::from_stream(stream::unfold(lines, Lines::next));
+    Ok(([(CONTENT_TYPE, NDJSON)], body).into_response())
+}
+
+/// Issues certificates for processes on the caller's node, with one commit.
+pub(super) async fn svids(
+    State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
+    Json(request): Json<AgentSvidsRequest>,
+) -> Result<Json<BatchEnrollResponse>, HttpProblem> {
+    let count = request.items.len();
+    if count > limits::BATCH_ITEMS {
+        let detail = format!("a batch has at most {} items, this one has {count}", limits::BATCH_ITEMS);
+        return Err(HttpProblem::new(ProblemCode::TooManyItems, detail).field("/items", "too many"));
+    }
+    let certificate = node_certificate(&who)?;
+    let mut enrolments = Vec::with_capacity(count);
+    let mut failures = Vec::with_capacity(count);
+    for item in request.items {
+        match enrolment(&site, &who, certificate, item) {
+            Ok(enrolment) => {
+                enrolments.push(enrolment);
+                failures.push(None);
+            }
+            Err(problem) => failures.push(Some(problem)),
+        }
+    }
+    let mut enrolled = site.authority.enroll_batch(enrolments).await.into_iter();
+    let mut results = Vec::with_capacity(count);
+    for failure in failures {
+        let result = match failure {
+            Some(problem) => Err(problem),
+            None => match enrolled.next().expect("one result for each enrolment") {
+                Ok(enrolled) => response(&site, enrolled, false).await,
+                Err(error) => Err(problem_of(error)),
+            },
+        };
+        results.push(match result {
+            Ok(response) => BatchResult::Issued(Box::new(response)),
+            Err(problem) => BatchResult::Refused(Box::new(problem.into_problem())),
+        });
+    }
+    Ok(Json(BatchEnrollResponse { results }))
+}
+
+/// Signs a JWT-SVID for a process on the caller's node.
+pub(super) async fn jwt(
+    State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
+    Json(request): Json<AgentJwtRequest>,
+) -> Result<Json<AgentJwtResponse>, HttpProblem> {
+    check_audiences(&request.audiences)?;
+    let node = node_certificate(&who)?.to_vec();
+    let evidence = WorkloadEvidence { node, identity: request.identity, claims: request.claims };
+    let wish = TokenWish {
+        evidence: Evidence::Workload(evidence),
+        audiences: request.audiences,
+        requester: requester(&who),
+    };
+    let signed = site.authority.sign_jwt(wish).await.map_err(problem_of)?;
+    Ok(Json(AgentJwtResponse { token: signed.token, expires: signed.expires }))
+}
+
+fn enrolment(
+    site: &Site,
+    who: &Who,
+    certificate: &[u8],
+    item: AgentSvidItem,
+) -> Result<Enrolment, HttpProblem> {
+    let key = site.authority.vouched_key(item.key.as_der()).map_err(problem_of)?;
+    // What stands for possession is the node's certificate, which the evidence records.
+    let vouched = Digest::of(certificate);
+    Ok(Enrolment {
+        request: ProvenRequest::dangerous_key_vouched_by_attested_agent(key, Vec::new(), vouched),
+        evidence: Evidence::Workload(WorkloadEvidence {
+            node: certificate.to_vec(),
+            identity: item.identity,
+            claims: item.claims,
+        }),
+        wish: Wish::default(),
+        requester: requester(who),
+        idempotency: None,
+    })
+}
+
+/// The certificate on the connection, if it is a node's, whomever else policy lets through.
+fn node_certificate(who: &Who) -> Result<&[u8], HttpProblem> {
+    match (who.certificate(), who.facts.profile.as_deref()) {
+        (Some(certificate), Some(NODE_PROFILE)) => Ok(certificate),
+        _ => {
+            let detail = "only a node asks for this: connect with a certificate of the node profile";
+            Err(HttpProblem::new(ProblemCode::NotPermitted, detail))
+        }
+    }
+}
+
+async fn node(site: &Site, certificate: &[u8]) -> Result<Node, HttpProblem> {
+    let certificate = Certificate::from_der(certificate).map_err(HttpProblem::internal)?;
+    let serial = certificate.serial_number();
+    let record = match serial {
+        Some(serial) => site.authority.ledger().certificate(serial).await.map_err(problem_of)?,
+        None => None,
+    };
+    let record = record.ok_or_else(|| HttpProblem::internal("an accepted certificate is not on record"))?;
+    Ok(Node {
+        id: record.identity,
+        serial: record.serial,
+        lineage: record.lineage,
+        not_after: record.not_after,
+    })
+}
+
+fn check_audiences(audiences: &[String]) -> Result<(), HttpProblem> {
+    let limit = limits::AUDIENCE_CHARACTERS;
+    let fits = |audience: &String| {
+        let length = audience.chars().count();
+        (1..=limit).contains(&length) && !audience.chars().any(char::is_control)
+    };
+    if (1..=limits::AUDIENCES).contains(&audiences.len()) && audiences.iter().all(fits) {
+        return Ok(());
+    }
+    let detail = format!(
+        "a token has 1 to {} audiences of 1 to {limit} characters, none of them a control character",
+        limits::AUDIENCES
+    );
+    Err(HttpProblem::new(ProblemCode::MalformedRequest, &detail).field("/audiences", detail))
+}
+
+/// The body of a stream.
+struct Lines {
+    subscription: Subscription,
+    waiting: Option<std::vec::IntoIter<Bytes>>,
+    shutdown: Shutdown,
+}
+
+impl Lines {
+    async fn next(mut self) -> Option<(Result<Bytes, std::convert::Infallible>, Self)> {
+        let first = std::mem::take(&mut self.subscription.first);
+        let waiting = self.waiting.get_or_insert_with(|| first.into_iter());
+        if let Some(line) = waiting.next() {
+            return Some((Ok(line), self));
+        }
+        let line = tokio::select! {
+            line = self.subscription.next() => line?,
+            () = self.shutdown.begun() => return None,
+        };
+        Some((Ok(line), self))
+    }
+}
