@@ -18,7 +18,7 @@ pub use raw::{
     RawWorkloadApi,
 };
 
-use crate::attest::AttestorConfig;
+use crate::attest::{AttestorConfig, RawAttestorConfig};
 use crate::doors::Verifiers;
 use crate::sink::{SinkConfig, SinkSettings};
 
@@ -80,8 +80,10 @@ pub struct Config {
     pub socket: PathBuf,
     /// Who may have bundles.
     pub verifiers: Verifiers,
-    /// How processes are attested.
+    /// How processes are attested, and what was written of it.
     pub attestor: AttestorConfig,
+    /// See `attestor`.
+    pub attestation: RawAttestorConfig,
     /// The status socket, for `chancery agent status`.
     pub status_socket: PathBuf,
     /// Where metrics and health are served besides.
@@ -181,6 +183,7 @@ impl Config {
                 socket,
                 verifiers,
                 attestor,
+                attestation: raw.attestation,
                 status_socket,
                 metrics,
                 sinks,
