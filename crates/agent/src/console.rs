@@ -173,3 +173,80 @@ pub async fn ask_status(path: &Path) -> Result<AgentStatus, AskError> {
     connection.abort();
     serde_json::from_slice(&body.to_bytes()).map_err(|error| unreadable(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::status::{NodeStatus, ServerStatus};
+
+    struct Still(AgentHealth);
+
+    impl View for Still {
+        fn status(&self) -> AgentStatus {
+            AgentStatus {
+                version: "1".into(),
+                health: self.0,
+                node: NodeStatus::default(),
+                server: ServerStatus {
+                    address: "https://ca.example.org:8443".into(),
+                    connected_since: None,
+                    last_heard: None,
+                    trouble: None,
+                },
+                revision: None,
+                workloads: 0,
+                identities: Vec::new(),
+                sinks: Vec::new(),
+            }
+        }
+
+        fn metrics(&self) -> String {
+            "# EOF\n".into()
+        }
+    }
+
+    #[test]
+    fn monitoring_sees_no_identities_and_nobody_changes_anything() {
+        let get = |path, scope, health| respond(&Method::GET, path, scope, &Still(health)).status().as_u16();
+        let (everything, little) = (Scope::Operator, Scope::Monitoring);
+        assert_eq!(get("/status", everything, AgentHealth::Ok), 200);
+        assert_eq!(get("/status", little, AgentHealth::Ok), 404);
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!(get(path, little, AgentHealth::Degraded), 200, "{path}");
+        }
+        assert_eq!(get("/healthz", little, AgentHealth::Starting), 200);
+        assert_eq!(get("/readyz", little, AgentHealth::Starting), 503);
+        let post = respond(&Method::POST, "/status", everything, &Still(AgentHealth::Ok));
+        assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_fit_are_turned_away_and_nonsense_is_answered_with_an_end() {
+        let around = tempfile::tempdir().unwrap();
+        let path = around.path().join("status.sock");
+        let socket = Socket::bind(&path, 0o600).await.unwrap();
+        let serving = tokio::spawn(serve_unix(socket, Scope::Operator, Arc::new(Still(AgentHealth::Ok))));
+        let mut nonsense = UnixStream::connect(&path).await.unwrap();
+        nonsense.write_all(&[0x16; 64]).await.unwrap();
+        let mut answer = Vec::new();
+        nonsense.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
+
+        let mut waiting = Vec::new();
+        for _ in 0..CONNECTIONS {
+            waiting.push(UnixStream::connect(&path).await.unwrap());
+        }
+        // Every place is taken by somebody who says nothing.
+        tokio::task::yield_now().await;
+        assert!(ask_status(&path).await.is_err());
+        drop(waiting);
+        let deadline = tokio::time::Instant::now() + HEADERS;
+        while ask_status(&path).await.is_err() {
+            assert!(tokio::time::Instant::now() < deadline, "their places are free again");
+            tokio::task::yield_now().await;
+        }
+        serving.abort();
+    }
+}

@@ -105,6 +105,7 @@ async fn reload(
         ("evidence", config.evidence == running.evidence),
         ("state", config.state == running.state && config.credential == running.credential),
         ("workload_api", config.socket == running.socket && config.verifiers == running.verifiers),
+        ("attestation", config.attestation == running.attestation),
         ("status", config.status_socket == running.status_socket && config.metrics == running.metrics),
         ("limits", config.limits == running.limits),
     ] {

@@ -23,6 +23,7 @@ mod link;
 mod metrics;
 mod node;
 pub mod notify;
+mod overview;
 pub mod probe;
 pub mod proto;
 mod rotation;

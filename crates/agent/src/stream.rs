@@ -134,6 +134,9 @@ impl Follower {
                 Err(_) => return StreamError::Silent,
             };
             let now = self.pace.now();
+            if self.reach.borrow().since.is_none() {
+                self.store.authority_is_back();
+            }
             *failures = 0;
             *after = Some(event.revision());
             self.reach.send_modify(|reach| {

@@ -110,3 +110,49 @@ fn configured(trust: &TrustConfig) -> Result<Digest, StateError> {
         TrustConfig::Fingerprint(fingerprint) => Ok(*fingerprint),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use chancery_x509::write_pem;
+
+    use super::*;
+    use crate::config::RawConfig;
+
+    fn config(directory: &Path) -> Config {
+        let text = "server = \"https://ca.example.org\"\ntrust_bundle = \"roots.pem\"\n\
+                    [evidence]\njoin_token_file = \"token\"";
+        let raw: RawConfig = toml::from_str(text).unwrap();
+        Config::check(raw, directory).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_kept_bundle_counts_only_beside_the_configuration_that_it_grew_from() {
+        let around = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(&around.path().join("state")).unwrap();
+        let config = config(around.path());
+        let write = |root: &[u8]| {
+            std::fs::write(around.path().join("roots.pem"), write_pem("CERTIFICATE", root)).unwrap();
+        };
+        write(b"first root");
+        assert_eq!(load(&config, Some(&state)).await.unwrap(), [b"first root"]);
+        keep(&config.trust, &state, &[b"second root".to_vec()]).unwrap();
+        assert_eq!(load(&config, Some(&state)).await.unwrap(), [b"second root"]);
+        // An operator puts another authority in place.
+        write(b"other root");
+        assert_eq!(load(&config, Some(&state)).await.unwrap(), [b"other root"]);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_bundle_is_passed_over_and_a_missing_file_said() {
+        let around = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(&around.path().join("state")).unwrap();
+        let config = config(around.path());
+        let error = load(&config, Some(&state)).await.unwrap_err();
+        assert!(error.to_string().contains("roots.pem") && !error.is_passing(), "{error}");
+        std::fs::write(around.path().join("roots.pem"), write_pem("CERTIFICATE", b"root")).unwrap();
+        std::fs::write(around.path().join("state").join(BUNDLE), "{").unwrap();
+        assert_eq!(load(&config, Some(&state)).await.unwrap(), [b"root"]);
+    }
+}

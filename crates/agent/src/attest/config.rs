@@ -45,7 +45,7 @@ pub(super) struct KubeletConfig {
 }
 
 /// The section as it is written.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawAttestorConfig {
     /// The largest executable that is hashed, in bytes; 0: none is. Processes of larger ones have no `unix.sha256`.
@@ -74,7 +74,7 @@ pub struct RawAttestorConfig {
 }
 
 /// `[docker]` and `[podman]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawEngine {
     /// Its UNIX socket: `/run/docker.sock`, `/run/podman/podman.sock`.
@@ -82,7 +82,7 @@ pub struct RawEngine {
 }
 
 /// `[kubelet]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawKubelet {
     /// `https://HOST:10250`, or `http://127.0.0.1:10255` for the read-only port.

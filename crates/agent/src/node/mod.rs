@@ -330,8 +330,14 @@ impl Node {
         };
         let roots = Arc::clone(&self.roots.borrow());
         let expected = Expected { key: request.key.public_key(), spiffe_id: None, dns_names: None };
-        let fit = judge(&answer, &expected, &roots, self.pace.now())?;
-        Ok(NodeCredential::new(fit, self.pace.now(), request.key))
+        match judge(&answer, &expected, &roots, self.pace.now()) {
+            Ok(fit) => Ok(NodeCredential::new(fit, self.pace.now(), request.key)),
+            Err(unfit) => {
+                // It was issued, and may be fit once our clock or bundle is right: the same request brings it again.
+                *lock(&self.pending) = Some(request);
+                Err(unfit.into())
+            }
+        }
     }
 
     fn replace_credential(&self, credential: NodeCredential) -> Result<(), NodeError> {
@@ -399,3 +405,6 @@ impl Node {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

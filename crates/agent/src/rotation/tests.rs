@@ -276,7 +276,8 @@ async fn two_thousand_that_began_together_are_renewed_apart_a_hundred_at_a_time(
     let requests = bench.forge.requests.lock().unwrap().clone();
     let renewed: usize = requests.iter().map(|(_, items)| items).sum();
     assert!(renewed >= count, "{renewed} renewed");
-    assert!(requests.len() <= renewed / 100 + 1, "{} requests for {renewed}", requests.len());
+    // The first and the last of a wave find less company.
+    assert!(requests.len() <= renewed / 100 + 3, "{} requests for {renewed}", requests.len());
     let mut minutes: BTreeMap<i64, usize> = BTreeMap::new();
     for (at, items) in &requests {
         *minutes.entry(at.since(began).as_secs() as i64 / 60).or_default() += items;

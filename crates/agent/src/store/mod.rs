@@ -9,6 +9,7 @@
 //! more is kept until it would be due, in case somebody comes back, and is not renewed: there is nobody left whom
 //! the agent could vouch for. A certificate that has ended is never served, whatever else goes wrong.
 
+mod news;
 mod planning;
 mod registry;
 mod subscriptions;
@@ -17,7 +18,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chancery_api::{AgentEvent, AgentIdentity, BundleView};
+use chancery_api::AgentIdentity;
 use chancery_rotate::client::{Failed, Window};
 use chancery_types::{Claims, Digest, SerialNumber, SpiffeId, Timestamp};
 use tokio::sync::{Notify, watch};
@@ -28,11 +29,8 @@ use registry::Registry;
 use subscriptions::Subscriptions;
 
 use crate::config::Limits;
-use crate::identities::{Bundle, Bundles, X509State, X509Svid};
+use crate::identities::{Bundles, X509State, X509Svid};
 use crate::timing::Pace;
-
-/// Serial numbers of withdrawn certificates that are remembered, for answers that the withdrawal overtook.
-const REMEMBERED: usize = 4096;
 
 /// See the module.
 #[derive(Debug)]
@@ -112,21 +110,6 @@ impl Store {
             pace,
             limits,
         }
-    }
-
-    /// Takes one event of the stream in; everybody concerned has been told when this returns.
-    pub(crate) fn take_in(&self, event: AgentEvent) {
-        let revision = event.revision();
-        match event {
-            AgentEvent::Sync { identities, bundle, .. } => self.sync(identities, &bundle),
-            AgentEvent::Changed { identity, .. } => self.change(*identity),
-            AgentEvent::Removed { spiffe_id, .. } => self.remove(&spiffe_id),
-            AgentEvent::Revoked { serials, .. } => self.withdraw(&serials),
-            AgentEvent::Bundle { bundle, .. } => self.use_bundle(&bundle),
-            AgentEvent::Renew { serials, .. } => self.renew_early(&serials),
-            AgentEvent::Heartbeat { .. } => {}
-        }
-        self.revision.send_replace(Some(revision));
     }
 
     /// The revision up to which everything was taken in; none before the first synchronisation.
@@ -290,116 +273,6 @@ impl Store {
         self.lock().subscriptions.listening()
     }
 
-    fn sync(&self, identities: Vec<AgentIdentity>, bundle: &BundleView) {
-        let mut inner = self.lock();
-        let named: HashSet<SpiffeId> = identities.iter().map(|identity| identity.spiffe_id.clone()).collect();
-        let gone: Vec<SpiffeId> = inner
-            .registry
-            .iter()
-            .map(|identity| identity.spiffe_id.clone())
-            .filter(|id| !named.contains(id))
-            .collect();
-        for id in &gone {
-            inner.forget(id);
-        }
-        for identity in identities {
-            inner.take_over(identity, self.pace.now());
-        }
-        tracing::info!(
-            identities = inner.registry.len(),
-            gone = gone.len(),
-            "synchronised with the authority"
-        );
-        self.replace_bundle(bundle);
-        self.match_anew(&mut inner);
-        drop(inner);
-        self.attempt_ended();
-    }
-
-    fn change(&self, identity: AgentIdentity) {
-        let mut inner = self.lock();
-        tracing::info!(identity = %identity.spiffe_id, "an identity is new or has changed");
-        inner.failed.remove(&identity.spiffe_id);
-        inner.take_over(identity, self.pace.now());
-        self.match_anew(&mut inner);
-        drop(inner);
-        self.attempt_ended();
-    }
-
-    fn remove(&self, id: &SpiffeId) {
-        let mut inner = self.lock();
-        tracing::info!(identity = %id, "an identity is this node's no more; it is withdrawn");
-        inner.forget(id);
-        self.match_anew(&mut inner);
-        drop(inner);
-        self.attempt_ended();
-    }
-
-    /// Serves these certificates no more, from now on; for their identities others are asked for.
-    pub(crate) fn withdraw(&self, serials: &[SerialNumber]) {
-        let mut inner = self.lock();
-        inner.withdrawn.extend(serials);
-        let surplus = inner.withdrawn.len().saturating_sub(REMEMBERED);
-        inner.withdrawn.drain(..surplus);
-        let ids: Vec<SpiffeId> = inner
-            .held
-            .iter()
-            .filter(|(_, held)| serials.contains(&held.svid.serial))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in &ids {
-            tracing::warn!(identity = %id, "its certificate was revoked; it is withdrawn");
-            inner.held.remove(id);
-        }
-        self.tell_of(&inner, &ids);
-        drop(inner);
-        self.wake.notify_one();
-    }
-
-    fn renew_early(&self, serials: &[SerialNumber]) {
-        let now = self.pace.now();
-        let mut inner = self.lock();
-        for held in inner.held.values_mut().filter(|held| serials.contains(&held.svid.serial)) {
-            held.asked = Some(now);
-        }
-        drop(inner);
-        self.wake.notify_one();
-    }
-
-    fn use_bundle(&self, bundle: &BundleView) {
-        let inner = self.lock();
-        tracing::info!(sequence = bundle.sequence, "the trust bundle has changed");
-        self.replace_bundle(bundle);
-        self.tell_all(&inner);
-    }
-
-    fn replace_bundle(&self, view: &BundleView) {
-        let authorities: Vec<Vec<u8>> =
-            view.x509_authorities.iter().map(|root| root.as_der().to_vec()).collect();
-        self.roots.send_replace(Arc::new(authorities.clone()));
-        let jwt_keys = serde_json::to_vec(&view.jwt_keys).expect("a key set is plain JSON");
-        let bundle = Bundle { x509_authorities: authorities, jwt_keys };
-        self.bundles.send_if_modified(|bundles| {
-            let known = bundles.get(&view.trust_domain).is_some_and(|known| **known == bundle);
-            if !known {
-                let mut next = Bundles::clone(bundles);
-                next.insert(view.trust_domain.clone(), Arc::new(bundle));
-                *bundles = Arc::new(next);
-            }
-            !known
-        });
-    }
-
-    /// Finds out anew who is who, after the identities have changed.
-    fn match_anew(&self, inner: &mut Inner) {
-        let Inner { registry, subscriptions, .. } = inner;
-        subscriptions.match_anew(|claims| {
-            registry.matching(claims).iter().map(|identity| identity.spiffe_id.clone()).collect()
-        });
-        self.tell_all(inner);
-        self.wake.notify_one();
-    }
-
     fn tell_all(&self, inner: &Inner) {
         let now = self.pace.now();
         inner.subscriptions.tell_all(|entitled| self.state(inner, entitled, now));
@@ -436,23 +309,6 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn take_over(&mut self, identity: AgentIdentity, now: Timestamp) {
-        let id = identity.spiffe_id.clone();
-        let before = self.registry.insert(identity);
-        let (Some(before), Some(held)) = (before, self.held.get_mut(&id)) else { return };
-        if self.registry.find(&id).is_some_and(|identity| !is_issued_alike(identity, &before)) {
-            held.asked = Some(now);
-        }
-    }
-
-    fn forget(&mut self, id: &SpiffeId) {
-        self.registry.remove(id);
-        self.held.remove(id);
-        self.failed.remove(id);
     }
 }
 

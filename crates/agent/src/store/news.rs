@@ -1,0 +1,168 @@
+//! What the authority says: taken in, and told to everybody concerned before the next event is looked at.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chancery_api::{AgentEvent, AgentIdentity, BundleView};
+use chancery_types::{SerialNumber, SpiffeId, Timestamp};
+
+use super::{Inner, Store, is_issued_alike};
+use crate::identities::{Bundle, Bundles};
+
+/// Serial numbers of withdrawn certificates that are remembered, for answers that the withdrawal overtook.
+const REMEMBERED: usize = 4096;
+
+impl Store {
+    /// Takes one event of the stream in; everybody concerned has been told when this returns.
+    pub(crate) fn take_in(&self, event: AgentEvent) {
+        let revision = event.revision();
+        match event {
+            AgentEvent::Sync { identities, bundle, .. } => self.sync(identities, &bundle),
+            AgentEvent::Changed { identity, .. } => self.change(*identity),
+            AgentEvent::Removed { spiffe_id, .. } => self.remove(&spiffe_id),
+            AgentEvent::Revoked { serials, .. } => self.withdraw(&serials),
+            AgentEvent::Bundle { bundle, .. } => self.use_bundle(&bundle),
+            AgentEvent::Renew { serials, .. } => self.renew_early(&serials),
+            AgentEvent::Heartbeat { .. } => {}
+        }
+        self.revision.send_replace(Some(revision));
+    }
+
+    /// The authority can be reached again: who has nothing because it could not be, is asked for now. Those who have
+    /// something keep the moments that they were spread over.
+    pub(crate) fn authority_is_back(&self) {
+        let mut inner = self.lock();
+        let Inner { failed, held, pause, .. } = &mut *inner;
+        failed.retain(|id, _| held.contains_key(id));
+        *pause = None;
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    fn sync(&self, identities: Vec<AgentIdentity>, bundle: &BundleView) {
+        let mut inner = self.lock();
+        let named: HashSet<SpiffeId> = identities.iter().map(|identity| identity.spiffe_id.clone()).collect();
+        let gone: Vec<SpiffeId> = inner
+            .registry
+            .iter()
+            .map(|identity| identity.spiffe_id.clone())
+            .filter(|id| !named.contains(id))
+            .collect();
+        for id in &gone {
+            inner.forget(id);
+        }
+        for identity in identities {
+            inner.take_over(identity, self.pace.now());
+        }
+        tracing::info!(
+            identities = inner.registry.len(),
+            gone = gone.len(),
+            "synchronised with the authority"
+        );
+        self.replace_bundle(bundle);
+        self.match_anew(&mut inner);
+        drop(inner);
+        self.attempt_ended();
+    }
+
+    fn change(&self, identity: AgentIdentity) {
+        let mut inner = self.lock();
+        tracing::info!(identity = %identity.spiffe_id, "an identity is new or has changed");
+        inner.failed.remove(&identity.spiffe_id);
+        inner.take_over(identity, self.pace.now());
+        self.match_anew(&mut inner);
+        drop(inner);
+        self.attempt_ended();
+    }
+
+    fn remove(&self, id: &SpiffeId) {
+        let mut inner = self.lock();
+        tracing::info!(identity = %id, "an identity is this node's no more; it is withdrawn");
+        inner.forget(id);
+        self.match_anew(&mut inner);
+        drop(inner);
+        self.attempt_ended();
+    }
+
+    /// Serves these certificates no more, from now on; for their identities others are asked for.
+    pub(crate) fn withdraw(&self, serials: &[SerialNumber]) {
+        let mut inner = self.lock();
+        inner.withdrawn.extend(serials);
+        let surplus = inner.withdrawn.len().saturating_sub(REMEMBERED);
+        inner.withdrawn.drain(..surplus);
+        let ids: Vec<SpiffeId> = inner
+            .held
+            .iter()
+            .filter(|(_, held)| serials.contains(&held.svid.serial))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &ids {
+            tracing::warn!(identity = %id, "its certificate was revoked; it is withdrawn");
+            inner.held.remove(id);
+        }
+        self.tell_of(&inner, &ids);
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    fn renew_early(&self, serials: &[SerialNumber]) {
+        let now = self.pace.now();
+        let mut inner = self.lock();
+        for held in inner.held.values_mut().filter(|held| serials.contains(&held.svid.serial)) {
+            held.asked = Some(now);
+        }
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    fn use_bundle(&self, bundle: &BundleView) {
+        let inner = self.lock();
+        tracing::info!(sequence = bundle.sequence, "the trust bundle has changed");
+        self.replace_bundle(bundle);
+        self.tell_all(&inner);
+    }
+
+    fn replace_bundle(&self, view: &BundleView) {
+        let authorities: Vec<Vec<u8>> =
+            view.x509_authorities.iter().map(|root| root.as_der().to_vec()).collect();
+        self.roots.send_replace(Arc::new(authorities.clone()));
+        let jwt_keys = serde_json::to_vec(&view.jwt_keys).expect("a key set is plain JSON");
+        let bundle = Bundle { x509_authorities: authorities, jwt_keys };
+        self.bundles.send_if_modified(|bundles| {
+            let known = bundles.get(&view.trust_domain).is_some_and(|known| **known == bundle);
+            if !known {
+                let mut next = Bundles::clone(bundles);
+                next.insert(view.trust_domain.clone(), Arc::new(bundle));
+                *bundles = Arc::new(next);
+            }
+            !known
+        });
+    }
+
+    /// Finds out anew who is who, after the identities have changed.
+    fn match_anew(&self, inner: &mut Inner) {
+        let Inner { registry, subscriptions, .. } = inner;
+        subscriptions.match_anew(|claims| {
+            registry.matching(claims).iter().map(|identity| identity.spiffe_id.clone()).collect()
+        });
+        self.tell_all(inner);
+        self.wake.notify_one();
+    }
+}
+
+impl Inner {
+    fn take_over(&mut self, identity: AgentIdentity, now: Timestamp) {
+        let id = identity.spiffe_id.clone();
+        let before = self.registry.insert(identity);
+        let (Some(before), Some(held)) = (before, self.held.get_mut(&id)) else { return };
+        if self.registry.find(&id).is_some_and(|identity| !is_issued_alike(identity, &before)) {
+            held.asked = Some(now);
+        }
+    }
+
+    fn forget(&mut self, id: &SpiffeId) {
+        self.registry.remove(id);
+        self.held.remove(id);
+        self.failed.remove(id);
+    }
+}
