@@ -47,9 +47,6 @@ pub enum PrepareError {
     /// The exact bytes break our own rules.
     #[error("the certificate would break our own rules: {}", list(.0))]
     Lint(Vec<LintFailure>),
-    /// The decision's receipt cannot be written.
-    #[error("the decision's receipt cannot be written: {0}")]
-    Receipt(serde_json::Error),
     /// The decision's receipt does not fit into a ledger entry.
     #[error(transparent)]
     TooLong(#[from] chancery_entry::TooLong),

@@ -64,7 +64,7 @@ pub(crate) fn prepare(
     lint(&tbs, request.subject.as_ref(), profile, issuer, now)?;
     let (lineage, generation) = lineage(request.approved.attested().lineage(), now, random)?;
     let attested = request.approved.attested();
-    let receipt = serde_json::to_string(request.approved.receipt()).map_err(PrepareError::Receipt)?;
+    let receipt = request.approved.receipt().to_json();
     let issuance = Issuance {
         serial,
         identity: request.approved.identity().spiffe_id.clone(),

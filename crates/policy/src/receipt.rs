@@ -9,6 +9,9 @@ use crate::{Engine, Grant, Outcome, Refusal};
 /// The version of the receipt's form.
 const VERSION: u8 = 1;
 
+/// Bytes of a usual receipt as JSON.
+const USUAL_LENGTH: usize = 2048;
+
 /// What the ledger keeps of a decision, as JSON. Holds no secrets. Enough to explain it and to make it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionReceipt {
@@ -95,7 +98,9 @@ impl DecisionReceipt {
     /// The receipt as it is recorded: JSON on one line.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a receipt has only text keys and finite numbers")
+        let mut json = Vec::with_capacity(USUAL_LENGTH);
+        serde_json::to_writer(&mut json, self).expect("a receipt has only text keys and finite numbers");
+        String::from_utf8(json).expect("JSON is UTF-8")
     }
 
     /// Reads a recorded receipt.

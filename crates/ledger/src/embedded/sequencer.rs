@@ -36,7 +36,8 @@ fn gathering(last: usize) -> Option<Duration> {
     match last {
         0..3 => None,
         3..8 => Some(Duration::from_micros(500)),
-        _ => Some(Duration::from_millis(2)),
+        8..32 => Some(Duration::from_millis(2)),
+        _ => Some(Duration::from_millis(4)),
     }
 }
 
