@@ -99,6 +99,7 @@ impl Store {
         for id in &ids {
             tracing::warn!(identity = %id, "its certificate was revoked; it is withdrawn");
             inner.held.remove(id);
+            inner.bereft.insert(id.clone());
         }
         self.tell_of(&inner, &ids);
         drop(inner);
@@ -164,5 +165,6 @@ impl Inner {
         self.registry.remove(id);
         self.held.remove(id);
         self.failed.remove(id);
+        self.bereft.remove(id);
     }
 }
