@@ -45,7 +45,7 @@ impl Identities for Core {
     }
 
     async fn is_entitled(&self, workload: &Workload) -> bool {
-        !self.store.matching(&workload.claims).is_empty()
+        self.store.is_entitled(&workload.claims)
     }
 
     async fn jwt(

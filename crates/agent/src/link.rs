@@ -134,9 +134,14 @@ pub(crate) fn advised(error: &ClientError) -> Option<Duration> {
 /// Whether the authority answered and said no, for good: asking the same again will not help soon.
 pub(crate) fn is_refusal(error: &ClientError) -> bool {
     match error {
-        ClientError::Problem(problem) => problem.retry_after.is_none() && !is_its_own_trouble(problem),
+        ClientError::Problem(problem) => is_final(problem),
         _ => false,
     }
+}
+
+/// The same of an answer to one item of many.
+pub(crate) fn is_final(problem: &chancery_api::Problem) -> bool {
+    problem.retry_after.is_none() && !is_its_own_trouble(problem)
 }
 
 fn is_its_own_trouble(problem: &chancery_api::Problem) -> bool {

@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::identities::X509Svid;
-use crate::link::{Authority, advised};
+use crate::link::{Authority, advised, is_final, is_refusal};
 use crate::metrics::Metrics;
-use crate::store::{Ask, Store};
+use crate::store::{Answer, Ask, Store};
 use crate::timing::Pace;
 use crate::verify::{Expected, judge};
 
@@ -60,7 +60,13 @@ impl Rotation {
             }
             plan_now = tokio::select! {
                 () = self.store.woken() => true,
-                Some(_) = requests.join_next() => true,
+                Some(done) = requests.join_next() => {
+                    if let Err(error) = done {
+                        tracing::error!(%error, "a request ended in an error of the agent's own");
+                        self.store.forget_attempts();
+                    }
+                    true
+                }
                 () = self.pace.look_or(next) => false,
             };
         }
@@ -81,18 +87,25 @@ impl Rotation {
     async fn fetch(&self, batch: Vec<Ask>) {
         let ids: Vec<SpiffeId> = batch.iter().map(|ask| ask.identity.spiffe_id.clone()).collect();
         if let Some(left) = self.store.pause(self.pace.now()) {
-            return self.failed(&ids, "the authority has asked everybody to wait", Some(left));
+            return self.failed(
+                &ids,
+                Answer::Trouble,
+                "the authority has asked everybody to wait",
+                Some(left),
+            );
         }
         let (batch, keys) = match generate(batch).await {
             Ok(made) => made,
-            Err(error) => return self.failed(&ids, &format!("no key could be made: {error}"), None),
+            Err(error) => {
+                return self.failed(&ids, Answer::Trouble, &format!("no key could be made: {error}"), None);
+            }
         };
         let items = batch.iter().zip(&keys).map(|(ask, key)| item(ask, key)).collect();
         match self.authority.svids(items).await {
             Ok(results) if results.len() == batch.len() => self.use_results(batch, keys, results).await,
             Ok(results) => {
                 let why = format!("the authority answered {} items of {}", results.len(), batch.len());
-                self.failed(&ids, &why, None);
+                self.failed(&ids, Answer::Trouble, &why, None);
             }
             Err(error) => self.request_failed(&ids, &error),
         }
@@ -103,7 +116,8 @@ impl Rotation {
         if let Some(wait) = retry_after {
             self.store.pause_until(self.pace.now() + wait);
         }
-        self.failed(ids, &error.to_string(), retry_after);
+        let answer = if is_refusal(error) { Answer::Refusal } else { Answer::Trouble };
+        self.failed(ids, answer, &error.to_string(), retry_after);
     }
 
     /// Judges and installs away from the runtime's threads: a hundred chains take milliseconds.
@@ -117,7 +131,8 @@ impl Rotation {
                     BatchResult::Refused(problem) => {
                         let retry_after = problem.retry_after.map(Duration::from_secs);
                         rotation.metrics.refused.inc();
-                        rotation.failed(ids, &problem.to_string(), retry_after);
+                        let answer = if is_final(&problem) { Answer::Refusal } else { Answer::Trouble };
+                        rotation.failed(ids, answer, &problem.to_string(), retry_after);
                     }
                 }
             }
@@ -138,7 +153,8 @@ impl Rotation {
             Err(unfit) => {
                 self.metrics.unfit.inc();
                 tracing::error!(identity = %identity.spiffe_id, error = %unfit, "a new certificate is not used");
-                return self.failed(std::slice::from_ref(&identity.spiffe_id), &unfit.to_string(), None);
+                let ids = std::slice::from_ref(&identity.spiffe_id);
+                return self.failed(ids, Answer::Trouble, &unfit.to_string(), None);
             }
         };
         let svid = X509Svid {
@@ -159,7 +175,7 @@ impl Rotation {
         }
     }
 
-    fn failed(&self, ids: &[SpiffeId], why: &str, retry_after: Option<Duration>) {
+    fn failed(&self, ids: &[SpiffeId], answer: Answer, why: &str, retry_after: Option<Duration>) {
         self.metrics.failed.inc_by(ids.len() as u64);
         tracing::warn!(identities = ids.len(), first = ids.first().map(SpiffeId::as_str), why, "not issued");
         let mut seed = [0; 8];
@@ -168,7 +184,7 @@ impl Rotation {
         let seed = Seed::new(u64::from_be_bytes(seed));
         // The store knows how many attempts went before.
         let failed = Failed { attempts: 1, at: self.pace.now(), retry_after, seed };
-        self.store.fail(ids, failed, why);
+        self.store.fail(ids, failed, answer, why);
     }
 }
 

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_api::{AgentEvent, CertificateStatus, ProblemCode};
+use chancery_api::{AgentEvent, CertificateStatus};
 use chancery_client::ClientError;
 use chancery_types::{Random, SerialNumber, Timestamp};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::link::{Link, advised};
+use crate::link::{Link, advised, is_refusal};
 use crate::node::Node;
 use crate::store::Store;
 use crate::timing::{Backoff, Pace};
@@ -36,17 +36,9 @@ enum StreamError {
 }
 
 impl StreamError {
-    /// Whether the authority refuses the certificate that we come with, rather than the stream.
-    fn concerns_credential(&self) -> bool {
-        let Self::Client(error) = self else { return false };
-        matches!(
-            error.code(),
-            Some(
-                ProblemCode::CertificateRequired
-                    | ProblemCode::CertificateNotAccepted
-                    | ProblemCode::CertificateRevoked
-            )
-        )
+    /// Whether the authority refuses us, rather than being in trouble itself.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Client(error) if is_refusal(error))
     }
 }
 
@@ -105,8 +97,11 @@ impl Follower {
                 StreamError::Client(error) => advised(error),
                 _ => None,
             };
-            if error.concerns_credential() {
+            if error.is_refusal() {
                 self.node.prove_again();
+                // Whoever is shut out is told nothing any more, and may have been shut out with all that it serves.
+                let look = look_after(self.store.held(), Arc::clone(&self.link), Arc::clone(&self.store));
+                let _ = tokio::time::timeout(SILENCE, look).await;
             }
             let wait = BACKOFF.delay(failures, told, &*self.random);
             tracing::warn!(%error, failures, ?wait, "no stream from the authority; what is held stays in use");
@@ -167,11 +162,14 @@ impl Follower {
     }
 }
 
-/// Everything anew means that something may have been missed, and revocations are not told again: so the authority is
-/// asked about each certificate that was held before.
+/// Asks what has become of each certificate that is held, and withdraws what was revoked: after something may have been
+/// missed, for revocations are not told twice. Anybody may ask this.
 async fn look_after(held: Vec<SerialNumber>, link: Arc<Link>, store: Arc<Store>) {
-    let (client, store) = (link.client(), &store);
-    let client = &client;
+    let client = match link.anonymous() {
+        Ok(client) => client,
+        Err(error) => return tracing::error!(%error, "what was revoked meanwhile is not known"),
+    };
+    let (client, store) = (&client, &store);
     let look = |serial| async move {
         match client.status(serial).await.map(|answer| answer.status) {
             Ok(CertificateStatus::Good | CertificateStatus::Expired) => {}

@@ -86,11 +86,15 @@ pub(crate) async fn follow(
     link: Arc<Link>,
     mut roots: watch::Receiver<Arc<Vec<Vec<u8>>>>,
 ) {
+    let mut used = Arc::clone(&roots.borrow());
     while roots.changed().await.is_ok() {
         let roots = Arc::clone(&roots.borrow_and_update());
-        if let Err(error) = link.use_roots(&roots) {
-            tracing::error!(%error, "the new trust bundle cannot be used for the authority; the old one is");
-            continue;
+        if roots != used {
+            if let Err(error) = link.use_roots(&roots) {
+                tracing::error!(%error, "the new trust bundle cannot be used for the authority; the old one is");
+                continue;
+            }
+            used = Arc::clone(&roots);
         }
         let Some(state) = &state else { continue };
         if let Err(error) = keep(&trust, state, &roots) {

@@ -116,8 +116,8 @@ pub(crate) struct Node {
     pending: Mutex<Option<Request>>,
     /// A token that was refused, by the purpose of its request, and why.
     refused: Mutex<Option<(String, String)>>,
-    /// The authority withdrew the credential.
-    withdrawn: Notify,
+    /// The authority does not take the credential any more.
+    refusal: Notify,
 }
 
 impl Node {
@@ -139,7 +139,7 @@ impl Node {
             standing: watch::Sender::default(),
             pending: Mutex::default(),
             refused: Mutex::default(),
-            withdrawn: Notify::new(),
+            refusal: Notify::new(),
         }
     }
 
@@ -180,12 +180,12 @@ impl Node {
     /// Keeps the credential fresh, for ever.
     pub(crate) async fn run(&self) {
         loop {
-            let withdrawn = tokio::select! {
+            let refused = tokio::select! {
                 () = self.due() => false,
-                () = self.withdrawn.notified() => true,
+                () = self.refusal.notified() => true,
             };
             let mut failures = 0;
-            while let Err(error) = self.replace(withdrawn).await {
+            while let Err(error) = self.replace(refused).await {
                 failures += 1;
                 self.wait_after(&error, failures).await;
             }
@@ -205,7 +205,7 @@ impl Node {
         tracing::warn!(
             "the authority does not take the node's certificate any more; evidence is shown again"
         );
-        self.withdrawn.notify_one();
+        self.refusal.notify_one();
     }
 
     /// The authority would like these certificates renewed now.
@@ -237,20 +237,25 @@ impl Node {
         }
     }
 
-    /// The next credential: by renewal while that is possible, else by evidence.
-    async fn replace(&self, withdrawn: bool) -> Result<(), NodeError> {
-        let current = self.standing.borrow().credential.clone();
+    /// The next credential: by renewal while that is possible, else by evidence. After a refusal evidence comes first;
+    /// the old credential is still tried, because what was held may have been released.
+    async fn replace(&self, refused: bool) -> Result<(), NodeError> {
         let now = self.pace.now();
-        if let Some(current) = current.filter(|current| !withdrawn && current.is_valid_at(now)) {
-            match self.renew(&current).await {
-                Ok(credential) => return self.replace_credential(credential),
+        let current = self.standing.borrow().credential.clone().filter(|current| current.is_valid_at(now));
+        let credential = match (current, refused) {
+            (None, _) => self.attest().await?,
+            (Some(current), true) => match self.attest().await {
+                Err(error) if error.is_refusal() => self.renew(&current).await.map_err(|_| error)?,
+                attested => attested?,
+            },
+            (Some(current), false) => match self.renew(&current).await {
                 Err(error) if error.is_refusal() => {
                     tracing::warn!(%error, "the node's certificate was not renewed; evidence is shown instead");
+                    self.attest().await?
                 }
-                Err(error) => return Err(error),
-            }
-        }
-        let credential = self.attest().await?;
+                renewed => renewed?,
+            },
+        };
         self.replace_credential(credential)
     }
 

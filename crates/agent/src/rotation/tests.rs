@@ -105,8 +105,26 @@ async fn a_revoked_certificate_is_withdrawn_at_once_and_another_is_asked_for() {
     let serial = states.borrow_and_update().svids[0].serial;
     bench.store.take_in(AgentEvent::Revoked { revision: 2, serials: vec![serial] });
     assert!(states.borrow_and_update().svids.is_empty());
+    // A stream that is told so ends with no identity, which a program understands; not with a trouble that passes.
+    assert!(!bench.store.is_entitled(&workload(0).claims));
     bench.turn().await;
+    assert!(bench.store.is_entitled(&workload(0).claims));
     assert_ne!(states.borrow_and_update().svids[0].serial, serial);
+}
+
+#[tokio::test]
+async fn whoever_is_refused_has_no_identity_and_whoever_must_wait_has() {
+    for (fault, is_entitled) in
+        [(Fault::Refuses, false), (Fault::Away, true), (Fault::Overloaded { retry_after: 1 }, true)]
+    {
+        let bench = Bench::new(HOUR);
+        bench.give(1);
+        let _states = bench.store.subscribe(&workload(0).claims).unwrap();
+        assert!(bench.store.is_entitled(&workload(0).claims));
+        bench.forge.fail(fault);
+        bench.turn().await;
+        assert_eq!(bench.store.is_entitled(&workload(0).claims), is_entitled, "{fault:?}");
+    }
 }
 
 #[tokio::test]

@@ -60,6 +60,8 @@ struct Inner {
     asking: HashSet<SpiffeId>,
     subscriptions: Subscriptions,
     withdrawn: VecDeque<SerialNumber>,
+    /// Identities whose certificate was withdrawn, until there is another.
+    bereft: HashSet<SpiffeId>,
     /// The authority asked everybody to wait.
     pause: Option<Timestamp>,
 }
@@ -83,8 +85,19 @@ struct Held {
 pub(crate) struct Failure {
     /// For the plan.
     pub(crate) failed: Failed,
+    /// Whether the authority has said no, for good.
+    pub(crate) answer: Answer,
     /// For people.
     pub(crate) why: String,
+}
+
+/// What there was in place of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The authority has refused it.
+    Refusal,
+    /// No answer, or one that is no decision.
+    Trouble,
 }
 
 /// How an identity stands: for `chancery agent status`.
@@ -160,6 +173,17 @@ impl Store {
         self.lock().registry.matching(claims)
     }
 
+    /// Whether a process with these claims has an identity, as far as the authority has not said otherwise: one whose
+    /// certificate was revoked, or refused, is none until there is another.
+    pub(crate) fn is_entitled(&self, claims: &Claims) -> bool {
+        let inner = self.lock();
+        inner.registry.matching(claims).iter().any(|identity| {
+            let id = &identity.spiffe_id;
+            let is_refused = inner.failed.get(id).is_some_and(|failure| failure.answer == Answer::Refusal);
+            inner.held.contains_key(id) || !(is_refused || inner.bereft.contains(id))
+        })
+    }
+
     /// Serial numbers of the certificates that are held.
     pub(crate) fn held(&self) -> Vec<SerialNumber> {
         self.lock().held.values().map(|held| held.svid.serial).collect()
@@ -216,6 +240,7 @@ impl Store {
             };
             inner.held.insert(id.clone(), held);
             inner.failed.remove(id);
+            inner.bereft.remove(id);
             self.tell_of(&inner, std::slice::from_ref(id));
         }
         drop(inner);
@@ -224,15 +249,21 @@ impl Store {
     }
 
     /// An attempt has failed; what is in use stays in use.
-    pub(crate) fn fail(&self, ids: &[SpiffeId], failed: Failed, why: &str) {
+    pub(crate) fn fail(&self, ids: &[SpiffeId], failed: Failed, answer: Answer, why: &str) {
         let mut inner = self.lock();
         for id in ids {
             inner.asking.remove(id);
             let attempts = inner.failed.get(id).map_or(0, |failure| failure.failed.attempts) + 1;
             let failed = Failed { attempts, ..failed };
-            inner.failed.insert(id.clone(), Failure { failed, why: why.to_owned() });
+            inner.failed.insert(id.clone(), Failure { failed, answer, why: why.to_owned() });
         }
         drop(inner);
+        self.attempt_ended();
+    }
+
+    /// Nothing counts as asked for any more: whatever was is asked for anew, at worst twice.
+    pub(crate) fn forget_attempts(&self) {
+        self.lock().asking.clear();
         self.attempt_ended();
     }
 

@@ -29,12 +29,11 @@ impl Store {
     }
 
     /// The authority can be reached again: who has nothing because it could not be, is asked for now. Those who have
-    /// something keep the moments that they were spread over.
+    /// something keep the moments that they were spread over, and who was told to wait waits.
     pub(crate) fn authority_is_back(&self) {
         let mut inner = self.lock();
-        let Inner { failed, held, pause, .. } = &mut *inner;
-        failed.retain(|id, _| held.contains_key(id));
-        *pause = None;
+        let Inner { failed, held, .. } = &mut *inner;
+        failed.retain(|id, failure| held.contains_key(id) || failure.failed.retry_after.is_some());
         drop(inner);
         self.wake.notify_one();
     }
@@ -68,9 +67,10 @@ impl Store {
     fn change(&self, identity: AgentIdentity) {
         let mut inner = self.lock();
         tracing::info!(identity = %identity.spiffe_id, "an identity is new or has changed");
-        inner.failed.remove(&identity.spiffe_id);
+        let id = identity.spiffe_id.clone();
+        inner.failed.remove(&id);
         inner.take_over(identity, self.pace.now());
-        self.match_anew(&mut inner);
+        self.match_one_anew(&mut inner, &id);
         drop(inner);
         self.attempt_ended();
     }
@@ -79,7 +79,7 @@ impl Store {
         let mut inner = self.lock();
         tracing::info!(identity = %id, "an identity is this node's no more; it is withdrawn");
         inner.forget(id);
-        self.match_anew(&mut inner);
+        self.match_one_anew(&mut inner, id);
         drop(inner);
         self.attempt_ended();
     }
@@ -90,6 +90,7 @@ impl Store {
         inner.withdrawn.extend(serials);
         let surplus = inner.withdrawn.len().saturating_sub(REMEMBERED);
         inner.withdrawn.drain(..surplus);
+        let serials: HashSet<&SerialNumber> = serials.iter().collect();
         let ids: Vec<SpiffeId> = inner
             .held
             .iter()
@@ -99,6 +100,7 @@ impl Store {
         for id in &ids {
             tracing::warn!(identity = %id, "its certificate was revoked; it is withdrawn");
             inner.held.remove(id);
+            inner.bereft.insert(id.clone());
         }
         self.tell_of(&inner, &ids);
         drop(inner);
@@ -107,6 +109,7 @@ impl Store {
 
     fn renew_early(&self, serials: &[SerialNumber]) {
         let now = self.pace.now();
+        let serials: HashSet<&SerialNumber> = serials.iter().collect();
         let mut inner = self.lock();
         for held in inner.held.values_mut().filter(|held| serials.contains(&held.svid.serial)) {
             held.asked = Some(now);
@@ -142,10 +145,21 @@ impl Store {
     /// Finds out anew who is who, after the identities have changed.
     fn match_anew(&self, inner: &mut Inner) {
         let Inner { registry, subscriptions, .. } = inner;
-        subscriptions.match_anew(|claims| {
-            registry.matching(claims).iter().map(|identity| identity.spiffe_id.clone()).collect()
-        });
+        subscriptions.match_all_anew(|claims| names(&registry.matching(claims)));
         self.tell_all(inner);
+        self.wake.notify_one();
+    }
+
+    /// The same after one identity has changed, for those whom it concerns: of thousands of changes in a row, each
+    /// costs a look at every listener's claims, and no more.
+    fn match_one_anew(&self, inner: &mut Inner, id: &SpiffeId) {
+        let Inner { registry, subscriptions, .. } = inner;
+        let identity = registry.find(id);
+        let concerned =
+            subscriptions.concerned(id, |claims| identity.is_some_and(|identity| identity.matches(claims)));
+        subscriptions.match_anew(&concerned, |claims| names(&registry.matching(claims)));
+        let now = self.pace.now();
+        inner.subscriptions.tell(&concerned, |entitled| self.state(inner, entitled, now));
         self.wake.notify_one();
     }
 }
@@ -164,5 +178,10 @@ impl Inner {
         self.registry.remove(id);
         self.held.remove(id);
         self.failed.remove(id);
+        self.bereft.remove(id);
     }
+}
+
+fn names(identities: &[Arc<AgentIdentity>]) -> Vec<SpiffeId> {
+    identities.iter().map(|identity| identity.spiffe_id.clone()).collect()
 }

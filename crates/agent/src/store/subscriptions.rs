@@ -60,7 +60,35 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn match_anew(&mut self, matching: impl Fn(&Claims) -> Vec<SpiffeId>) {
+    /// Who is entitled to an identity, or will be: whose claims fulfil the condition.
+    pub(super) fn concerned(&self, id: &SpiffeId, will_be: impl Fn(&Claims) -> bool) -> Vec<Digest> {
+        let is = |subscription: &Subscription| subscription.entitled.contains(id);
+        self.all
+            .iter()
+            .filter(|(_, subscription)| is(subscription) || will_be(&subscription.claims))
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
+    /// Finds out anew what these are.
+    pub(super) fn match_anew(&mut self, keys: &[Digest], matching: impl Fn(&Claims) -> Vec<SpiffeId>) {
+        for key in keys {
+            let Some(subscription) = self.all.get_mut(key) else { continue };
+            for id in &subscription.entitled {
+                if let Some(filed) = self.by_identity.get_mut(id) {
+                    filed.retain(|filed| filed != key);
+                }
+            }
+            subscription.entitled = matching(&subscription.claims);
+            for id in &subscription.entitled {
+                self.by_identity.entry(id.clone()).or_default().push(*key);
+            }
+        }
+        self.by_identity.retain(|_, filed| !filed.is_empty());
+    }
+
+    /// Finds out anew what everybody is.
+    pub(super) fn match_all_anew(&mut self, matching: impl Fn(&Claims) -> Vec<SpiffeId>) {
         for subscription in self.all.values_mut() {
             subscription.entitled = matching(&subscription.claims);
         }
@@ -74,10 +102,15 @@ impl Subscriptions {
 
     /// The same for those who are entitled to one of these identities.
     pub(super) fn tell_of(&self, ids: &[SpiffeId], state: impl Fn(&[SpiffeId]) -> X509State) {
-        for key in ids.iter().filter_map(|id| self.by_identity.get(id)).flatten() {
-            if let Some(subscription) = self.all.get(key) {
-                subscription.tell(&state);
-            }
+        for keys in ids.iter().filter_map(|id| self.by_identity.get(id)) {
+            self.tell(keys, &state);
+        }
+    }
+
+    /// The same for these.
+    pub(super) fn tell(&self, keys: &[Digest], state: impl Fn(&[SpiffeId]) -> X509State) {
+        for subscription in keys.iter().filter_map(|key| self.all.get(key)) {
+            subscription.tell(&state);
         }
     }
 

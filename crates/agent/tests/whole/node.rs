@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use chancery_agent::{Agent, ask_status};
-use chancery_api::IdentityDocument;
+use chancery_api::{IdentityDocument, IdentityStateRequest, RevokeRequest, Selector};
 use chancery_server::config::RawForeignAuthority;
-use chancery_types::{Identity, SerialNumber};
+use chancery_types::{Identity, RevocationReason, SerialNumber};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -121,4 +121,25 @@ async fn an_agent_that_begins_before_the_authority_serves_once_it_is_there() {
     world.start_server().await;
     tokio::time::timeout(PATIENCE, agent.ready()).await.unwrap().unwrap();
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_banned_node_serves_nothing_any_more() {
+    let world = World::new().await;
+    world.register("web").await;
+    let _serving = world.serve("").await.unwrap();
+    let mut states = world.follow();
+    wait(&mut states, PATIENCE, |state| !state.svids.is_empty()).await;
+    let admin = world.admin();
+    let revoke = |selector| RevokeRequest {
+        selector,
+        reason: RevocationReason::KeyCompromise,
+        dry_run: false,
+        note: String::new(),
+    };
+    // In the order of `chancery node ban`.
+    admin.hold_identity(&id("node/a"), &IdentityStateRequest::default()).await.unwrap();
+    admin.revoke(&revoke(Selector::Identity(id("node/a")))).await.unwrap();
+    admin.revoke(&revoke(Selector::Node(id("node/a")))).await.unwrap();
+    wait(&mut states, PATIENCE, |state| state.svids.is_empty()).await;
 }
