@@ -124,7 +124,17 @@ fn judge(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 pub(crate) fn open(config: SinkConfig) -> Sink {
-    Sink::open(config, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap()
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        match Sink::open(config.clone(), Arc::new(SystemClock), Arc::new(SystemRandom)) {
+            Ok(sink) => return sink,
+            // A child that was forked and has not begun its program yet holds every descriptor, the lock among them.
+            Err(DirectoryError::Locked(_)) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 pub(crate) fn svid(state: &X509State) -> &X509Svid {
