@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::agent;
 use super::peers::{Workload, meet};
 use super::stage::{Stage, shown};
-use crate::loopback::{ServerProcess, free_addresses};
+use crate::loopback::{Door, ServerProcess, free_addresses};
 
 /// How long a revocation may take to reach a relying party that fetches the list for every connection.
 const REVOCATION: Duration = Duration::from_secs(5);
@@ -29,6 +30,7 @@ pub(crate) async fn tell(stage: &mut Stage<'_>) -> Result<()> {
     revoke(stage).await?;
     see_it_refused(stage).await?;
     see_its_renewal_refused(stage).await?;
+    agent::tell(stage, addresses.0).await?;
     export(stage).await?;
     verify(stage).await?;
     tamper(stage).await?;
@@ -72,7 +74,8 @@ async fn serve(stage: &mut Stage<'_>, addresses: (SocketAddr, SocketAddr)) -> Re
         .context("cannot move the root's directory")?;
     stage.show("chancery serve &")?;
     let log = stage.path("serve.log");
-    let server = ServerProcess::start(stage.directory(), &["serve"], &log, addresses).await?;
+    let doors = [Door::Tcp(addresses.0), Door::Tcp(addresses.1)];
+    let server = ServerProcess::start(stage.directory(), &["serve"], &log, &doors).await?;
     let id = server.id();
     stage
         .done(&[format!("process {id}: the API on {} (TLS 1.3), status on {}", addresses.0, addresses.1)])?;
