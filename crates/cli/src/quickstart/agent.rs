@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use chancery_agent::ask_status;
 use chancery_types::Digest;
 
 use super::programs::{Listener, Program};
@@ -16,12 +17,16 @@ pub(crate) const SOCKET: &str = "agent.sock";
 const STATUS_SOCKET: &str = "status.sock";
 /// The machine.
 const NODE: &str = "spiffe://quickstart.example/node/here";
-/// Three programs. Two are known to the authority.
+/// How long a registration or a revocation takes at most until it holds on the machine, after the command returned.
+const PROMISED: Duration = Duration::from_secs(1);
+/// Between two looks at what the agent knows.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The two programs that the authority knows, and where they ask. The third is this one.
 #[derive(Debug)]
 struct Programs {
     billing: Program,
     mailer: Program,
-    stranger: Program,
     socket: PathBuf,
 }
 
@@ -69,33 +74,48 @@ async fn start(stage: &mut Stage<'_>, api: SocketAddr) -> Result<ServerProcess> 
 
 async fn register(stage: &mut Stage<'_>) -> Result<Programs> {
     stage.begin(
-        "Three programs, one user, one machine. Register two by what the kernel says of them: one by its path, one by \
-         the SHA-256 of its executable.",
+        "Two programs of one user. Register them by what the kernel says of their processes: one by the path of its \
+         executable, one by the SHA-256.",
     )?;
     // As the kernel has it: without symbolic links.
     let directory = stage.directory().canonicalize().context("the directory is gone")?;
     std::fs::create_dir(directory.join("bin")).context("cannot make bin")?;
-    stage
-        .show("mkdir bin && for name in billing mailer stranger; do cp $(which chancery) bin/$name; done")?;
+    for line in ["mkdir bin", "cp $(which chancery) bin/billing", "cp $(which chancery) bin/mailer"] {
+        stage.show(line)?;
+    }
     stage.show("echo mailer >> bin/mailer")?;
     let install = |name: &str, more| Program::install(directory.join("bin").join(name), more);
     let programs = Programs {
         billing: install("billing", "")?,
         mailer: install("mailer", "mailer\n")?,
-        stranger: install("stranger", "")?,
         socket: stage.path(SOCKET),
     };
     let path = format!("unix:path:{}", programs.billing.path().display());
     let executable = std::fs::read(programs.mailer.path()).context("cannot read bin/mailer")?;
     let hash = format!("unix:sha256:{}", Digest::of(&executable));
-    for (name, selector) in [("billing", &path), ("mailer", &hash)] {
-        let line = ["identity", "create", name, "--owner", "you@quickstart.example"];
-        stage.succeed(&[&line[..], &["--parent", NODE, "--selector", selector]].concat()).await?;
+    for (name, selector, profile) in [("billing", &path, "minute"), ("mailer", &hash, "workload")] {
+        let line = ["identity", "create", name, "--owner", "you@quickstart.example", "--parent", NODE];
+        stage.succeed(&[&line[..], &["--selector", selector, "--profile", profile]].concat()).await?;
     }
+    stage.show(&format!("chancery agent status --status-socket {STATUS_SOCKET}"))?;
+    wait_until_told(stage, 2).await?;
     stage.done(&[
         "the running agent has been told of both; nothing was configured on the machine".to_owned()
     ])?;
     Ok(programs)
+}
+
+/// Waits until the agent knows so many identities.
+async fn wait_until_told(stage: &Stage<'_>, identities: usize) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let status = ask_status(&stage.path(STATUS_SOCKET)).await.context("the agent's status")?;
+        if status.identities.len() == identities {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < PROMISED, "the agent knows {} identities", status.identities.len());
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 async fn ask(stage: &mut Stage<'_>, programs: &Programs) -> Result<(Listener, Listener)> {
@@ -119,18 +139,18 @@ async fn ask(stage: &mut Stage<'_>, programs: &Programs) -> Result<(Listener, Li
 }
 
 async fn refuse_the_third(stage: &mut Stage<'_>, programs: &Programs) -> Result<()> {
-    stage.begin("The third asks in the same words, of the same user, and is nobody.")?;
-    stage.show("bin/stranger fetch x509")?;
-    let said = programs.stranger.ask(&programs.socket).await?;
-    let why = said.refused(1, "the stranger")?;
-    ensure!(why.contains("PermissionDenied"), "the stranger was refused for another reason: {why}");
+    stage.begin("A third program of the same user asks in the same words, and is nobody: this one.")?;
+    let socket = programs.socket.display().to_string();
+    let said = stage.run(&["fetch", "x509", "--socket", &socket]).await?;
+    let why = said.refused(1, "the third program")?;
+    ensure!(why.contains("PermissionDenied"), "the third program was refused for another reason: {why}");
     stage.done(&[format!("exit code 1: {why}")])
 }
 
 async fn rotate(stage: &mut Stage<'_>, billing: &mut Listener) -> Result<()> {
     stage.begin(
-        "The agent replaces a certificate before half of its life is over. It does so at once when the identity \
-         changes: billing gets a DNS name.",
+        "The agent replaces a certificate before half of its life is over; when the identity changes, within a \
+         fiftieth. billing lives by the minute, and gets a DNS name.",
     )?;
     let before = billing.identity()?;
     let before = (before.serial.clone(), before.key_fingerprint);
@@ -156,8 +176,10 @@ async fn withdraw(stage: &mut Stage<'_>, billing: &mut Listener, mailer: Listene
     )?;
     let asked = Instant::now();
     stage.succeed(&["identity", "retire", "mailer"]).await?;
+    let returned = Instant::now();
     let said = mailer.ended().await.context("mailer")?;
     let took = asked.elapsed();
+    ensure!(returned.elapsed() < PROMISED, "mailer kept what was revoked for {} ms", took.as_millis());
     let why = said.refused(1, "mailer")?;
     ensure!(why.contains("PermissionDenied"), "mailer's stream ended for another reason: {why}");
     ensure!(billing.is_there()?, "billing lost its stream too");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout};
 
 use super::stage::Said;
 use crate::commands::fetch::Identity;
@@ -51,39 +51,21 @@ impl Program {
         &self.path
     }
 
-    /// Runs it once: what am I?
-    pub(crate) async fn ask(&self, socket: &Path) -> Result<Said> {
-        let mut command = self.command(socket, &["fetch", "x509"]);
-        let output = tokio::time::timeout(PATIENCE, command.output())
-            .await
-            .context("the program got no answer")?
-            .with_context(|| self.does_not_run())?;
-        Ok(Said {
-            code: output.status.code(),
-            output: String::from_utf8_lossy(&output.stdout).into_owned(),
-            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
-    }
-
     /// Runs it until it loses what it is.
     pub(crate) fn listen(&self, socket: &Path) -> Result<Listener> {
-        let mut command = self.command(socket, &["fetch", "x509", "--watch", "--json"]);
-        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| self.does_not_run())?;
+        let mut child = copy_of_this_program(&self.path)
+            .args(["fetch", "x509", "--watch", "--json"])
+            .env("SPIFFE_ENDPOINT_SOCKET", format!("unix://{}", socket.display()))
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| {
+                format!("cannot run {}; choose a --dir where programs may run", self.path.display())
+            })?;
         let output = child.stdout.take().expect("it was asked for");
         let errors = child.stderr.take().expect("it was asked for");
         Ok(Listener { child, lines: BufReader::new(output).lines(), errors, identity: None })
-    }
-
-    fn command(&self, socket: &Path, arguments: &[&str]) -> Command {
-        let mut command = copy_of_this_program(&self.path);
-        let endpoint = format!("unix://{}", socket.display());
-        command.args(arguments).env("SPIFFE_ENDPOINT_SOCKET", endpoint).env("NO_COLOR", "1");
-        command
-    }
-
-    fn does_not_run(&self) -> String {
-        format!("cannot run {}; choose a --dir where programs may run", self.path.display())
     }
 }
 
