@@ -39,8 +39,9 @@ pub(crate) struct X509 {
     /// Write tls.crt, tls.key and ca.crt of the default identity here; further identities get a number: tls.1.crt.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
-    /// Stay, and print (and write) whatever replaces it, until the agent withdraws it. With --json, a line each time.
-    #[arg(long)]
+    /// Stay, and print whatever replaces it, until the agent withdraws it; with --json a line each time. Files that are
+    /// kept fresh are what `chancery run --files` and file sinks are for: they never show a torn pair.
+    #[arg(long, conflicts_with = "write")]
     watch: bool,
 }
 
