@@ -220,7 +220,7 @@ async fn a_program_that_is_too_large_is_not_hashed() {
 #[tokio::test]
 async fn a_process_that_connects_as_root_and_becomes_somebody_else_has_lost() {
     if !is_root() {
-        eprintln!("skipped: only root can become somebody else");
+        eprintln!("SKIPPED: only root can become somebody else");
         return;
     }
     let door = Door::new();
@@ -235,7 +235,7 @@ async fn a_process_that_connects_as_root_and_becomes_somebody_else_has_lost() {
 #[tokio::test]
 async fn another_users_process_is_that_users() {
     if !is_root() {
-        eprintln!("skipped: only root can start processes of others");
+        eprintln!("SKIPPED: only root can start processes of others");
         return;
     }
     let door = Door::new();
@@ -253,7 +253,7 @@ async fn a_file_that_a_process_mounts_over_a_programs_path_does_not_get_the_path
     append(&mallory, "x");
     let script = format!("mount --bind {0} {1} && exec {1} \"$@\"", mallory.display(), entitled.display());
     let Some(running) = door.start_in_own_mounts(&script).await else {
-        eprintln!("skipped: no mount namespace can be made here");
+        eprintln!("SKIPPED: no mount namespace can be made here");
         return;
     };
     // The kernel shows the path of the entitled program.
@@ -270,7 +270,7 @@ async fn a_process_with_a_terminal_is_interactive_and_one_in_a_session_of_its_ow
     let path = program(door.directory(), "tool");
     let attestor = attestor();
     let Some(running) = door.start_on_terminal(&path).await else {
-        eprintln!("skipped: needs script(1) and setsid(1) of util-linux");
+        eprintln!("SKIPPED: needs script(1) and setsid(1) of util-linux");
         return;
     };
     let workload = pinned(&attestor, &running).attest().await.unwrap();
@@ -305,7 +305,7 @@ async fn a_process_in_a_container_has_its_labels_or_nothing_while_the_engine_is_
     let id = Digest::of(door.path().as_os_str().as_encoded_bytes()).to_string();
     let unit = format!("docker-{id}.scope");
     let Some(_group) = ControlGroup::around(&running, &unit) else {
-        eprintln!("skipped: no cgroup of version 2 can be made here");
+        eprintln!("SKIPPED: no cgroup of version 2 can be made here");
         return;
     };
     let invocation = "0123456789abcdef0123456789abcdef";

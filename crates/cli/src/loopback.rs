@@ -1,8 +1,9 @@
-//! An authority as a child process on loopback, for the commands that show one and measure one.
+//! An authority, and an agent of it, as child processes on loopback, for the commands that show and measure them.
 //!
 //! The child is this very program. It is stopped by SIGTERM and killed when its handle is dropped, so that a
 //! failed demonstration leaves nothing behind.
 
+use std::fmt;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,13 +12,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 
 /// How long a server may take until it accepts connections, and how long until it is gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at whether it is there.
 const LOOK: Duration = Duration::from_millis(5);
+/// An agent and a supervisor that the caller may have, and that are none of the child's business.
+const OF_OTHERS: [&str; 3] = ["SPIFFE_ENDPOINT_SOCKET", "NOTIFY_SOCKET", "WATCHDOG_USEC"];
 
 /// Two addresses on loopback that nobody listens on at this moment.
 pub(crate) fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
@@ -28,14 +31,30 @@ pub(crate) fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
 
 /// This program, to be run with other arguments: without any setting of the caller's environment.
 pub(crate) fn this_program() -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context("this program does not find itself")?);
+    let program = std::env::current_exe().context("this program does not find itself")?;
+    Ok(copy_of_this_program(&program))
+}
+
+/// The same from a copy of it.
+pub(crate) fn copy_of_this_program(path: &Path) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CHANCERY_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("CHANCERY_") || OF_OTHERS.contains(&&*text) {
             command.env_remove(name);
         }
     }
     command.stdin(Stdio::null()).kill_on_drop(true);
-    Ok(command)
+    command
+}
+
+/// Where a server accepts connections.
+#[derive(Debug, Clone)]
+pub(crate) enum Door {
+    /// On loopback.
+    Tcp(SocketAddr),
+    /// On a UNIX socket.
+    Unix(PathBuf),
 }
 
 /// A server that runs.
@@ -47,13 +66,13 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `chancery serve` in a directory and waits until both of its addresses accept connections. What it
+    /// Starts this program as a server in a directory and waits until all of its doors accept connections. What it
     /// writes goes to `log`.
     pub(crate) async fn start(
         directory: &Path,
         arguments: &[&str],
         log: &Path,
-        addresses: (SocketAddr, SocketAddr),
+        doors: &[Door],
     ) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let child = this_program()?
@@ -66,8 +85,9 @@ impl ServerProcess {
         let process = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let process = process.context("the server ended before it began")?;
         let mut server = Self { child, process, log: log.to_owned() };
-        server.wait_for(addresses.0).await?;
-        server.wait_for(addresses.1).await?;
+        for door in doors {
+            server.wait_for(door).await?;
+        }
         Ok(server)
     }
 
@@ -91,18 +111,36 @@ impl ServerProcess {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    async fn wait_for(&mut self, address: SocketAddr) -> Result<()> {
+    async fn wait_for(&mut self, door: &Door) -> Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the server ended at once ({status}):\n{}", self.said());
             }
-            if TcpStream::connect(address).await.is_ok() {
+            if door.is_open().await {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
         }
-        bail!("the server does not listen on {address} after {} s:\n{}", PATIENCE.as_secs(), self.said())
+        bail!("the server does not listen on {door} after {} s:\n{}", PATIENCE.as_secs(), self.said())
+    }
+}
+
+impl Door {
+    async fn is_open(&self) -> bool {
+        match self {
+            Self::Tcp(address) => TcpStream::connect(address).await.is_ok(),
+            Self::Unix(path) => UnixStream::connect(path).await.is_ok(),
+        }
+    }
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(formatter),
+            Self::Unix(path) => path.display().fmt(formatter),
+        }
     }
 }
 

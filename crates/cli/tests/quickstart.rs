@@ -27,19 +27,35 @@ fn quickstart_tells_the_whole_story_and_leaves_nothing_behind() {
     let story = json(&output);
     assert_eq!(story["ok"], true);
     let steps = story["steps"].as_array().unwrap();
-    assert_eq!(steps.len(), 14);
+    assert_eq!(steps.len(), 21);
     let results: Vec<String> = steps.iter().map(|step| step["result"].to_string()).collect();
     for (step, what) in [
-        (2, "refused: the root key"),
-        (7, "api met spiffe://quickstart.example/web"),
-        (10, "Revoked"),
-        (11, "certificate-revoked"),
-        (13, "The log verifies."),
-        (14, "error leaf-hash entry"),
+        (3, "refused: the root key"),
+        (8, "api met spiffe://quickstart.example/web"),
+        (11, "Revoked"),
+        (12, "certificate-revoked"),
+        (13, "spiffe://quickstart.example/node/here"),
+        (14, "has been told of both"),
+        (15, "is spiffe://quickstart.example/billing, serial"),
+        (15, "is spiffe://quickstart.example/mailer, serial"),
+        (16, "exit code 1: the agent refused (PermissionDenied)"),
+        (17, "another key"),
+        (18, "its stream was withdrawn"),
+        (18, "PermissionDenied"),
+        (18, "billing noticed nothing"),
+        (20, "The log verifies."),
+        (21, "error leaf-hash entry"),
     ] {
         assert!(results[step - 1].contains(what), "step {step}: {}", results[step - 1]);
     }
+    assert_ne!(serial_in(&results[16]), serial_in(&results[14]), "billing rotated");
     assert!(!place.path().join("story").exists());
+}
+
+/// The first serial number in a result.
+fn serial_in(result: &str) -> &str {
+    let (_, serial) = result.split_once("serial ").expect("a serial number is told");
+    serial.split(|character: char| !character.is_ascii_hexdigit()).next().unwrap_or_default()
 }
 
 #[test]

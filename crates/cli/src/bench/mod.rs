@@ -22,7 +22,7 @@ use chancery_types::TrustDomain;
 use clap::{Args, ValueEnum};
 
 use crate::authority_side::in_process::InProcess;
-use crate::loopback::{ServerProcess, free_addresses};
+use crate::loopback::{Door, ServerProcess, free_addresses};
 use crate::terminal::Terminal;
 use floor::Floor;
 use load::{Load, drive};
@@ -213,7 +213,8 @@ impl Run<'_> {
     ) -> Result<u64> {
         let log = self.authority.join("serve.log");
         let arguments = ["serve", "--quiet", "--config", "chancery.toml"];
-        let server = ServerProcess::start(&self.authority, &arguments, &log, addresses).await?;
+        let doors = [Door::Tcp(addresses.0), Door::Tcp(addresses.1)];
+        let server = ServerProcess::start(&self.authority, &arguments, &log, &doors).await?;
         let wire = Wire::new(&self.authority, addresses.0, addresses.1)?;
         self.enrolments(&wire, supply, server.id()).await?;
         self.renewals(&wire, supply, server.id()).await?;

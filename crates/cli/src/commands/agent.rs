@@ -94,7 +94,8 @@ impl Agent {
         if let Some(AgentCommand::Status(status)) = &self.command {
             return status.run(terminal).await;
         }
-        let load = self.flags.source(globals.config.as_deref())?;
+        let exported = std::env::var_os("CHANCERY_CONFIG").map(PathBuf::from);
+        let load = self.flags.source(self.flags.file(globals.config.as_deref(), exported.as_deref()))?;
         start_log(self.log_format, globals);
         let environment = Environment { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
         Ok(daemon::run(load, environment).await?)
@@ -102,6 +103,12 @@ impl Agent {
 }
 
 impl AgentFlags {
+    /// The file to read. What $CHANCERY_CONFIG names is the authority's, where an operator's shell exports it, and
+    /// nothing to an agent that is told all by flags.
+    fn file<'a>(&self, given: Option<&'a Path>, exported: Option<&Path>) -> Option<&'a Path> {
+        given.filter(|_| self.server.is_none() || given != exported)
+    }
+
     /// Where the configuration comes from, each time that it is read.
     fn source(
         &self,
@@ -293,6 +300,16 @@ mod tests {
         assert!(said(&pop).contains("trust_bundle"));
         assert!(said(&["--trust-bundle", "roots.pem"]).contains("evidence"));
         assert!(mistakes(&[]).contains("--config agent.toml"));
+    }
+
+    #[test]
+    fn flags_go_over_a_file_that_the_shell_exports_and_contradict_one_that_was_typed() {
+        let file = Some(Path::new("chancery.toml"));
+        let by_flags = parse(&["--server", "https://ca.example.org:8443"]).unwrap().flags;
+        assert_eq!(by_flags.file(file, file), None);
+        assert_eq!(by_flags.file(file, None), file);
+        assert!(by_flags.source(file).err().unwrap().to_string().contains("excludes --server"));
+        assert_eq!(parse(&[]).unwrap().flags.file(file, file), file);
     }
 
     #[test]

@@ -6,8 +6,10 @@ use anyhow::{Context as _, Result};
 use chancery_agent::config::DEFAULT_SOCKET;
 use chancery_agent::proto::workload::{JwtsvidRequest, X509svid, X509svidRequest};
 use chancery_agent::workload_api::client;
+use chancery_types::Digest;
 use chancery_x509::{CERTIFICATE, PRIVATE_KEY, split_certificates, write_pem, write_secret_pem};
 use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::failure::usage;
@@ -37,6 +39,10 @@ pub(crate) struct X509 {
     /// Write tls.crt, tls.key and ca.crt of the default identity here; further identities get a number: tls.1.crt.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
+    /// Stay, and print whatever replaces it, until the agent withdraws it; with --json a line each time. Files that are
+    /// kept fresh are what `chancery run --files` and file sinks are for: they never show a torn pair.
+    #[arg(long, conflicts_with = "write")]
+    watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -80,12 +86,24 @@ impl X509 {
     async fn run(&self, terminal: &Terminal) -> Result<()> {
         let mut client = self.socket.connect().await?;
         let answer = client.fetch_x509svid(X509svidRequest {}).await.map_err(refused)?;
-        let first = answer.into_inner().message().await.map_err(refused)?;
-        let svids = first.context("the agent ended the stream without a word")?.svids;
+        let mut stream = answer.into_inner();
+        loop {
+            let next = stream.message().await.map_err(refused)?;
+            self.show(&next.context("the agent ended the stream")?.svids, terminal)?;
+            if !self.watch {
+                return Ok(());
+            }
+        }
+    }
+
+    fn show(&self, svids: &[X509svid], terminal: &Terminal) -> Result<()> {
         if let Some(directory) = &self.write {
-            write(directory, &svids)?;
+            write(directory, svids)?;
         }
         let identities: Vec<Identity> = svids.iter().map(Identity::of).collect::<Result<_>>()?;
+        if self.watch && terminal.is_json() {
+            return terminal.text(&serde_json::to_string(&identities)?);
+        }
         terminal.data(&identities, || {
             let header = ["IDENTITY", "SERIAL", "VALID UNTIL", "HINT"];
             terminal.table(&header, identities.iter().map(Identity::row))
@@ -94,10 +112,12 @@ impl X509 {
 }
 
 /// What is printed of a certificate: nothing secret.
-#[derive(Debug, serde::Serialize)]
-struct Identity {
-    spiffe_id: String,
-    serial: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) spiffe_id: String,
+    pub(crate) serial: String,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub(crate) key_fingerprint: Digest,
     not_after: String,
     hint: String,
 }
@@ -110,6 +130,7 @@ impl Identity {
         Ok(Self {
             spiffe_id: svid.spiffe_id.clone(),
             serial,
+            key_fingerprint: Digest::of(leaf.tbs().spki_der()),
             not_after: leaf.tbs().not_after().to_string(),
             hint: svid.hint.clone(),
         })

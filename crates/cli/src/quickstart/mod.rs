@@ -3,7 +3,9 @@
 //!
 //! It shows what it says or fails: every step checks what came of it, also that what must be refused is refused.
 
+mod agent;
 mod peers;
+mod programs;
 mod stage;
 mod story;
 
@@ -17,8 +19,8 @@ use crate::failure::usage;
 use crate::terminal::{Terminal, Tone};
 use stage::{Stage, shown};
 
-/// Shows the whole story on this machine: make an authority, let two workloads in, have them speak, renew, revoke,
-/// audit, and see a forgery caught. Takes seconds and leaves nothing behind.
+/// Shows the whole story on this machine: make an authority, let two workloads in, have them speak, renew, revoke; run
+/// an agent that gives programs what they are; audit, and see a forgery caught. Takes seconds and leaves nothing behind.
 #[derive(Debug, Args)]
 pub(crate) struct Quickstart {
     /// Where it happens: a directory that does not exist yet. A temporary one if absent.
@@ -28,6 +30,9 @@ pub(crate) struct Quickstart {
     #[arg(long)]
     keep: bool,
 }
+
+/// The bytes that the path of a UNIX socket may have (`sun_path` without its final zero).
+const LONGEST_SOCKET: usize = 107;
 
 /// A directory that goes away unless it is kept.
 #[derive(Debug)]
@@ -86,6 +91,12 @@ impl Quickstart {
                 path.display()
             )));
         }
+        if path.join(agent::SOCKET).as_os_str().len() > LONGEST_SOCKET {
+            return Err(usage(format!(
+                "{} is too long for sockets in it; choose a shorter --dir",
+                path.display()
+            )));
+        }
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Scratch { path, keep: self.keep })
     }
@@ -115,5 +126,14 @@ mod tests {
         let kept = Quickstart { dir: Some(directory.path().join("kept")), keep: true };
         drop(kept.scratch().unwrap());
         assert!(directory.path().join("kept").exists());
+    }
+
+    #[test]
+    fn a_directory_too_deep_for_sockets_is_refused_before_anything_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(100));
+        let error = Quickstart { dir: Some(deep.clone()), keep: false }.scratch().unwrap_err();
+        assert!(error.to_string().contains("shorter --dir"));
+        assert!(!deep.exists());
     }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::agent;
 use super::peers::{Workload, meet};
 use super::stage::{Stage, shown};
-use crate::loopback::{ServerProcess, free_addresses};
+use crate::loopback::{Door, ServerProcess, free_addresses};
 
 /// How long a revocation may take to reach a relying party that fetches the list for every connection.
 const REVOCATION: Duration = Duration::from_secs(5);
@@ -19,6 +20,7 @@ const DOES_NOT_VERIFY: i32 = 4;
 pub(crate) async fn tell(stage: &mut Stage<'_>) -> Result<()> {
     let addresses = free_addresses()?;
     make_an_authority(stage, addresses).await?;
+    write_a_profile(stage)?;
     refuse_an_online_root(stage).await?;
     let server = serve(stage, addresses).await?;
     register(stage).await?;
@@ -29,6 +31,7 @@ pub(crate) async fn tell(stage: &mut Stage<'_>) -> Result<()> {
     revoke(stage).await?;
     see_it_refused(stage).await?;
     see_its_renewal_refused(stage).await?;
+    agent::tell(stage, addresses.0).await?;
     export(stage).await?;
     verify(stage).await?;
     tamper(stage).await?;
@@ -54,6 +57,33 @@ async fn make_an_authority(stage: &mut Stage<'_>, (api, status): (SocketAddr, So
     stage.done(&[format!("root {fingerprint}"), "its key is encrypted, in chancery-root/".to_owned()])
 }
 
+fn write_a_profile(stage: &mut Stage<'_>) -> Result<()> {
+    stage.begin(
+        "What certificates may be stands in text files, whose hashes the ledger has. Make one: a workload's, but its \
+         certificates live a minute.",
+    )?;
+    let (from, to) = ("chancery/profiles/workload.toml", "chancery/profiles/minute.toml");
+    let names = r#"s/^name = .*/name = "minute"/"#;
+    let lifetimes = r#"s/^(default|max|min) = ".*/\1 = "1m"/"#;
+    stage.show(&format!("sed -E '{names}; {lifetimes}' {from} > {to}"))?;
+    let workload =
+        std::fs::read_to_string(stage.path(from)).with_context(|| format!("cannot read {from}"))?;
+    std::fs::write(stage.path(to), of_a_minute(&workload)).with_context(|| format!("cannot write {to}"))?;
+    stage.done(&["beside the profiles that init wrote".to_owned()])
+}
+
+/// A profile's text under another name, with lifetimes of a minute: as the command above has it.
+fn of_a_minute(profile: &str) -> String {
+    let line = |line: &str| match line.split_once(" = ") {
+        Some(("name", _)) => "name = \"minute\"\n".to_owned(),
+        Some((key @ ("default" | "max" | "min"), value)) if value.starts_with('"') => {
+            format!("{key} = \"1m\"\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    profile.lines().map(line).collect()
+}
+
 async fn refuse_an_online_root(stage: &mut Stage<'_>) -> Result<()> {
     stage.begin(
         "A server that can read the root's key would lose the root with the server. So it does not start.",
@@ -72,7 +102,8 @@ async fn serve(stage: &mut Stage<'_>, addresses: (SocketAddr, SocketAddr)) -> Re
         .context("cannot move the root's directory")?;
     stage.show("chancery serve &")?;
     let log = stage.path("serve.log");
-    let server = ServerProcess::start(stage.directory(), &["serve"], &log, addresses).await?;
+    let doors = [Door::Tcp(addresses.0), Door::Tcp(addresses.1)];
+    let server = ServerProcess::start(stage.directory(), &["serve"], &log, &doors).await?;
     let id = server.id();
     stage
         .done(&[format!("process {id}: the API on {} (TLS 1.3), status on {}", addresses.0, addresses.1)])?;
@@ -266,6 +297,13 @@ mod tests {
         let export = b"{\"chancery_export\":1}\n{\"leaf\":\"AAAA\"}\n{\"leaf\":\"BBBB\",\"signature\":\"x\"}\n{\"leaf\":\"CCCC\"}\n";
         assert_eq!(export[place_to_forge(export).unwrap()], b'B');
         assert_eq!(place_to_forge(b"{}\n"), None);
+    }
+
+    #[test]
+    fn a_profile_of_a_minute_is_another_one_with_other_lifetimes() {
+        let profile = "name = \"workload\"\n[lifetime]\ndefault = \"1h\"\nmin = \"5m\"\n[names]\nmax = 16\n";
+        let expected = "name = \"minute\"\n[lifetime]\ndefault = \"1m\"\nmin = \"1m\"\n[names]\nmax = 16\n";
+        assert_eq!(of_a_minute(profile), expected);
     }
 
     #[test]
