@@ -33,8 +33,8 @@ pub(crate) struct Quickstart {
 }
 
 /// The bytes that the directory's path may have: that of a UNIX socket has 107 at most (`sun_path` without its final
-/// zero), and none below the directory is longer than this one.
-const LONGEST: usize = 107 - "/chancery/run/admin.sock".len();
+/// zero), and none below the directory is longer than the one that becomes the authority's admin socket.
+const LONGEST: usize = 107 - "/chancery/run/admin.4194304.new".len();
 
 /// A directory that goes away unless it is kept.
 #[derive(Debug)]
