@@ -13,7 +13,8 @@ use super::stage::Stage;
 use crate::loopback::{Door, ServerProcess};
 
 /// Where workloads reach the agent.
-pub(crate) const SOCKET: &str = "agent.sock";
+const SOCKET: &str = "agent.sock";
+/// Where it says how it stands.
 const STATUS_SOCKET: &str = "status.sock";
 /// The machine.
 const NODE: &str = "spiffe://quickstart.example/node/here";

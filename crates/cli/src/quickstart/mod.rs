@@ -9,6 +9,7 @@ mod programs;
 mod stage;
 mod story;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -31,8 +32,9 @@ pub(crate) struct Quickstart {
     keep: bool,
 }
 
-/// The bytes that the path of a UNIX socket may have (`sun_path` without its final zero).
-const LONGEST_SOCKET: usize = 107;
+/// The bytes that the directory's path may have: that of a UNIX socket has 107 at most (`sun_path` without its final
+/// zero), and none below the directory is longer than the one that becomes the authority's admin socket.
+const LONGEST: usize = 107 - "/chancery/run/admin.4194304.new".len();
 
 /// A directory that goes away unless it is kept.
 #[derive(Debug)]
@@ -91,13 +93,19 @@ impl Quickstart {
                 path.display()
             )));
         }
-        if path.join(agent::SOCKET).as_os_str().len() > LONGEST_SOCKET {
+        if path.as_os_str().len() > LONGEST {
             return Err(usage(format!(
                 "{} is too long for sockets in it; choose a shorter --dir",
                 path.display()
             )));
         }
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        // For nobody else, whatever the umask: an agent takes no directory where others could put a socket of theirs.
+        let mut private = std::fs::DirBuilder::new();
+        private
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Scratch { path, keep: self.keep })
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Listener {
 }
 
 impl Program {
-    /// A copy of this program, with as many bytes more behind it: another file with another hash.
+    /// A copy of this program, with something more behind it that no loader reads: another file, with another hash.
     pub(crate) fn install(path: PathBuf, more: &str) -> Result<Self> {
         let copy = || -> Result<()> {
             std::fs::copy(std::env::current_exe()?, &path)?;
