@@ -22,7 +22,9 @@ use crate::tokens::Tokens;
 
 /// Three heartbeats of five seconds.
 const SILENCE: Duration = Duration::from_secs(15);
-const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
+/// A server that restarts ends the streams of a whole fleet at one moment: a thousand handshakes are a second's work for
+/// one core.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(20) };
 
 /// Why a stream has ended.
 #[derive(Debug, thiserror::Error)]

@@ -26,8 +26,7 @@ impl Authority {
     pub(crate) async fn new() -> Self {
         let place = Place::new().await;
         let address = place.config().api;
-        let mut authority =
-            Self { place, address, server: None, directory: tempfile::tempdir().unwrap() };
+        let mut authority = Self { place, address, server: None, directory: tempfile::tempdir().unwrap() };
         authority.start().await;
         authority
     }
@@ -106,9 +105,9 @@ impl Authority {
         Config::check(raw, directory).unwrap()
     }
 
-    /// An agent process on a node that has a token or a credential.
-    pub(crate) fn start_agent(&self, directory: &Path) -> Program {
-        std::fs::write(directory.join("agent.toml"), self.agent_toml()).unwrap();
+    /// An agent process on a node that has a token or a credential; `more` is in its file too.
+    pub(crate) fn start_agent(&self, directory: &Path, more: &str) -> Program {
+        std::fs::write(directory.join("agent.toml"), self.agent_toml() + more).unwrap();
         Program::start(&["agent", "--quiet", "--config", "agent.toml"], directory, &directory.join("log"))
     }
 }

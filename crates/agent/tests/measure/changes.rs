@@ -24,7 +24,7 @@ async fn from_a_change_to_the_workload() {
     let admin = authority.admin();
     let directory = authority.register_node(&admin, "node/a").await;
     authority.register(&admin, "web", "node/a", &uid()).await;
-    let agent = authority.start_agent(&directory);
+    let agent = authority.start_agent(&directory, "");
     let (sender, mut states) = watch::channel(Arc::default());
     let following = tokio::spawn(follow(directory.join("api.sock"), sender));
     until(&mut states, |state| !state.svids.is_empty()).await;

@@ -47,11 +47,7 @@ async fn a_thousand_agents_and_a_server_that_restarts() {
     let busy = authority.server().processor_time();
     tokio::time::sleep(STEADY).await;
     let steady = (authority.server().processor_time() - busy).as_secs_f64() / STEADY.as_secs_f64();
-    println!(
-        "steady: server {:.1} % of a core, {:.0} MiB",
-        steady * 100.0,
-        authority.server().resident()
-    );
+    println!("steady: server {:.1} % of a core, {:.0} MiB", steady * 100.0, authority.server().resident());
     for away in [Duration::ZERO, Duration::from_secs(30)] {
         restart(&mut authority, &fleet, away).await;
     }
@@ -61,11 +57,13 @@ async fn a_thousand_agents_and_a_server_that_restarts() {
 
 async fn restart(authority: &mut Authority, fleet: &[Member], away: Duration) {
     let before = serials(fleet);
+    let stopped = Instant::now();
     authority.stop().await;
     tokio::time::sleep(away).await;
     authority.start().await;
+    let gone = stopped.elapsed();
     let (back, begun) = (SystemClock.now(), Instant::now());
-    println!("\nthe server was away for {away:?} besides the time that stop and start take");
+    println!("\nserver stopped, started again after {away:?}: away for {gone:.1?}");
     println!("second  streams opened  server % of a core");
     let mut shares = Vec::new();
     let mut busy = authority.server().processor_time();

@@ -89,7 +89,10 @@ async fn ten_thousand_that_are_due_in_one_hour() {
     let wave = Wave::of(10_000, 4 * HOUR).await;
     let renewed = wave.renewed();
     let partial = wave.requests.iter().filter(|(_, items)| *items < 100).count();
-    println!("{renewed} renewals in {} requests, {partial} of them not full; none ended", wave.requests.len());
+    println!(
+        "{renewed} renewals in {} requests, {partial} of them not full; none ended",
+        wave.requests.len()
+    );
     for minutes in [2, 5, 15] {
         let burst = wave.burst(Duration::from_mins(minutes));
         println!("most in {minutes} minutes: {burst:.2} x the mean");
