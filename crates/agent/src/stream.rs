@@ -79,6 +79,8 @@ impl Follower {
     pub(crate) async fn run(&self) {
         let mut after = None;
         let mut failures = 0;
+        // They go on when the stream ends: one that is resumed does not begin them anew.
+        let mut looks = JoinSet::new();
         let mut standing = self.node.standing();
         loop {
             standing.mark_unchanged();
@@ -91,7 +93,7 @@ impl Follower {
                 let _ = changed.await;
             };
             let error = tokio::select! {
-                error = self.follow(&mut after, &mut failures) => error,
+                error = self.follow(&mut after, &mut failures, &mut looks) => error,
                 () = renewed => continue,
             };
             if matches!(error, StreamError::Client(ClientError::Decode { .. } | ClientError::TooLarge { .. }))
@@ -120,14 +122,18 @@ impl Follower {
         }
     }
 
-    async fn follow(&self, after: &mut Option<u64>, failures: &mut u32) -> StreamError {
+    async fn follow(
+        &self,
+        after: &mut Option<u64>,
+        failures: &mut u32,
+        looks: &mut JoinSet<()>,
+    ) -> StreamError {
         let opened = tokio::time::timeout(SILENCE, self.link.stream(*after));
         let mut stream = match opened.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return error.into(),
             Err(_) => return StreamError::Silent,
         };
-        let mut looks = JoinSet::new();
         loop {
             let event = match tokio::time::timeout(SILENCE, stream.next()).await {
                 Ok(Ok(Some(event))) => event,
@@ -150,7 +156,11 @@ impl Follower {
             let held = if is_anew { self.store.held() } else { Vec::new() };
             self.take_in(event);
             if !held.is_empty() {
-                looks.spawn(look_after(held, Arc::clone(&self.link), Arc::clone(&self.store)));
+                // What an earlier look has not come to yet is among them.
+                looks.abort_all();
+                while looks.try_join_next().is_some() {}
+                let (link, store) = (Arc::clone(&self.link), Arc::clone(&self.store));
+                looks.spawn(look_after(held, link, store, Arc::clone(&self.random)));
             }
         }
     }
@@ -170,15 +180,25 @@ impl Follower {
 }
 
 /// Everything anew means that something may have been missed, and revocations are not told again: so the authority is
-/// asked about each certificate that was held before.
-async fn look_after(held: Vec<SerialNumber>, link: Arc<Link>, store: Arc<Store>) {
-    let (client, store) = (link.client(), &store);
-    let client = &client;
+/// asked about each certificate that was held before, until it has answered.
+async fn look_after(held: Vec<SerialNumber>, link: Arc<Link>, store: Arc<Store>, random: Arc<dyn Random>) {
+    let (link, store, random) = (&link, &store, &*random);
     let look = |serial| async move {
-        match client.status(serial).await.map(|answer| answer.status) {
-            Ok(CertificateStatus::Good | CertificateStatus::Expired) => {}
-            Ok(CertificateStatus::Held | CertificateStatus::Revoked) => store.withdraw(&[serial]),
-            Err(error) => tracing::warn!(%serial, %error, "whether it was revoked meanwhile is not known"),
+        let mut failures = 0;
+        loop {
+            let error = match link.client().status(serial).await.map(|answer| answer.status) {
+                Ok(CertificateStatus::Good | CertificateStatus::Expired) => return,
+                Ok(CertificateStatus::Held | CertificateStatus::Revoked) => {
+                    return store.withdraw(&[serial]);
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(%serial, %error, "whether it was revoked meanwhile is not known");
+            if error.code() == Some(ProblemCode::NotFound) {
+                return;
+            }
+            failures += 1;
+            tokio::time::sleep(BACKOFF.delay(failures, advised(&error), random)).await;
         }
     };
     futures_util::stream::iter(held).for_each_concurrent(LOOKS, look).await;
