@@ -123,7 +123,8 @@ mod tests {
             for _ in 0..1000 {
                 let delay = backoff.delay(failures, advised, &random) - advised.unwrap_or_default();
                 let bound = if failures == 1 { backoff.first } else { backoff.longest };
-                tenths[(delay.as_secs_f64() / bound.as_secs_f64() * 10.0) as usize] += 1;
+                let tenth = delay.as_micros() / (bound / 10).as_micros();
+                tenths[usize::try_from(tenth).unwrap().min(9)] += 1;
             }
             assert!(tenths.iter().all(|count| *count < 200), "{tenths:?}");
         }

@@ -44,6 +44,14 @@ impl Authority {
         }
     }
 
+    /// How many requests a second, and how many at once, each caller may make of the server when it is started again.
+    pub(crate) fn allow_each_caller(&self, per_second: u32, burst: u32) {
+        self.place.edit(|raw| {
+            raw.limits.requests_per_second = per_second;
+            raw.limits.burst = burst;
+        });
+    }
+
     pub(crate) async fn stop(&mut self) {
         self.server.take().unwrap().stop().await;
     }

@@ -30,7 +30,7 @@ struct Member {
 }
 
 /// Each agent has a credential, a stream over TLS and three workloads of its own. The server is restarted at once,
-/// and after half a minute.
+/// after half a minute, and as one that asks for patience.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn a_thousand_agents_and_a_server_that_restarts() {
@@ -51,6 +51,11 @@ async fn a_thousand_agents_and_a_server_that_restarts() {
     for away in [Duration::ZERO, Duration::from_secs(30)] {
         restart(&mut authority, &fleet, away).await;
     }
+    // An agent that comes back asks for its stream and about each certificate: half of that is answered with 429 and
+    // a Retry-After at first.
+    println!("\nfrom now on an agent may ask once a second, twice at once");
+    authority.allow_each_caller(1, 2);
+    restart(&mut authority, &fleet, Duration::ZERO).await;
     println!("{}", conditions());
     stream::iter(fleet).for_each_concurrent(AT_ONCE, |member| member.agent.stop()).await;
 }
@@ -88,10 +93,13 @@ async fn restart(authority: &mut Authority, fleet: &[Member], away: Duration) {
         println!("{second:6}  {opened:14}  {share:18}");
     }
     // What follows a stream that began anew has its time.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     let last = connected.iter().map(|at| at.since(back)).max().unwrap();
     println!("all {AGENTS} were back after {last:.1?}");
-    report_requests(&authority.admin()).await;
+    let answers = answers(&authority.admin()).await;
+    println!("{answers}");
+    let looked = format!("{{operation=\"status\",status=\"200\"}} {}", AGENTS * WORKLOADS);
+    assert!(answers.contains(&looked), "somebody does not know whether a certificate was revoked");
     let now = SystemClock.now();
     let served = |states: &watch::Receiver<Arc<X509State>>| {
         states.borrow().svids.first().is_some_and(|svid| now < svid.not_after)
@@ -104,14 +112,12 @@ async fn restart(authority: &mut Authority, fleet: &[Member], away: Duration) {
 }
 
 /// What the server has answered since it began, by kind.
-async fn report_requests(admin: &Client) {
+async fn answers(admin: &Client) -> String {
+    let counts = ["chancery_http_requests_total", "chancery_tls_handshakes"];
+    let is_one = |line: &&str| counts.iter().any(|name| line.starts_with(name));
     let metrics = admin.metrics().await.unwrap();
-    for line in String::from_utf8_lossy(&metrics).lines() {
-        let counts = ["chancery_http_requests_total", "chancery_connections_", "chancery_tls_handshakes"];
-        if counts.iter().any(|name| line.starts_with(name)) {
-            println!("  {line}");
-        }
-    }
+    let metrics = String::from_utf8_lossy(&metrics);
+    metrics.lines().filter(is_one).collect::<Vec<_>>().join("\n")
 }
 
 fn serials(fleet: &[Member]) -> Vec<Vec<String>> {

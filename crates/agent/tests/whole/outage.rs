@@ -79,7 +79,6 @@ async fn ask_all_the_time(socket: PathBuf, answers: Arc<AtomicUsize>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes two and a half minutes of real time; run it with --ignored"]
-#[expect(clippy::print_stdout, reason = "how much was asked is printed")]
 async fn a_server_that_is_away_for_half_a_life_is_not_noticed() {
     let mut world = World::new().await;
     world.register("web").await;

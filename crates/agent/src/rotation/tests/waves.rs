@@ -83,7 +83,6 @@ async fn two_thousand_that_began_together_are_renewed_apart_a_hundred_at_a_time(
 /// `cargo test -p chancery-agent --lib ten_thousand -- --ignored --nocapture`
 #[tokio::test]
 #[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "what is measured is printed")]
 async fn ten_thousand_that_are_due_in_one_hour() {
     // A quarter of four hours.
     let wave = Wave::of(10_000, 4 * HOUR).await;
