@@ -8,6 +8,7 @@
 //! these tests (`cargo build -p chancery-cli`, with `--release` if the tests are run so).
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the measurement that called it")]
+#![expect(clippy::print_stdout, reason = "what is measured is printed")]
 
 mod authority;
 mod changes;
