@@ -70,6 +70,7 @@ impl Backoff {
 
 /// The part of a bound that every wait has.
 const LEAST: f64 = 0.1;
+
 /// No server may send an agent away for longer.
 const MOST_ADVISED: Duration = Duration::from_secs(600);
 
@@ -114,6 +115,7 @@ mod tests {
         }
         assert!(backoff.delay(1, Some(Duration::MAX), &random) <= MOST_ADVISED + backoff.longest);
     }
+
     #[test]
     fn a_thousand_that_lost_their_connection_together_come_back_apart() {
         let backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(20) };
