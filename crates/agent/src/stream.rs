@@ -22,7 +22,9 @@ use crate::tokens::Tokens;
 
 /// Three heartbeats of five seconds.
 const SILENCE: Duration = Duration::from_secs(15);
-const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
+/// A server that restarts ends the streams of a whole fleet at one moment: a thousand handshakes are a second's work for
+/// one core.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(20) };
 
 /// Why a stream has ended.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,8 @@ impl Follower {
     pub(crate) async fn run(&self) {
         let mut after = None;
         let mut failures = 0;
+        // They go on when the stream ends: one that is resumed does not begin them anew.
+        let mut looks = JoinSet::new();
         let mut standing = self.node.standing();
         loop {
             standing.mark_unchanged();
@@ -81,7 +85,7 @@ impl Follower {
                 let _ = changed.await;
             };
             let error = tokio::select! {
-                error = self.follow(&mut after, &mut failures) => error,
+                error = self.follow(&mut after, &mut failures, &mut looks) => error,
                 () = renewed => continue,
             };
             if matches!(error, StreamError::Client(ClientError::Decode { .. } | ClientError::TooLarge { .. }))
@@ -100,7 +104,8 @@ impl Follower {
             if error.is_refusal() {
                 self.node.prove_again();
                 // Whoever is shut out is told nothing any more, and may have been shut out with all that it serves.
-                let look = look_after(self.store.held(), Arc::clone(&self.link), Arc::clone(&self.store));
+                let (link, store) = (Arc::clone(&self.link), Arc::clone(&self.store));
+                let look = look_after(store.held(), link, store, Arc::clone(&self.random));
                 let _ = tokio::time::timeout(SILENCE, look).await;
             }
             let wait = BACKOFF.delay(failures, told, &*self.random);
@@ -113,14 +118,18 @@ impl Follower {
         }
     }
 
-    async fn follow(&self, after: &mut Option<u64>, failures: &mut u32) -> StreamError {
+    async fn follow(
+        &self,
+        after: &mut Option<u64>,
+        failures: &mut u32,
+        looks: &mut JoinSet<()>,
+    ) -> StreamError {
         let opened = tokio::time::timeout(SILENCE, self.link.stream(*after));
         let mut stream = match opened.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return error.into(),
             Err(_) => return StreamError::Silent,
         };
-        let mut looks = JoinSet::new();
         loop {
             let event = match tokio::time::timeout(SILENCE, stream.next()).await {
                 Ok(Ok(Some(event))) => event,
@@ -143,7 +152,11 @@ impl Follower {
             let held = if is_anew { self.store.held() } else { Vec::new() };
             self.take_in(event);
             if !held.is_empty() {
-                looks.spawn(look_after(held, Arc::clone(&self.link), Arc::clone(&self.store)));
+                // What an earlier look has not come to yet is among them.
+                looks.abort_all();
+                while looks.try_join_next().is_some() {}
+                let (link, store) = (Arc::clone(&self.link), Arc::clone(&self.store));
+                looks.spawn(look_after(held, link, store, Arc::clone(&self.random)));
             }
         }
     }
@@ -162,19 +175,30 @@ impl Follower {
     }
 }
 
-/// Asks what has become of each certificate that is held, and withdraws what was revoked: after something may have been
-/// missed, for revocations are not told twice. Anybody may ask this.
-async fn look_after(held: Vec<SerialNumber>, link: Arc<Link>, store: Arc<Store>) {
+/// Asks what has become of each certificate that is held, until it is answered, and withdraws what was revoked: after
+/// something may have been missed, for revocations are not told twice. Anybody may ask this.
+async fn look_after(held: Vec<SerialNumber>, link: Arc<Link>, store: Arc<Store>, random: Arc<dyn Random>) {
     let client = match link.anonymous() {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "what was revoked meanwhile is not known"),
     };
-    let (client, store) = (&client, &store);
+    let (client, store, random) = (&client, &store, &*random);
     let look = |serial| async move {
-        match client.status(serial).await.map(|answer| answer.status) {
-            Ok(CertificateStatus::Good | CertificateStatus::Expired) => {}
-            Ok(CertificateStatus::Held | CertificateStatus::Revoked) => store.withdraw(&[serial]),
-            Err(error) => tracing::warn!(%serial, %error, "whether it was revoked meanwhile is not known"),
+        let mut failures = 0;
+        loop {
+            let error = match client.status(serial).await.map(|answer| answer.status) {
+                Ok(CertificateStatus::Good | CertificateStatus::Expired) => return,
+                Ok(CertificateStatus::Held | CertificateStatus::Revoked) => {
+                    return store.withdraw(&[serial]);
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(%serial, %error, "whether it was revoked meanwhile is not known");
+            if error.code() == Some(ProblemCode::NotFound) {
+                return;
+            }
+            failures += 1;
+            tokio::time::sleep(BACKOFF.delay(failures, advised(&error), random)).await;
         }
     };
     futures_util::stream::iter(held).for_each_concurrent(LOOKS, look).await;

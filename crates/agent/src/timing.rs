@@ -49,8 +49,9 @@ impl Pace {
     }
 }
 
-/// How long to wait after so many failures in a row: between half of a bound and the bound, which doubles. Never
-/// less than what the other side asked for.
+/// How long to wait after so many failures in a row: between a tenth of a bound and the bound, which doubles, so that
+/// a crowd whose connections ended at one moment comes back spread over nearly all of it. Never less than what the
+/// other side asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backoff {
     pub(crate) first: Duration,
@@ -61,11 +62,14 @@ impl Backoff {
     pub(crate) fn delay(&self, failures: u32, advised: Option<Duration>, random: &dyn Random) -> Duration {
         let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         let bound = self.first.saturating_mul(factor).min(self.longest);
-        let delay = bound / 2 + (bound / 2).mul_f64(fraction(random));
+        let delay = bound.mul_f64(LEAST + (1.0 - LEAST) * fraction(random));
         // The crowd that was told the same comes back spread over a little more than it was told.
         advised.map_or(delay, |advised| advised.min(MOST_ADVISED) + delay)
     }
 }
+
+/// The part of a bound that every wait has.
+const LEAST: f64 = 0.1;
 
 /// No server may send an agent away for longer.
 const MOST_ADVISED: Duration = Duration::from_secs(600);
@@ -105,10 +109,26 @@ mod tests {
         let random = FixedRandom::dangerous_seeded(1);
         for failures in 1..100 {
             let delay = backoff.delay(failures, None, &random);
-            assert!(delay >= Duration::from_millis(500) && delay <= backoff.longest, "{delay:?}");
+            assert!(delay >= Duration::from_millis(100) && delay <= backoff.longest, "{delay:?}");
             let advised = Duration::from_secs(90);
             assert!(backoff.delay(failures, Some(advised), &random) >= advised);
         }
         assert!(backoff.delay(1, Some(Duration::MAX), &random) <= MOST_ADVISED + backoff.longest);
+    }
+
+    #[test]
+    fn a_thousand_that_lost_their_connection_together_come_back_apart() {
+        let backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(20) };
+        let random = FixedRandom::dangerous_seeded(2);
+        for (failures, advised) in [(1, None), (9, None), (1, Some(Duration::from_secs(5)))] {
+            let mut tenths = [0; 10];
+            for _ in 0..1000 {
+                let delay = backoff.delay(failures, advised, &random) - advised.unwrap_or_default();
+                let bound = if failures == 1 { backoff.first } else { backoff.longest };
+                let tenth = delay.as_micros() / (bound / 10).as_micros();
+                tenths[usize::try_from(tenth).unwrap().min(9)] += 1;
+            }
+            assert!(tenths.iter().all(|count| *count < 200), "{tenths:?}");
+        }
     }
 }

@@ -79,26 +79,30 @@ pub(crate) async fn load(
     }
 }
 
-/// Has the link believe, and the state directory keep, what the stream says; for ever.
-pub(crate) async fn follow(
+/// Has the link, which believes these roots now, believe what the stream says, and the state directory keep it; for
+/// ever.
+pub(crate) fn follow(
     trust: TrustConfig,
     state: Option<StateDirectory>,
     link: Arc<Link>,
     mut roots: watch::Receiver<Arc<Vec<Vec<u8>>>>,
-) {
-    let mut used = Arc::clone(&roots.borrow());
-    while roots.changed().await.is_ok() {
-        let roots = Arc::clone(&roots.borrow_and_update());
-        if roots != used {
-            if let Err(error) = link.use_roots(&roots) {
-                tracing::error!(%error, "the new trust bundle cannot be used for the authority; the old one is");
-                continue;
+) -> impl Future<Output = ()> {
+    let mut believed = Arc::clone(&roots.borrow());
+    async move {
+        while roots.changed().await.is_ok() {
+            let roots = Arc::clone(&roots.borrow_and_update());
+            // Another belief needs other connections; the same, told again with every stream, does not.
+            if roots != believed {
+                if let Err(error) = link.use_roots(&roots) {
+                    tracing::error!(%error, "the new trust bundle cannot be used for the authority; the old one is");
+                    continue;
+                }
+                believed = Arc::clone(&roots);
             }
-            used = Arc::clone(&roots);
-        }
-        let Some(state) = &state else { continue };
-        if let Err(error) = keep(&trust, state, &roots) {
-            tracing::error!(%error, "the trust bundle was not kept");
+            let Some(state) = &state else { continue };
+            if let Err(error) = keep(&trust, state, &roots) {
+                tracing::error!(%error, "the trust bundle was not kept");
+            }
         }
     }
 }
@@ -158,5 +162,26 @@ mod tests {
         std::fs::write(around.path().join("roots.pem"), write_pem("CERTIFICATE", b"root")).unwrap();
         std::fs::write(around.path().join("state").join(BUNDLE), "{").unwrap();
         assert_eq!(load(&config, Some(&state)).await.unwrap(), [b"root"]);
+    }
+    #[tokio::test]
+    async fn connections_are_given_up_for_another_belief_and_not_for_the_same_told_again() {
+        let root = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertificateParams::default().self_signed(&key).unwrap().der().to_vec()
+        };
+        let (first, second) = (vec![root()], vec![root()]);
+        let around = tempfile::tempdir().unwrap();
+        let link = Arc::new(Link::new(config(around.path()).server, &first).unwrap());
+        let told = watch::Sender::new(Arc::new(first.clone()));
+        let following =
+            tokio::spawn(follow(config(around.path()).trust, None, Arc::clone(&link), told.subscribe()));
+        let before = link.client();
+        for (roots, is_same) in [(first, true), (second, false)] {
+            told.send_replace(Arc::new(roots));
+            // On one thread this lets the other task come to its next wait.
+            tokio::task::yield_now().await;
+            assert_eq!(Arc::ptr_eq(&link.client(), &before), is_same);
+        }
+        following.abort();
     }
 }

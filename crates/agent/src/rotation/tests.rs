@@ -1,6 +1,6 @@
 //! The promises of the rotation, with a clock that is moved by hand.
 
-use std::collections::BTreeMap;
+mod waves;
 
 use chancery_api::AgentEvent;
 use chancery_types::{Clock as _, Timestamp};
@@ -272,38 +272,6 @@ async fn a_changed_identity_gets_a_certificate_that_says_so() {
     bench.turn().await;
     assert_ne!(serials(&states.borrow()), before);
     assert_eq!(states.borrow().svids[0].hint, "main");
-}
-
-#[tokio::test]
-async fn two_thousand_that_began_together_are_renewed_apart_a_hundred_at_a_time() {
-    let count = 2_000;
-    let bench = Bench::new(HOUR);
-    bench.give(count);
-    let states: Vec<_> =
-        (0..count).map(|uid| bench.store.subscribe(&workload(uid).claims).unwrap()).collect();
-    bench.turn().await;
-    assert_eq!(bench.forge.asked().len(), count / 100);
-    bench.forge.requests.lock().unwrap().clear();
-    let began = bench.clock.now();
-    while bench.clock.now() < began + HOUR / 2 {
-        let next = bench.turn().await.unwrap_or(began + HOUR);
-        bench.clock.set(next.max(bench.clock.now() + Duration::from_secs(1)));
-    }
-    let now = bench.clock.now();
-    assert!(states.iter().all(|state| state.borrow().svids.first().is_some_and(|svid| now < svid.not_after)));
-    let requests = bench.forge.requests.lock().unwrap().clone();
-    let renewed: usize = requests.iter().map(|(_, items)| items).sum();
-    assert!(renewed >= count, "{renewed} renewed");
-    // The first and the last of a wave find less company.
-    assert!(requests.len() <= renewed / 100 + 3, "{} requests for {renewed}", requests.len());
-    let mut minutes: BTreeMap<i64, usize> = BTreeMap::new();
-    for (at, items) in &requests {
-        *minutes.entry(at.since(began).as_secs() as i64 / 60).or_default() += items;
-    }
-    let span = minutes.keys().max().unwrap() - minutes.keys().min().unwrap() + 1;
-    let mean = renewed as f64 / span as f64;
-    let most = *minutes.values().max().unwrap();
-    assert!((most as f64) < 2.0 * mean, "{most} in one minute, {mean} on average: {minutes:?}");
 }
 
 #[tokio::test]
