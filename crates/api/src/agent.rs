@@ -1,15 +1,15 @@
 //! What an agent and the authority say to each other: the stream of what a node may serve, certificates and tokens
 //! for the workloads on it, and the OpenID documents that let others verify those tokens.
 
-use std::collections::BTreeMap;
-
 use chancery_types::{
-    Claims, HumanDuration, KeyAlgorithm, SecretString, SerialNumber, SpiffeId, Timestamp, TrustDomain,
+    Claims, HumanDuration, KeyAlgorithm, SecretString, Selectors, SerialNumber, SpiffeId, Timestamp,
+    TrustDomain,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::enroll::expose_on_the_wire;
+use crate::identity::{alternatives_schema, selectors_schema};
 use crate::{CertificateDer, JwksBundle, PublicKeyDer};
 
 /// Where to go on with the stream.
@@ -107,11 +107,13 @@ pub struct AgentIdentity {
     #[schema(value_type = String, example = "spiffe://example.org/web")]
     pub spiffe_id: SpiffeId,
     /// Claims that a process must fulfil to be it: all of them. Empty: only an alternative serves.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub selectors: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
+    #[schema(schema_with = selectors_schema)]
+    pub selectors: Selectors,
     /// Sets of claims of which each serves as well as `selectors`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub alternatives: Vec<BTreeMap<String, String>>,
+    #[schema(schema_with = alternatives_schema)]
+    pub alternatives: Vec<Selectors>,
     /// How programs with several identities tell them apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -137,7 +139,7 @@ impl AgentIdentity {
     /// Whether a process of which these claims were found is it.
     #[must_use]
     pub fn matches(&self, claims: &Claims) -> bool {
-        std::iter::once(&self.selectors).chain(&self.alternatives).any(|set| claims.fulfil(set))
+        std::iter::once(&self.selectors).chain(&self.alternatives).any(|set| set.fulfilled_by(claims))
     }
 }
 
@@ -272,9 +274,9 @@ mod tests {
         claims.insert("unix.uid", "1000");
         claims.insert("unix.gid", "100");
         assert!(!identity.matches(&claims));
-        identity.selectors = BTreeMap::from([("unix.uid".into(), "1001".into())]);
+        identity.selectors = Selectors::from([("unix.uid", "1001")]);
         assert!(!identity.matches(&claims));
-        identity.alternatives = vec![BTreeMap::from([("unix.gid".into(), "100".into())])];
+        identity.alternatives = vec![Selectors::from([("unix.gid", "100")])];
         assert!(identity.matches(&claims));
     }
 

@@ -73,11 +73,9 @@ impl WorkloadVerifier {
         let (identity, _) = self.records.identity(id).await?.ok_or_else(not_served)?;
         let is_served = identity.parents.contains(node)
             || (!identity.node_selectors.is_empty()
-                && self
-                    .records
-                    .enrolment_claims(standing.lineage.lineage)
-                    .await?
-                    .fulfil(&identity.node_selectors));
+                && identity
+                    .node_selectors
+                    .fulfilled_by(&self.records.enrolment_claims(standing.lineage.lineage).await?));
         if !is_served {
             return Err(not_served().into());
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use chancery_api::AgentIdentity;
-use chancery_types::{Claims, SpiffeId};
+use chancery_types::{Claims, Selectors, SpiffeId};
 
 /// The identities, and where to look for them.
 #[derive(Debug, Default)]
@@ -85,22 +85,22 @@ impl Registry {
         matching.into_iter().map(|(_, identity)| Arc::clone(identity)).collect()
     }
 
-    /// How many claims the largest of its sets asks for that these fulfil.
+    /// How many texts the largest of its sets asks for that these fulfil.
     fn depth(&self, id: &SpiffeId, claims: &Claims) -> Option<usize> {
-        sets(self.find(id)?).filter(|set| claims.fulfil(set)).map(BTreeMap::len).max()
+        sets(self.find(id)?).filter(|set| set.fulfilled_by(claims)).map(Selectors::len).max()
     }
 
-    fn least_crowded(&self, set: &BTreeMap<String, String>) -> Option<(String, String)> {
-        let crowd = |name: &String, value: &String| {
+    fn least_crowded(&self, set: &Selectors) -> Option<(String, String)> {
+        let crowd = |name: &str, value: &str| {
             self.index.get(name).and_then(|values| values.get(value)).map_or(0, BTreeSet::len)
         };
         set.iter()
             .min_by_key(|(name, value)| crowd(name, value))
-            .map(|(name, value)| (name.clone(), value.clone()))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
 }
 
-fn sets(identity: &AgentIdentity) -> impl Iterator<Item = &BTreeMap<String, String>> {
+fn sets(identity: &AgentIdentity) -> impl Iterator<Item = &Selectors> {
     // An empty set would make everybody everything; an identity without sets is nobody's.
     std::iter::once(&identity.selectors).chain(&identity.alternatives).filter(|set| !set.is_empty())
 }
@@ -112,8 +112,8 @@ mod tests {
     use super::*;
 
     fn identity(name: &str, sets: serde_json::Value) -> AgentIdentity {
-        let mut sets: Vec<BTreeMap<String, String>> = serde_json::from_value(sets).unwrap();
-        let selectors = if sets.is_empty() { BTreeMap::new() } else { sets.remove(0) };
+        let mut sets: Vec<Selectors> = serde_json::from_value(sets).unwrap();
+        let selectors = if sets.is_empty() { Selectors::new() } else { sets.remove(0) };
         serde_json::from_value(json!({
             "spiffe_id": format!("spiffe://example.org/{name}"), "profile": "workload", "key_algorithm": "p256",
             "selectors": selectors, "alternatives": sets,
@@ -144,6 +144,16 @@ mod tests {
         let mut registry = Registry::default();
         registry.insert(identity("web", json!([{"unix.uid": "1"}, {"unix.supplementary_gid": "7"}])));
         assert_eq!(names(&registry, json!({"unix.supplementary_gid": ["6", "7"]})), ["web"]);
+    }
+
+    #[test]
+    fn several_texts_of_one_claim_must_all_hold_and_make_an_identity_the_more_specific() {
+        let mut registry = Registry::default();
+        registry.insert(identity("web", json!([{"k8s.pod_label": "app:web"}])));
+        registry.insert(identity("front", json!([{"k8s.pod_label": ["app:web", "tier:front"]}])));
+        assert_eq!(names(&registry, json!({"k8s.pod_label": ["app:web", "tier:front"]})), ["front", "web"]);
+        assert_eq!(names(&registry, json!({"k8s.pod_label": ["app:web", "tier:back"]})), ["web"]);
+        assert_eq!(names(&registry, json!({"k8s.pod_label": "tier:front"})), [""; 0]);
     }
 
     #[test]
