@@ -60,7 +60,7 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn match_anew(&mut self, matching: impl Fn(&Claims) -> Vec<SpiffeId>) {
+    pub(super) fn match_anew(&mut self, mut matching: impl FnMut(&Claims) -> Vec<SpiffeId>) {
         for subscription in self.all.values_mut() {
             subscription.entitled = matching(&subscription.claims);
         }

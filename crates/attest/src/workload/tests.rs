@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chancery_types::{ClaimValue, Identity, LineageId, RevocationReason, Selectors, SerialNumber, SpiffeId};
+use chancery_types::{
+    ClaimValue, Identity, LineageId, RevocationReason, Selectors, SerialNumber, SpiffeId, Timestamp,
+};
 
 use super::*;
 use crate::test_support::{
@@ -32,6 +34,15 @@ impl CertificateRecords for Records {
 impl NodeRecords for Records {
     async fn identity(&self, id: &SpiffeId) -> Result<Option<(Identity, IdentityState)>, RecordsError> {
         Ok((*id == self.1.spiffe_id).then(|| (self.1.clone(), IdentityState::Active)))
+    }
+
+    async fn made_by_template(
+        &self,
+        _id: &SpiffeId,
+        _claims: &Claims,
+        _now: Timestamp,
+    ) -> Result<Option<Identity>, RecordsError> {
+        Ok(None)
     }
 
     async fn enrolment_claims(&self, _lineage: LineageId) -> Result<Claims, RecordsError> {

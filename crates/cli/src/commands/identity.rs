@@ -347,7 +347,7 @@ impl Properties {
 }
 
 /// Reads `unix:uid:1000`, as users of SPIRE write it, or `unix.uid=1000`.
-fn selector(text: &str) -> Result<(String, String), String> {
+pub(super) fn selector(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((claim, _)) if !claim.contains(':') => pair(text),
         _ => {
@@ -362,7 +362,7 @@ fn selectors(text: &str) -> Result<Selectors, String> {
     text.split(',').map(selector).collect()
 }
 
-fn set_selectors(target: &mut Selectors, pairs: &[(String, String)]) {
+pub(super) fn set_selectors(target: &mut Selectors, pairs: &[(String, String)]) {
     if !pairs.is_empty() {
         *target = pairs.iter().cloned().collect();
     }
@@ -397,6 +397,12 @@ fn spelled(claim: &str, value: &str) -> String {
     }
 }
 
+/// A set of selectors for people.
+pub(super) fn written(set: &Selectors, between: &str) -> String {
+    let pairs: Vec<String> = set.iter().map(|(name, value)| spelled(name, value)).collect();
+    pairs.join(between)
+}
+
 fn print(terminal: &Terminal, view: &IdentityView) -> Result<()> {
     terminal.data(view, || describe(terminal, view))
 }
@@ -411,10 +417,6 @@ pub(super) fn describe(terminal: &Terminal, view: &IdentityView) -> String {
     };
     let names: Vec<String> = identity.subject_names().iter().skip(1).map(ToString::to_string).collect();
     let keys: Vec<&str> = identity.key_algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
-    let written = |set: &Selectors, between: &str| {
-        let pairs: Vec<String> = set.iter().map(|(name, value)| spelled(name, value)).collect();
-        pairs.join(between)
-    };
     let alternatives: Vec<String> = identity.alternatives.iter().map(|set| written(set, ",")).collect();
     let parents: Vec<&str> = identity.parents.iter().map(SpiffeId::as_str).collect();
     let federates: Vec<&str> = identity.federates_with.iter().map(TrustDomain::as_str).collect();
