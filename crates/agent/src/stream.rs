@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_api::{AgentEvent, CertificateStatus};
+use chancery_api::{AgentEvent, CertificateStatus, ProblemCode};
 use chancery_client::ClientError;
 use chancery_types::{Random, SerialNumber, Timestamp};
 use futures_util::StreamExt as _;

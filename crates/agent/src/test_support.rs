@@ -85,7 +85,12 @@ impl Bench {
     /// Gives the node identities that processes of uid 0, 1, ... are.
     pub(crate) fn give(&self, count: usize) {
         let identities = (0..count).map(identity).collect();
-        self.store.take_in(AgentEvent::Sync { revision: 1, identities, bundle: self.forge.bundle() });
+        self.store.take_in(AgentEvent::Sync {
+            revision: 1,
+            identities,
+            templates: Vec::new(),
+            bundle: self.forge.bundle(),
+        });
     }
 
     /// Does what is due now, and waits for it; when to look again.

@@ -1,15 +1,15 @@
 //! What an agent and the authority say to each other: the stream of what a node may serve, certificates and tokens
 //! for the workloads on it, and the OpenID documents that let others verify those tokens.
 
-use std::collections::BTreeMap;
-
 use chancery_types::{
-    Claims, HumanDuration, KeyAlgorithm, SecretString, SerialNumber, SpiffeId, Timestamp, TrustDomain,
+    Claims, HumanDuration, KeyAlgorithm, SecretString, Selectors, SerialNumber, SpiffeId, Timestamp,
+    TrustDomain,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::enroll::expose_on_the_wire;
+use crate::identity::{alternatives_schema, selectors_schema};
 use crate::{CertificateDer, JwksBundle, PublicKeyDer};
 
 /// Where to go on with the stream.
@@ -33,6 +33,9 @@ pub enum AgentEvent {
         revision: u64,
         /// Every identity that this node may serve.
         identities: Vec<AgentIdentity>,
+        /// Every template that this node may serve.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        templates: Vec<AgentTemplate>,
         /// What verifies the members of the trust domain.
         bundle: BundleView,
     },
@@ -50,6 +53,20 @@ pub enum AgentEvent {
         /// Which one.
         #[schema(value_type = String, example = "spiffe://example.org/web")]
         spiffe_id: SpiffeId,
+    },
+    /// A template is new, or no longer what it was.
+    Template {
+        /// The size of the log.
+        revision: u64,
+        /// What it is now.
+        template: Box<AgentTemplate>,
+    },
+    /// A template is removed, or no longer this node's. What was made of it and registered stays.
+    TemplateRemoved {
+        /// The size of the log.
+        revision: u64,
+        /// Which one.
+        name: String,
     },
     /// Certificates that were issued through this node, or its own, are revoked or held.
     Revoked {
@@ -83,7 +100,17 @@ pub enum AgentEvent {
 
 impl AgentEvent {
     /// What `event` can be.
-    pub const NAMES: [&str; 7] = ["sync", "changed", "removed", "revoked", "bundle", "renew", "heartbeat"];
+    pub const NAMES: [&str; 9] = [
+        "sync",
+        "changed",
+        "removed",
+        "template",
+        "template_removed",
+        "revoked",
+        "bundle",
+        "renew",
+        "heartbeat",
+    ];
 
     /// The size of the log at which it was true.
     #[must_use]
@@ -92,6 +119,8 @@ impl AgentEvent {
             Self::Sync { revision, .. }
             | Self::Changed { revision, .. }
             | Self::Removed { revision, .. }
+            | Self::Template { revision, .. }
+            | Self::TemplateRemoved { revision, .. }
             | Self::Revoked { revision, .. }
             | Self::Bundle { revision, .. }
             | Self::Renew { revision, .. }
@@ -107,11 +136,13 @@ pub struct AgentIdentity {
     #[schema(value_type = String, example = "spiffe://example.org/web")]
     pub spiffe_id: SpiffeId,
     /// Claims that a process must fulfil to be it: all of them. Empty: only an alternative serves.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub selectors: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
+    #[schema(schema_with = selectors_schema)]
+    pub selectors: Selectors,
     /// Sets of claims of which each serves as well as `selectors`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub alternatives: Vec<BTreeMap<String, String>>,
+    #[schema(schema_with = alternatives_schema)]
+    pub alternatives: Vec<Selectors>,
     /// How programs with several identities tell them apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -137,7 +168,66 @@ impl AgentIdentity {
     /// Whether a process of which these claims were found is it.
     #[must_use]
     pub fn matches(&self, claims: &Claims) -> bool {
-        std::iter::once(&self.selectors).chain(&self.alternatives).any(|set| claims.fulfil(set))
+        std::iter::once(&self.selectors).chain(&self.alternatives).any(|set| set.fulfilled_by(claims))
+    }
+}
+
+/// A template for processes, as far as the agent has to know it: an agent asks for what it makes as for any other
+/// identity, and the authority registers it when it first issues to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentTemplate {
+    /// Its name.
+    pub name: String,
+    /// The path of the SPIFFE IDs that it makes; `{k8s.ns}` stands for the text of that claim.
+    #[schema(example = "/ns/{k8s.ns}/sa/{k8s.sa}")]
+    pub path: String,
+    /// Claims that a process must fulfil: all of them.
+    #[schema(schema_with = selectors_schema)]
+    pub selectors: Selectors,
+    /// The profile that certificates are issued under.
+    pub profile: String,
+    /// The kind of key to make.
+    #[schema(value_type = String, example = "p256")]
+    pub key_algorithm: KeyAlgorithm,
+    /// How long certificates live, as far as that is known before they are issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "1h")]
+    pub lifetime: Option<HumanDuration>,
+}
+
+impl AgentTemplate {
+    /// What a process with these claims would be; nothing if they do not fulfil the selectors, or if one that the
+    /// name needs is missing, has several texts, or cannot stand in a path.
+    #[must_use]
+    pub fn make(&self, trust_domain: &TrustDomain, claims: &Claims) -> Option<AgentIdentity> {
+        if !self.selectors.fulfilled_by(claims) {
+            return None;
+        }
+        let mut selectors = self.selectors.clone();
+        let (mut path, mut rest) = (String::new(), self.path.as_str());
+        while let Some((before, after)) = rest.split_once('{') {
+            let (claim, after) = after.split_once('}')?;
+            let texts = claims.value(claim)?.texts();
+            let [text] = texts.as_slice() else { return None };
+            if text.is_empty() || text.contains(['/', '{', '}']) {
+                return None;
+            }
+            selectors.add(claim, text);
+            path.extend([before, text.as_str()]);
+            rest = after;
+        }
+        path.push_str(rest);
+        Some(AgentIdentity {
+            spiffe_id: trust_domain.member(&path).ok()?,
+            selectors,
+            alternatives: Vec::new(),
+            hint: None,
+            federates_with: Vec::new(),
+            profile: self.profile.clone(),
+            key_algorithm: self.key_algorithm,
+            lifetime: self.lifetime,
+            dns_names: Vec::new(),
+        })
     }
 }
 
@@ -236,6 +326,8 @@ mod tests {
             r#"{"event":"sync","revision":7,"identities":[],"bundle":{"trust_domain":"example.org","x509_authorities":["AQID"],"jwt_keys":{"keys":[]},"sequence":3,"refresh_hint_seconds":300}}"#,
             r#"{"event":"changed","revision":7,"identity":{"spiffe_id":"spiffe://example.org/web","selectors":{"unix.uid":"1000"},"profile":"workload","key_algorithm":"p256","lifetime":"1h"}}"#,
             r#"{"event":"removed","revision":7,"spiffe_id":"spiffe://example.org/web"}"#,
+            r#"{"event":"template","revision":7,"template":{"name":"pods","path":"/ns/{k8s.ns}","selectors":{"k8s.cluster":"east"},"profile":"workload","key_algorithm":"p256"}}"#,
+            r#"{"event":"template_removed","revision":7,"name":"pods"}"#,
             r#"{"event":"revoked","revision":7,"serials":[]}"#,
             r#"{"event":"renew","revision":7,"serials":[]}"#,
             r#"{"event":"heartbeat","revision":7}"#,
@@ -272,10 +364,32 @@ mod tests {
         claims.insert("unix.uid", "1000");
         claims.insert("unix.gid", "100");
         assert!(!identity.matches(&claims));
-        identity.selectors = BTreeMap::from([("unix.uid".into(), "1001".into())]);
+        identity.selectors = Selectors::from([("unix.uid", "1001")]);
         assert!(!identity.matches(&claims));
-        identity.alternatives = vec![BTreeMap::from([("unix.gid".into(), "100".into())])];
+        identity.alternatives = vec![Selectors::from([("unix.gid", "100")])];
         assert!(identity.matches(&claims));
+    }
+
+    #[test]
+    fn a_template_makes_an_identity_of_whole_claims_alone() {
+        let template: AgentTemplate = serde_json::from_str(
+            r#"{"name":"pods","path":"/ns/{k8s.ns}/sa/{k8s.sa}","selectors":{"k8s.cluster":"east"},
+                "profile":"workload","key_algorithm":"p256"}"#,
+        )
+        .unwrap();
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let make = |claims| template.make(&domain, &serde_json::from_value(claims).unwrap());
+        let claims = serde_json::json!({"k8s.cluster": "east", "k8s.ns": "shop", "k8s.sa": "web"});
+        let made = make(claims.clone()).unwrap();
+        assert_eq!(made.spiffe_id.path(), "/ns/shop/sa/web");
+        assert!(made.matches(&serde_json::from_value(claims.clone()).unwrap()));
+        for wrong in ["a/b", "..", "", "{k8s.ns}"] {
+            let mut claims = claims.clone();
+            claims["k8s.sa"] = wrong.into();
+            assert_eq!(make(claims), None, "{wrong}");
+        }
+        assert_eq!(make(serde_json::json!({"k8s.cluster": "east", "k8s.ns": "shop"})), None);
+        assert_eq!(make(serde_json::json!({"k8s.ns": "shop", "k8s.sa": "web"})), None);
     }
 
     #[test]

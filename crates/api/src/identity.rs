@@ -2,7 +2,9 @@
 
 use chancery_types::{Identity, IdentityState, Timestamp};
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, Array, ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type,
+};
 use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
@@ -106,15 +108,13 @@ impl PartialSchema for IdentityDocument {
             )
             .property(
                 "selectors",
-                texts_by_name().description(Some(
-                    "Claims that evidence must hold to be evidence of this identity: all.",
-                )),
+                selectors(
+                    "Claims that evidence must hold to be evidence of this identity: all, and all texts of each.",
+                ),
             )
             .property(
                 "alternatives",
-                ArrayBuilder::new()
-                    .items(texts_by_name())
-                    .description(Some("Sets of claims of which each serves as well as `selectors`.")),
+                alternatives_schema(),
             )
             .property(
                 "parents",
@@ -122,9 +122,9 @@ impl PartialSchema for IdentityDocument {
             )
             .property(
                 "node_selectors",
-                texts_by_name().description(Some(
+                selectors(
                     "Claims that make any node that fulfils them a parent: all. With neither these nor parents, no agent may ask for it.",
-                )),
+                ),
             )
             .property("hint", text("How programs with several identities tell them apart."))
             .property(
@@ -146,10 +146,27 @@ fn text(description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).description(Some(description))
 }
 
-fn texts_by_name() -> ObjectBuilder {
+fn selectors(description: &str) -> ObjectBuilder {
+    let one = || ObjectBuilder::new().schema_type(Type::String);
+    let several = ArrayBuilder::new().items(one()).min_items(Some(1));
+    let value = OneOfBuilder::new().item(one()).item(several).build();
     ObjectBuilder::new()
         .schema_type(Type::Object)
-        .additional_properties(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .additional_properties(Some(Schema::OneOf(value)))
+        .description(Some(description))
+}
+
+/// A set of selectors: each claim with one text, or with a list of texts that must all hold.
+pub(crate) fn selectors_schema() -> Object {
+    selectors("Claims that must hold: all, and all texts of each.").build()
+}
+
+/// Sets of selectors, of which one must hold.
+pub(crate) fn alternatives_schema() -> Array {
+    ArrayBuilder::new()
+        .items(selectors_schema())
+        .description(Some("Sets of claims of which each serves as well as `selectors`."))
+        .build()
 }
 
 fn moment(description: &str) -> ObjectBuilder {
@@ -173,7 +190,7 @@ mod tests {
             "review_by": "2026-12-01T00:00:00Z", "expires": "2027-12-01T00:00:00Z", "profiles": ["workload"],
             "key_algorithms": ["p256"], "max_lifetime": "1h", "minimum_assurance": "AL2",
             "selectors": {"x509.cn": "web"}, "alternatives": [{"x509.cn": "www"}],
-            "parents": ["spiffe://example.org/node/a"], "node_selectors": {"x509.cn": "a"}, "hint": "main",
+            "parents": ["spiffe://example.org/node/a"], "node_selectors": {"x509.cn": ["a", "b"]}, "hint": "main",
             "federates_with": ["elsewhere.org"], "role": "viewer",
         })
     }

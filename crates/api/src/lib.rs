@@ -31,7 +31,7 @@ mod trust;
 
 pub use agent::{
     AgentEvent, AgentIdentity, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidItem,
-    AgentSvidsRequest, BundleView, OpenIdConfiguration,
+    AgentSvidsRequest, AgentTemplate, BundleView, OpenIdConfiguration,
 };
 pub use audit::{AuditExportQuery, AuditFormat};
 pub use certificate::{

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use chancery_types::{AssuranceLevel, HumanDuration, Sensitivity, Timestamp};
+use chancery_types::{AssuranceLevel, HumanDuration, Selectors, Sensitivity, SpiffeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::identity::selectors_schema;
 
 /// The document that registers a template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -50,6 +52,19 @@ pub struct TemplateDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "24h")]
     pub identity_lifetime: Option<HumanDuration>,
+    /// Claims that a process must fulfil to become one of its identities: all. A template with these is for
+    /// processes: its parameters are claims, such as `{k8s.ns}`, and no token is made for it.
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
+    #[schema(schema_with = selectors_schema)]
+    pub selectors: Selectors,
+    /// For processes: nodes whose agents may ask for what it makes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub parents: Vec<SpiffeId>,
+    /// For processes: claims that make any node that fulfils them such a parent.
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
+    #[schema(schema_with = selectors_schema)]
+    pub node_selectors: Selectors,
 }
 
 /// A registered template.

@@ -48,7 +48,7 @@ pub use renewal::{RenewalVerifier, SameKey};
 pub use standing::{CertificateStanding, CertificateState, LineageStanding};
 pub use token::{JoinToken, TokenBinding, TokenRecord, TokenState, TokenTextError};
 pub use verifier::{AttestContext, Verifier, Verifiers};
-pub use workload::{NODE_PROFILE, WorkloadVerifier};
+pub use workload::{NODE_PROFILE, WorkloadVerifier, is_workload_claim};
 pub use x509_pop::{X509PopVerifier, proof_message};
 
 #[cfg(test)]

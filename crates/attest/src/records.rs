@@ -41,6 +41,18 @@ pub trait NodeRecords: CertificateRecords {
     /// [`RecordsError`] when the store cannot answer.
     async fn identity(&self, id: &SpiffeId) -> Result<Option<(Identity, IdentityState)>, RecordsError>;
 
+    /// The identity of this name that a template makes of a process with these claims; `None` if no template does,
+    /// or more than one.
+    ///
+    /// # Errors
+    /// [`RecordsError`] when the store cannot answer.
+    async fn made_by_template(
+        &self,
+        id: &SpiffeId,
+        claims: &Claims,
+        now: Timestamp,
+    ) -> Result<Option<Identity>, RecordsError>;
+
     /// What was proved when this lineage of a node's certificates was enrolled.
     ///
     /// # Errors

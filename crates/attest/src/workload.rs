@@ -23,6 +23,14 @@ pub const NODE_PROFILE: &str = "node";
 /// First words of the names of claims that this authority's own verifiers make: no agent may.
 const RESERVED: [&str; 5] = ["x509", "token", "renewal", "operator", "node"];
 
+/// Whether agents may claim something of this name: it is of the form `kind.name`, and not one of the claims that
+/// this authority's own verifiers make.
+#[must_use]
+pub fn is_workload_claim(name: &str) -> bool {
+    let (kind, rest) = name.split_once('.').unwrap_or((name, ""));
+    !rest.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()) && !RESERVED.contains(&kind)
+}
+
 /// Verifies what nodes say about processes.
 #[derive(Clone)]
 pub struct WorkloadVerifier {
@@ -55,7 +63,7 @@ impl Verifier for WorkloadVerifier {
             WorkloadError::Foreign { why }
         })?;
         check_node(&node, &standing, context)?;
-        self.check_identity(&evidence, &standing).await?;
+        self.check_identity(&evidence, &standing, context).await?;
         Ok(accept(evidence, &node, standing, context))
     }
 }
@@ -67,17 +75,23 @@ impl WorkloadVerifier {
         &self,
         evidence: &WorkloadEvidence,
         standing: &CertificateStanding,
+        context: &AttestContext<'_>,
     ) -> Result<(), AttestError> {
         let (id, node) = (&evidence.identity, &standing.identity);
         let not_served = || WorkloadError::NotServed { identity: id.clone(), node: node.clone() };
-        let (identity, _) = self.records.identity(id).await?.ok_or_else(not_served)?;
+        let identity = match self.records.identity(id).await? {
+            Some((identity, _)) => identity,
+            // What is not registered may be what a template makes of such a process; the same is asked of it.
+            None => {
+                let made = self.records.made_by_template(id, &evidence.claims, context.now).await?;
+                made.ok_or_else(not_served)?
+            }
+        };
         let is_served = identity.parents.contains(node)
             || (!identity.node_selectors.is_empty()
-                && self
-                    .records
-                    .enrolment_claims(standing.lineage.lineage)
-                    .await?
-                    .fulfil(&identity.node_selectors));
+                && identity
+                    .node_selectors
+                    .fulfilled_by(&self.records.enrolment_claims(standing.lineage.lineage).await?));
         if !is_served {
             return Err(not_served().into());
         }
@@ -92,9 +106,7 @@ fn check_claims(claims: &Claims) -> Result<(), WorkloadError> {
     let mut bytes = 0;
     for (name, value) in claims.iter() {
         bytes += name.len() + value.texts().iter().map(String::len).sum::<usize>();
-        let (first, rest) = name.split_once('.').unwrap_or((name, ""));
-        let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic());
-        if rest.is_empty() || !is_plain || RESERVED.contains(&first) {
+        if !is_workload_claim(name) {
             return Err(WorkloadError::Claim(name.chars().take(80).collect()));
         }
     }

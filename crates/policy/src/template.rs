@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use chancery_attest::is_workload_claim;
 use chancery_types::{
-    AssuranceLevel, HumanDuration, Identity, IdentityError, Sensitivity, SpiffeIdError, Timestamp,
-    TrustDomain,
+    AssuranceLevel, Claims, HumanDuration, Identity, IdentityError, Selectors, Sensitivity, SpiffeId,
+    SpiffeIdError, Timestamp, TrustDomain,
 };
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,16 @@ pub struct IdentityTemplate {
     /// How long an identity made from it lives; for ever if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_lifetime: Option<HumanDuration>,
+    /// Claims that a process must fulfil to become one of its identities: all. A template with these is for
+    /// processes: its parameters are claims, such as `{k8s.ns}`, and no token is made for it.
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
+    pub selectors: Selectors,
+    /// For processes: nodes whose agents may ask for what it makes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<SpiffeId>,
+    /// For processes: claims that make any node that fulfils them such a parent.
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
+    pub node_selectors: Selectors,
 }
 
 /// Why a template makes no identity.
@@ -91,6 +102,20 @@ pub enum TemplateError {
         /// What is allowed; empty: anything that can stand in one segment of a path.
         allowed: Vec<String>,
     },
+    /// Selectors without nodes, or the other way round: nobody could ask for what it makes.
+    #[error("template {0} has selectors or nodes, but not both; what it makes of processes needs both")]
+    Halved(String),
+    /// A template for processes has a parameter that no agent finds out.
+    #[error("template {template}: {parameter} is not a claim that agents make of processes, such as k8s.ns")]
+    NotAClaim {
+        /// The template.
+        template: String,
+        /// The parameter.
+        parameter: String,
+    },
+    /// A template for tokens was given claims, or one for processes parameters.
+    #[error("template {0} makes its identities of processes where it has selectors, else of tokens")]
+    Purpose(String),
     /// What comes out is not a SPIFFE ID.
     #[error("template {template}: {error}")]
     SpiffeId {
@@ -110,24 +135,91 @@ pub enum TemplateError {
 }
 
 impl IdentityTemplate {
-    /// Checks the template itself: that its path has well-formed placeholders, and that restricted parameters
-    /// occur in it.
+    /// Checks the template itself: that its path has well-formed placeholders, that restricted parameters occur in
+    /// it, and that one for processes can be asked for and has claims for parameters.
     ///
     /// # Errors
-    /// [`TemplateError::Braces`] or [`TemplateError::Unknown`].
+    /// [`TemplateError::Braces`], [`TemplateError::Unknown`], [`TemplateError::Halved`] or
+    /// [`TemplateError::NotAClaim`].
     pub fn check(&self) -> Result<(), TemplateError> {
         let names = self.placeholders()?;
+        if self.is_for_processes() == (self.parents.is_empty() && self.node_selectors.is_empty()) {
+            return Err(TemplateError::Halved(self.name.clone()));
+        }
+        if self.is_for_processes()
+            && let Some(parameter) = names.iter().find(|name| !is_workload_claim(name))
+        {
+            let parameter = parameter.chars().take(80).collect();
+            return Err(TemplateError::NotAClaim { template: self.name.clone(), parameter });
+        }
         match self.parameters.keys().find(|name| !names.contains(&name.as_str())) {
             Some(parameter) => Err(self.unknown(parameter)),
             None => Ok(()),
         }
     }
 
+    /// Whether processes become its identities, rather than holders of tokens.
+    #[must_use]
+    pub fn is_for_processes(&self) -> bool {
+        !self.selectors.is_empty()
+    }
+
+    /// Whether the agent of this node may ask for what it makes.
+    #[must_use]
+    pub fn is_served_by(&self, node: &SpiffeId, claims: &Claims) -> bool {
+        self.is_for_processes() && (self.parents.contains(node) || self.node_selectors.fulfilled_by(claims))
+    }
+
+    /// The identity that it makes of a process with these claims, at this moment; none if they do not fulfil its
+    /// selectors. What is made has selectors of its own: the template's, and every claim that its name has.
+    ///
+    /// # Errors
+    /// [`TemplateError`] when a claim is missing, has several texts, or cannot stand in a path.
+    pub fn expand_claims(
+        &self,
+        trust_domain: &TrustDomain,
+        claims: &Claims,
+        now: Timestamp,
+    ) -> Result<Option<Identity>, TemplateError> {
+        if !self.selectors.fulfilled_by(claims) {
+            return Ok(None);
+        }
+        self.check()?;
+        let names = self.placeholders()?.into_iter();
+        let of_claim = |name: &str| match claims.value(name)?.texts().as_slice() {
+            [only] => Some((name.to_owned(), only.clone())),
+            // None of several is the one.
+            _ => None,
+        };
+        let parameters: BTreeMap<String, String> = names.filter_map(of_claim).collect();
+        let mut selectors = self.selectors.clone();
+        for (claim, text) in &parameters {
+            selectors.add(claim, text);
+        }
+        let (parents, node_selectors) = (self.parents.clone(), self.node_selectors.clone());
+        let made = self.make(trust_domain, &parameters, now)?;
+        let identity = Identity { selectors, parents, node_selectors, ..made };
+        identity.check().map_err(|error| TemplateError::Identity { template: self.name.clone(), error })?;
+        Ok(Some(identity))
+    }
+
     /// The identity that it makes of these parameters, at this moment.
     ///
     /// # Errors
-    /// [`TemplateError`] when a parameter is missing, unknown or not allowed.
+    /// [`TemplateError`] when a parameter is missing, unknown or not allowed, or the template is for processes.
     pub fn expand(
+        &self,
+        trust_domain: &TrustDomain,
+        parameters: &BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Identity, TemplateError> {
+        if self.is_for_processes() {
+            return Err(TemplateError::Purpose(self.name.clone()));
+        }
+        self.make(trust_domain, parameters, now)
+    }
+
+    fn make(
         &self,
         trust_domain: &TrustDomain,
         parameters: &BTreeMap<String, String>,
@@ -243,6 +335,80 @@ mod tests {
         assert_eq!(identity.owner, "ada@example.org");
         assert_eq!(identity.environment, "ci");
         assert_eq!(identity.expires, Some(Timestamp::from_seconds(1000 + 86_400)));
+    }
+
+    fn pods() -> IdentityTemplate {
+        serde_json::from_str(
+            r#"{"name":"pods","path":"/ns/{k8s.ns}/sa/{k8s.sa}","owner":"ada","selectors":{"k8s.cluster":"east"},
+                "parents":["spiffe://example.org/node/a"],"parameters":{"k8s.ns":["shop-*"]}}"#,
+        )
+        .unwrap()
+    }
+
+    fn expand_pod(claims: serde_json::Value) -> Result<Option<Identity>, TemplateError> {
+        let claims = serde_json::from_value(claims).unwrap();
+        pods().expand_claims(&TrustDomain::parse("example.org").unwrap(), &claims, Timestamp::default())
+    }
+
+    #[test]
+    fn makes_of_a_process_what_only_such_a_process_is() {
+        let claims = serde_json::json!({"k8s.cluster": "east", "k8s.ns": "shop-1", "k8s.sa": ["web"]});
+        let identity = expand_pod(claims).unwrap().unwrap();
+        assert_eq!(identity.spiffe_id.as_str(), "spiffe://example.org/ns/shop-1/sa/web");
+        let all = [("k8s.cluster", "east"), ("k8s.ns", "shop-1"), ("k8s.sa", "web")];
+        assert_eq!(identity.selectors, all.into());
+        assert_eq!(identity.parents, pods().parents);
+        let elsewhere = serde_json::json!({"k8s.cluster": "west", "k8s.ns": "shop-1", "k8s.sa": "web"});
+        assert_eq!(expand_pod(elsewhere), Ok(None));
+    }
+
+    #[test]
+    fn refuses_claims_that_are_missing_several_or_no_segment_of_a_path() {
+        for (account, is_missing) in [
+            (serde_json::json!(null), true),
+            (serde_json::json!([]), true),
+            (serde_json::json!(["web", "db"]), true),
+            (serde_json::json!("web/../admin"), false),
+            (serde_json::json!("a/b"), false),
+            (serde_json::json!(""), false),
+            (serde_json::json!("%2e%2e"), false),
+            (serde_json::json!("{k8s.ns}"), false),
+        ] {
+            let mut claims = serde_json::json!({"k8s.cluster": "east", "k8s.ns": "shop-1"});
+            if !account.is_null() {
+                claims["k8s.sa"] = account.clone();
+            }
+            match expand_pod(claims) {
+                Err(TemplateError::Missing { .. }) => assert!(is_missing, "{account}"),
+                Err(TemplateError::Value { .. }) => assert!(!is_missing, "{account}"),
+                other => panic!("{account}: {other:?}"),
+            }
+        }
+        for account in ["..", "."] {
+            let claims = serde_json::json!({"k8s.cluster": "east", "k8s.ns": "shop-1", "k8s.sa": account});
+            assert!(matches!(expand_pod(claims), Err(TemplateError::SpiffeId { .. })), "{account}");
+        }
+        let claims = serde_json::json!({"k8s.cluster": "east", "k8s.ns": "kube-system", "k8s.sa": "web"});
+        assert!(matches!(expand_pod(claims), Err(TemplateError::Value { .. })));
+    }
+
+    #[test]
+    fn a_template_for_processes_takes_only_what_agents_claim_and_no_tokens() {
+        assert_eq!(pods().check(), Ok(()));
+        for parameter in ["node.id", "token.id", "x509.cn", "ns"] {
+            let path = format!("/ns/{{k8s.ns}}/{{{parameter}}}");
+            let other = IdentityTemplate { path, ..pods() };
+            assert!(matches!(other.check(), Err(TemplateError::NotAClaim { .. })), "{parameter}");
+        }
+        let nobodys = IdentityTemplate { parents: Vec::new(), ..pods() };
+        assert!(matches!(nobodys.check(), Err(TemplateError::Halved(_))));
+        let everybodys = IdentityTemplate { selectors: Selectors::new(), ..pods() };
+        assert!(matches!(everybodys.check(), Err(TemplateError::Halved(_))));
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let by_token = pods().expand(&domain, &BTreeMap::new(), Timestamp::default());
+        assert!(matches!(by_token, Err(TemplateError::Purpose(_))));
+        let of_tokens = template().expand_claims(&domain, &Claims::new(), Timestamp::default());
+        assert_eq!(of_tokens, Ok(None));
     }
 
     #[test]

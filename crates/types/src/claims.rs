@@ -164,13 +164,6 @@ impl Claims {
         self.0.get(name).is_some_and(|value| value.texts().iter().any(|found| found == text))
     }
 
-    /// Whether every one of these claims is there, and is or contains its text. No claims asked for: no, because
-    /// nothing has been proved.
-    #[must_use]
-    pub fn fulfil(&self, wanted: &BTreeMap<String, String>) -> bool {
-        !wanted.is_empty() && wanted.iter().all(|(name, text)| self.holds(name, text))
-    }
-
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,6 +1,5 @@
 //! The registered identity: whose it is, what it may be called, and what it takes to be it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -8,8 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AssuranceLevel, Claims, DnsName, EmailAddress, HumanDuration, KeyAlgorithm, SpiffeId, SubjectName,
-    Timestamp, TrustDomain,
+    AssuranceLevel, Claims, DnsName, EmailAddress, HumanDuration, KeyAlgorithm, Selectors, SpiffeId,
+    SubjectName, Timestamp, TrustDomain,
 };
 
 /// How bad it is when this identity is abused. Policy reads it; nothing else does.
@@ -167,18 +166,18 @@ pub struct Identity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_assurance: Option<AssuranceLevel>,
     /// Claims that must hold for evidence to be evidence of this identity: all of them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub selectors: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
+    pub selectors: Selectors,
     /// Sets of claims of which each serves as well as `selectors`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub alternatives: Vec<BTreeMap<String, String>>,
+    pub alternatives: Vec<Selectors>,
     /// Nodes whose agents may ask for it on behalf of a process that fulfils its selectors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<SpiffeId>,
     /// Claims that make any node that fulfils them such a parent: all of them. With neither these nor `parents`, no
     /// agent may ask for it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub node_selectors: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
+    pub node_selectors: Selectors,
     /// How programs with several identities tell them apart (SPIFFE Workload API).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hint: String,
@@ -245,10 +244,10 @@ impl Identity {
             key_algorithms: Vec::new(),
             max_lifetime: None,
             minimum_assurance: None,
-            selectors: BTreeMap::new(),
+            selectors: Selectors::new(),
             alternatives: Vec::new(),
             parents: Vec::new(),
-            node_selectors: BTreeMap::new(),
+            node_selectors: Selectors::new(),
             hint: String::new(),
             federates_with: Vec::new(),
             role: None,
@@ -282,7 +281,7 @@ impl Identity {
             ("profiles", self.profiles.len(), 16),
             ("selectors", self.selectors.len(), 32),
             ("alternatives", self.alternatives.len(), 16),
-            ("alternatives", self.alternatives.iter().map(BTreeMap::len).max().unwrap_or(0), 32),
+            ("alternatives", self.alternatives.iter().map(Selectors::len).max().unwrap_or(0), 32),
             ("parents", self.parents.len(), 64),
             ("node_selectors", self.node_selectors.len(), 32),
             ("federates_with", self.federates_with.len(), 32),
@@ -296,7 +295,7 @@ impl Identity {
     }
 
     fn check_relations(&self) -> Result<(), IdentityError> {
-        if self.alternatives.iter().any(BTreeMap::is_empty) {
+        if self.alternatives.iter().any(Selectors::is_empty) {
             return Err(IdentityError::EmptyAlternative);
         }
         let own = self.spiffe_id.trust_domain_name();
@@ -332,14 +331,14 @@ impl Identity {
     /// matches nothing by claims: it can only be reached by evidence that names it, such as a join token made for it.
     #[must_use]
     pub fn matches(&self, claims: &Claims) -> bool {
-        std::iter::once(&self.selectors).chain(&self.alternatives).any(|set| claims.fulfil(set))
+        std::iter::once(&self.selectors).chain(&self.alternatives).any(|set| set.fulfilled_by(claims))
     }
 
     /// Whether the agent of this node may ask for it: it is a named parent, or these claims of the node fulfil the
     /// node selectors. With neither, nobody may.
     #[must_use]
     pub fn is_served_by(&self, node: &SpiffeId, claims: &Claims) -> bool {
-        self.parents.contains(node) || claims.fulfil(&self.node_selectors)
+        self.parents.contains(node) || self.node_selectors.fulfilled_by(claims)
     }
 }
 
@@ -366,9 +365,9 @@ mod tests {
         claims.insert("x509.cn", "web");
         let mut identity = web();
         assert!(!identity.matches(&claims));
-        identity.selectors.insert("x509.cn".into(), "web".into());
+        identity.selectors.add("x509.cn", "web");
         assert!(identity.matches(&claims));
-        identity.selectors.insert("x509.issuer".into(), "corp".into());
+        identity.selectors.add("x509.issuer", "corp");
         assert!(!identity.matches(&claims));
     }
 
@@ -377,11 +376,11 @@ mod tests {
         let mut claims = Claims::new();
         claims.insert("unix.uid", "1000");
         let mut identity = web();
-        identity.selectors.insert("unix.uid".into(), "1001".into());
+        identity.selectors.add("unix.uid", "1001");
         assert!(!identity.matches(&claims));
-        identity.alternatives.push(BTreeMap::from([("unix.uid".into(), "1000".into())]));
+        identity.alternatives.push(Selectors::from([("unix.uid", "1000")]));
         assert!(identity.matches(&claims) && identity.check().is_ok());
-        identity.alternatives.push(BTreeMap::new());
+        identity.alternatives.push(Selectors::new());
         assert_eq!(identity.check(), Err(IdentityError::EmptyAlternative));
     }
 
@@ -392,12 +391,12 @@ mod tests {
         claims.insert("x509.cn", "a");
         let mut identity = web();
         assert!(!identity.is_served_by(&node, &claims));
-        identity.node_selectors.insert("x509.cn".into(), "b".into());
+        identity.node_selectors = Selectors::from([("x509.cn", "b")]);
         assert!(!identity.is_served_by(&node, &claims));
         identity.parents.push(node.clone());
         assert!(identity.is_served_by(&node, &Claims::new()));
         identity.parents[0] = "spiffe://example.org/node/b".parse().unwrap();
-        identity.node_selectors.insert("x509.cn".into(), "a".into());
+        identity.node_selectors = Selectors::from([("x509.cn", "a")]);
         assert!(identity.is_served_by(&node, &claims));
         assert!(!identity.is_served_by(&node, &Claims::new()));
     }

@@ -16,6 +16,7 @@ mod random;
 mod revocation;
 mod secret;
 mod selector;
+mod selectors;
 mod serial;
 mod spiffe;
 
@@ -32,5 +33,6 @@ pub use random::{FixedRandom, Random, RandomError, SystemRandom};
 pub use revocation::{RevocationReason, UnknownReason};
 pub use secret::{SecretBytes, SecretString};
 pub use selector::{Selector, SelectorError};
+pub use selectors::Selectors;
 pub use serial::{Generation, IssuerEpoch, LineageId, SerialError, SerialNumber, TokenId};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};

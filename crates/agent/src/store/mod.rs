@@ -176,7 +176,7 @@ impl Store {
     /// Whether a process with these claims has an identity, as far as the authority has not said otherwise: one whose
     /// certificate was revoked, or refused, is none until there is another.
     pub(crate) fn is_entitled(&self, claims: &Claims) -> bool {
-        let inner = self.lock();
+        let mut inner = self.lock();
         inner.registry.matching(claims).iter().any(|identity| {
             let id = &identity.spiffe_id;
             let is_refused = inner.failed.get(id).is_some_and(|failure| failure.answer == Answer::Refusal);

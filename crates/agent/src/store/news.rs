@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use chancery_api::{AgentEvent, AgentIdentity, BundleView};
+use chancery_api::{AgentEvent, AgentIdentity, AgentTemplate, BundleView};
 use chancery_types::{SerialNumber, SpiffeId, Timestamp};
 
 use super::{Inner, Store, is_issued_alike};
@@ -17,9 +17,13 @@ impl Store {
     pub(crate) fn take_in(&self, event: AgentEvent) {
         let revision = event.revision();
         match event {
-            AgentEvent::Sync { identities, bundle, .. } => self.sync(identities, &bundle),
+            AgentEvent::Sync { identities, templates, bundle, .. } => {
+                self.sync(identities, templates, &bundle);
+            }
             AgentEvent::Changed { identity, .. } => self.change(*identity),
             AgentEvent::Removed { spiffe_id, .. } => self.remove(&spiffe_id),
+            AgentEvent::Template { template, .. } => self.use_template(*template),
+            AgentEvent::TemplateRemoved { name, .. } => self.remove_template(&name),
             AgentEvent::Revoked { serials, .. } => self.withdraw(&serials),
             AgentEvent::Bundle { bundle, .. } => self.use_bundle(&bundle),
             AgentEvent::Renew { serials, .. } => self.renew_early(&serials),
@@ -38,7 +42,7 @@ impl Store {
         self.wake.notify_one();
     }
 
-    fn sync(&self, identities: Vec<AgentIdentity>, bundle: &BundleView) {
+    fn sync(&self, identities: Vec<AgentIdentity>, templates: Vec<AgentTemplate>, bundle: &BundleView) {
         let mut inner = self.lock();
         let named: HashSet<SpiffeId> = identities.iter().map(|identity| identity.spiffe_id.clone()).collect();
         let gone: Vec<SpiffeId> = inner
@@ -50,6 +54,7 @@ impl Store {
         for id in &gone {
             inner.forget(id);
         }
+        inner.registry.use_templates(bundle.trust_domain.clone(), templates);
         for identity in identities {
             inner.take_over(identity, self.pace.now());
         }
@@ -79,7 +84,31 @@ impl Store {
         let mut inner = self.lock();
         tracing::info!(identity = %id, "an identity is this node's no more; it is withdrawn");
         inner.forget(id);
+        inner.registry.bar(id);
         self.match_one_anew(&mut inner, id);
+        drop(inner);
+        self.attempt_ended();
+    }
+
+    fn use_template(&self, template: AgentTemplate) {
+        let mut inner = self.lock();
+        tracing::info!(template = template.name, "a template is new or has changed");
+        for id in inner.registry.remove_template(&template.name) {
+            inner.forget(&id);
+        }
+        inner.registry.insert_template(template);
+        self.match_anew(&mut inner);
+        drop(inner);
+        self.attempt_ended();
+    }
+
+    fn remove_template(&self, name: &str) {
+        let mut inner = self.lock();
+        tracing::info!(template = name, "a template is this node's no more");
+        for id in inner.registry.remove_template(name) {
+            inner.forget(&id);
+        }
+        self.match_anew(&mut inner);
         drop(inner);
         self.attempt_ended();
     }
@@ -154,9 +183,9 @@ impl Store {
     /// costs a look at every listener's claims, and no more.
     fn match_one_anew(&self, inner: &mut Inner, id: &SpiffeId) {
         let Inner { registry, subscriptions, .. } = inner;
-        let identity = registry.find(id);
-        let concerned =
-            subscriptions.concerned(id, |claims| identity.is_some_and(|identity| identity.matches(claims)));
+        let identity = registry.find(id).cloned();
+        let concerned = subscriptions
+            .concerned(id, |claims| identity.as_ref().is_some_and(|identity| identity.matches(claims)));
         subscriptions.match_anew(&concerned, |claims| names(&registry.matching(claims)));
         let now = self.pace.now();
         inner.subscriptions.tell(&concerned, |entitled| self.state(inner, entitled, now));

@@ -79,8 +79,9 @@ impl Store {
     /// Whether an identity of these claims is still to be asked for.
     pub(super) fn is_pending(&self, claims: &Claims) -> bool {
         let now = self.pace.now();
-        let inner = self.lock();
-        inner.registry.matching(claims).iter().any(|identity| {
+        let mut inner = self.lock();
+        let matching = inner.registry.matching(claims);
+        matching.iter().any(|identity| {
             let id = &identity.spiffe_id;
             let served = inner.held.get(id).is_some_and(|held| now < held.svid.not_after);
             let hopeless = !inner.asking.contains(id)

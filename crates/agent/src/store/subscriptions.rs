@@ -71,7 +71,7 @@ impl Subscriptions {
     }
 
     /// Finds out anew what these are.
-    pub(super) fn match_anew(&mut self, keys: &[Digest], matching: impl Fn(&Claims) -> Vec<SpiffeId>) {
+    pub(super) fn match_anew(&mut self, keys: &[Digest], mut matching: impl FnMut(&Claims) -> Vec<SpiffeId>) {
         for key in keys {
             let Some(subscription) = self.all.get_mut(key) else { continue };
             for id in &subscription.entitled {
@@ -88,7 +88,7 @@ impl Subscriptions {
     }
 
     /// Finds out anew what everybody is.
-    pub(super) fn match_all_anew(&mut self, matching: impl Fn(&Claims) -> Vec<SpiffeId>) {
+    pub(super) fn match_all_anew(&mut self, mut matching: impl FnMut(&Claims) -> Vec<SpiffeId>) {
         for subscription in self.all.values_mut() {
             subscription.entitled = matching(&subscription.claims);
         }

@@ -1,6 +1,5 @@
 //! A server process, and what is registered with it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -84,7 +83,7 @@ impl Authority {
     pub(crate) async fn register(&self, admin: &Client, name: &str, node: &str, uid: &str) {
         let mut identity = Identity::new(id(name), "ada");
         identity.parents = vec![id(node)];
-        identity.selectors = BTreeMap::from([("unix.uid".into(), uid.into())]);
+        identity.selectors = [("unix.uid", uid)].into();
         admin.register_identity(&IdentityDocument(identity)).await.unwrap();
     }
 

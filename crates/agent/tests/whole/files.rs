@@ -1,6 +1,5 @@
 //! A file sink of the configuration, fed by a real authority.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chancery_agent::ask_status;
@@ -12,7 +11,7 @@ async fn a_sink_is_somebody_by_its_name_and_has_its_files() {
     let world = World::new().await;
     world
         .register_with("nginx", |identity| {
-            identity.selectors = BTreeMap::from([("agent.sink".into(), "nginx".into())]);
+            identity.selectors = [("agent.sink", "nginx")].into();
         })
         .await;
     let directory = world.file("nginx");

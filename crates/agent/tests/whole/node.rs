@@ -59,9 +59,7 @@ async fn a_machine_with_a_certificate_of_its_own_proves_itself_again_whatever_ha
     std::fs::write(world.file("machine.key"), key).unwrap();
     let mut node = Identity::new(id("node/b"), "ada");
     node.profiles = vec!["node".into()];
-    node.selectors = [("x509.ca", "corp"), ("x509.subject.cn", "machine")]
-        .map(|(claim, value)| (claim.to_owned(), value.to_owned()))
-        .into();
+    node.selectors = [("x509.ca", "corp"), ("x509.subject.cn", "machine")].into();
     world.admin().register_identity(&IdentityDocument(node)).await.unwrap();
     world.register_with("web", |identity| identity.parents = vec![id("node/b")]).await;
 

@@ -1,6 +1,5 @@
 //! What the tests share: an authority with short lifetimes, an agent, and this process's view of it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -179,7 +178,7 @@ impl World {
     pub(crate) async fn register_with(&self, name: &str, edit: impl FnOnce(&mut Identity)) {
         let mut identity = Identity::new(id(name), "ada");
         identity.parents = vec![id("node/a")];
-        identity.selectors = BTreeMap::from([("unix.uid".into(), uid())]);
+        identity.selectors = [("unix.uid", uid())].into();
         edit(&mut identity);
         self.admin().register_identity(&IdentityDocument(identity)).await.unwrap();
     }

@@ -1,7 +1,9 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use chancery_types::{ClaimValue, Identity, LineageId, RevocationReason, SerialNumber, SpiffeId};
+use chancery_types::{
+    ClaimValue, Identity, LineageId, RevocationReason, Selectors, SerialNumber, SpiffeId, Timestamp,
+};
 
 use super::*;
 use crate::test_support::{
@@ -34,6 +36,15 @@ impl NodeRecords for Records {
         Ok((*id == self.1.spiffe_id).then(|| (self.1.clone(), IdentityState::Active)))
     }
 
+    async fn made_by_template(
+        &self,
+        _id: &SpiffeId,
+        _claims: &Claims,
+        _now: Timestamp,
+    ) -> Result<Option<Identity>, RecordsError> {
+        Ok(None)
+    }
+
     async fn enrolment_claims(&self, _lineage: LineageId) -> Result<Claims, RecordsError> {
         Ok(self.2.clone())
     }
@@ -50,7 +61,7 @@ fn fixture() -> Fixture {
     standing.profile = NODE_PROFILE.to_owned();
     let mut identity = Identity::new(id("web"), "ada");
     identity.parents = vec![id("node/a")];
-    identity.selectors = BTreeMap::from([("unix.uid".into(), "1000".into())]);
+    identity.selectors = [("unix.uid", "1000")].into();
     let mut claims = Claims::new();
     claims.insert("unix.uid", "1000");
     claims.insert("unix.gid", ClaimValue::Number(100));
@@ -164,12 +175,12 @@ fn refuses_another_nodes_identity_and_does_not_say_whether_it_exists() {
 fn node_selectors_hold_for_what_the_node_proved_and_not_for_what_it_says() {
     let mut selected = fixture();
     selected.identity.parents.clear();
-    selected.identity.node_selectors = BTreeMap::from([("x509.ca".into(), "racks".into())]);
+    selected.identity.node_selectors = [("x509.ca", "racks")].into();
     selected.node_claims.insert("x509.ca", "racks");
     verify(selected).unwrap();
     let mut claimed = fixture();
     claimed.identity.parents.clear();
-    claimed.identity.node_selectors = BTreeMap::from([("rack.row".into(), "7".into())]);
+    claimed.identity.node_selectors = [("rack.row", "7")].into();
     claimed.claims.insert("rack.row", "7");
     assert!(matches!(refusal(claimed), WorkloadError::NotServed { .. }));
 }
@@ -180,11 +191,11 @@ fn refuses_a_process_that_is_not_what_the_selectors_ask_for() {
     wrong.claims.insert("unix.uid", "0");
     assert!(matches!(refusal(wrong), WorkloadError::Selectors { .. }));
     let mut nothing = fixture();
-    nothing.identity.selectors.clear();
+    nothing.identity.selectors = Selectors::new();
     assert!(matches!(refusal(nothing), WorkloadError::Selectors { .. }));
     let mut alternative = fixture();
     alternative.claims.insert("unix.uid", "0");
-    alternative.identity.alternatives = vec![BTreeMap::from([("unix.gid".into(), "100".into())])];
+    alternative.identity.alternatives = vec![[("unix.gid", "100")].into()];
     verify(alternative).unwrap();
 }
 

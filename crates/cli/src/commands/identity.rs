@@ -1,6 +1,5 @@
 //! `chancery identity`: who may have certificates, and whose they are.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use anyhow::{Context as _, Result};
 use chancery_api::{IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView};
 use chancery_types::{
     AssuranceLevel, DnsName, EmailAddress, HumanDuration, Identity, IdentityState, KeyAlgorithm, Role,
-    Selector, Sensitivity, SpiffeId, Timestamp, TrustDomain,
+    Selector, Selectors, Sensitivity, SpiffeId, Timestamp, TrustDomain,
 };
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
@@ -150,12 +149,13 @@ pub(crate) struct Properties {
     /// The least assurance of its evidence: AL0 to AL4.
     #[arg(long, value_name = "LEVEL", value_parser = word::<AssuranceLevel>)]
     minimum_assurance: Option<AssuranceLevel>,
-    /// What evidence must hold to be evidence of this identity, such as unix:uid:1000 or x509.cn=web; repeatable.
+    /// What evidence must hold to be evidence of this identity, such as unix:uid:1000 or x509.cn=web; repeatable,
+    /// also for one claim.
     #[arg(long = "selector", value_name = "SELECTOR", value_parser = selector)]
     selectors: Vec<(String, String)>,
     /// Selectors, separated by commas, that serve as well as those of --selector; repeatable.
     #[arg(long = "alternative", value_name = "SELECTORS", value_parser = selectors)]
-    alternatives: Vec<BTreeMap<String, String>>,
+    alternatives: Vec<Selectors>,
     /// A node whose agent may ask for it, as SPIFFE ID; repeatable.
     #[arg(long = "parent", value_name = "ID")]
     parents: Vec<SpiffeId>,
@@ -336,10 +336,10 @@ impl Properties {
         identity.role = self.role.or(identity.role);
         identity.review_by = self.review_by.or(identity.review_by);
         identity.expires = self.expires.or(identity.expires);
-        set_selectors(&mut identity.selectors, &self.selectors)?;
+        set_selectors(&mut identity.selectors, &self.selectors);
         set_list(&mut identity.alternatives, &self.alternatives);
         set_list(&mut identity.parents, &self.parents);
-        set_selectors(&mut identity.node_selectors, &self.node_selectors)?;
+        set_selectors(&mut identity.node_selectors, &self.node_selectors);
         set(&mut identity.hint, &self.hint);
         set_list(&mut identity.federates_with, &self.federates_with);
         Ok(identity)
@@ -347,7 +347,7 @@ impl Properties {
 }
 
 /// Reads `unix:uid:1000`, as users of SPIRE write it, or `unix.uid=1000`.
-fn selector(text: &str) -> Result<(String, String), String> {
+pub(super) fn selector(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((claim, _)) if !claim.contains(':') => pair(text),
         _ => {
@@ -358,27 +358,14 @@ fn selector(text: &str) -> Result<(String, String), String> {
 }
 
 /// Reads a set of selectors that hold together.
-fn selectors(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let pairs = text.split(',').map(selector).collect::<Result<Vec<_>, _>>()?;
-    together(&pairs)
+fn selectors(text: &str) -> Result<Selectors, String> {
+    text.split(',').map(selector).collect()
 }
 
-/// Selectors by their claims; an identity asks each claim for one value.
-fn together(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>, String> {
-    let mut selectors = BTreeMap::new();
-    for (claim, value) in pairs {
-        if selectors.insert(claim.clone(), value.clone()).is_some() {
-            return Err(format!("{claim} is asked for twice; an identity asks each claim for one value"));
-        }
-    }
-    Ok(selectors)
-}
-
-fn set_selectors(target: &mut BTreeMap<String, String>, pairs: &[(String, String)]) -> Result<()> {
+pub(super) fn set_selectors(target: &mut Selectors, pairs: &[(String, String)]) {
     if !pairs.is_empty() {
-        *target = together(pairs).map_err(usage)?;
+        *target = pairs.iter().cloned().collect();
     }
-    Ok(())
 }
 
 /// Reads a JSON or TOML document, by its ending.
@@ -410,6 +397,12 @@ fn spelled(claim: &str, value: &str) -> String {
     }
 }
 
+/// A set of selectors for people.
+pub(super) fn written(set: &Selectors, between: &str) -> String {
+    let pairs: Vec<String> = set.iter().map(|(name, value)| spelled(name, value)).collect();
+    pairs.join(between)
+}
+
 fn print(terminal: &Terminal, view: &IdentityView) -> Result<()> {
     terminal.data(view, || describe(terminal, view))
 }
@@ -424,10 +417,6 @@ pub(super) fn describe(terminal: &Terminal, view: &IdentityView) -> String {
     };
     let names: Vec<String> = identity.subject_names().iter().skip(1).map(ToString::to_string).collect();
     let keys: Vec<&str> = identity.key_algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
-    let written = |set: &BTreeMap<String, String>, between: &str| {
-        let pairs: Vec<String> = set.iter().map(|(name, value)| spelled(name, value)).collect();
-        pairs.join(between)
-    };
     let alternatives: Vec<String> = identity.alternatives.iter().map(|set| written(set, ",")).collect();
     let parents: Vec<&str> = identity.parents.iter().map(SpiffeId::as_str).collect();
     let federates: Vec<&str> = identity.federates_with.iter().map(TrustDomain::as_str).collect();
@@ -478,11 +467,11 @@ mod tests {
         properties.selectors = vec![("x509.cn".into(), "web".into())];
         let identity = properties.new_identity(Some(id())).unwrap();
         assert_eq!((identity.owner.as_str(), identity.dns_names.len()), ("ada", 1));
-        assert_eq!(identity.selectors["x509.cn"], "web");
+        assert_eq!(identity.selectors, Selectors::from([("x509.cn", "web")]));
     }
 
     #[test]
-    fn selectors_are_read_in_either_spelling_and_each_claim_once() {
+    fn selectors_are_read_in_either_spelling_and_gather() {
         let read = |text: &str| selector(text).map(|(claim, value)| format!("{claim} {value}"));
         for (text, expected) in [
             ("unix:uid:1000", "unix.uid 1000"),
@@ -495,8 +484,10 @@ mod tests {
         }
         assert!(read("unix:uid").unwrap_err().contains("unix:uid:1000"));
         let set = selectors("unix:uid:1000,unix:gid:100").unwrap();
-        assert_eq!(set.into_iter().collect::<Vec<_>>().len(), 2);
-        assert!(selectors("unix:uid:1000,unix:uid:1001").unwrap_err().contains("twice"));
+        assert_eq!(set, Selectors::from([("unix.gid", "100"), ("unix.uid", "1000")]));
+        let labels = selectors("k8s:pod-label:tier:front,k8s:pod-label:app:web").unwrap();
+        let read_back = serde_json::to_value(&labels).unwrap();
+        assert_eq!(read_back, serde_json::json!({"k8s.pod_label": ["app:web", "tier:front"]}));
         assert_eq!(spelled("unix.uid", "1000"), "unix:uid:1000");
         assert_eq!(spelled("x509.cn", "web"), "x509.cn=web");
     }

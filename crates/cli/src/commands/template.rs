@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use chancery_api::{PageQuery, TemplateDocument, TemplateView};
-use chancery_types::{AssuranceLevel, HumanDuration, Sensitivity};
+use chancery_types::{AssuranceLevel, HumanDuration, Sensitivity, SpiffeId};
 use clap::{Args, Subcommand};
 
-use crate::commands::identity::document;
+use crate::commands::identity::{document, selector, set_selectors, written};
 use crate::commands::{pair, text_of, word};
 use crate::connection::Connection;
 use crate::failure::usage;
@@ -69,6 +69,15 @@ pub(crate) struct Create {
     /// How long an identity made from it lives.
     #[arg(long, value_name = "DURATION")]
     identity_lifetime: Option<HumanDuration>,
+    /// For processes: what one must be, such as k8s:ns:shop, to become one of its identities; repeatable.
+    #[arg(long = "selector", value_name = "SELECTOR", value_parser = selector)]
+    selectors: Vec<(String, String)>,
+    /// For processes: a node whose agent may ask for what it makes, as SPIFFE ID; repeatable.
+    #[arg(long = "parent", value_name = "ID")]
+    parents: Vec<SpiffeId>,
+    /// For processes: what a node must have proved for its agent to ask; repeatable.
+    #[arg(long = "node-selector", value_name = "SELECTOR", value_parser = selector)]
+    node_selectors: Vec<(String, String)>,
     /// Replace the template of this name.
     #[arg(long)]
     replace: bool,
@@ -179,6 +188,11 @@ impl Create {
         template.max_lifetime = self.max_lifetime.or(template.max_lifetime);
         template.minimum_assurance = self.minimum_assurance.or(template.minimum_assurance);
         template.identity_lifetime = self.identity_lifetime.or(template.identity_lifetime);
+        set_selectors(&mut template.selectors, &self.selectors);
+        if !self.parents.is_empty() {
+            template.parents.clone_from(&self.parents);
+        }
+        set_selectors(&mut template.node_selectors, &self.node_selectors);
         if template.owner.is_empty() {
             return Err(usage(
                 "say who answers for what it makes with --owner; without an owner nothing is issued",
@@ -196,6 +210,7 @@ fn print(terminal: &Terminal, view: &TemplateView) -> Result<()> {
             .iter()
             .map(|(name, values)| format!("{name}: {}", values.join(", ")))
             .collect();
+        let parents: Vec<&str> = template.parents.iter().map(SpiffeId::as_str).collect();
         let optional = |value: Option<String>| value.unwrap_or_default();
         terminal.fields([
             ("template", template.name.clone()),
@@ -209,6 +224,9 @@ fn print(terminal: &Terminal, view: &TemplateView) -> Result<()> {
             ("profiles", template.profiles.join(", ")),
             ("max lifetime", optional(template.max_lifetime.map(|value| value.to_string()))),
             ("minimum assurance", optional(template.minimum_assurance.map(|value| value.to_string()))),
+            ("selectors", written(&template.selectors, "\n")),
+            ("parents", parents.join("\n")),
+            ("node selectors", written(&template.node_selectors, "\n")),
             ("identities live", optional(template.identity_lifetime.map(|value| value.to_string()))),
             ("changed", view.changed.whole_second().to_string()),
         ])

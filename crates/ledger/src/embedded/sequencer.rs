@@ -226,7 +226,14 @@ fn decide<'b>(
 /// What changes how something stands, and what begins or ends: everything but what is merely issued.
 fn is_news(body: &Body) -> bool {
     changes_standing(body)
-        || matches!(body, Body::IdentityRegistered(_) | Body::IssuerActivated(_) | Body::IssuerRetired(_))
+        || matches!(
+            body,
+            Body::IdentityRegistered(_)
+                | Body::TemplateRegistered(_)
+                | Body::TemplateRemoved(_)
+                | Body::IssuerActivated(_)
+                | Body::IssuerRetired(_)
+        )
 }
 
 /// Entries and bytes.

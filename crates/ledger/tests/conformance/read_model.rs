@@ -185,10 +185,10 @@ pub(crate) async fn identities_are_found_by_their_documents(harness: &dyn Harnes
         document.team = format!("team-{}", number % 3);
         document.environment = format!("environment-{}", number % 5);
         if number % 4 == 0 {
-            document.selectors.insert("oidc.sub".into(), "repo".into());
+            document.selectors.add("oidc.sub", "repo");
         }
         if number == 1 {
-            document.alternatives = vec![[("oidc.sub".to_owned(), "fork".to_owned())].into()];
+            document.alternatives = vec![[("oidc.sub", "fork")].into()];
         }
         if number % 8 == 0 {
             document.profiles = vec!["node".into()];

@@ -1,5 +1,7 @@
 use chancery_attest::TokenBinding;
-use chancery_types::{AssuranceLevel, Digest, IdentityState, KeyAlgorithm, Role, Sensitivity, SubjectName};
+use chancery_types::{
+    AssuranceLevel, Digest, IdentityState, KeyAlgorithm, Role, Selectors, Sensitivity, SubjectName,
+};
 
 use super::*;
 use crate::test_support::{
@@ -357,9 +359,7 @@ fn an_error_in_a_policy_denies_and_alarms_whatever_else_permits() {
 fn claims_reach_an_identity_by_its_selectors_alone() {
     let inputs = |selector: &str, wanted: Option<&str>| {
         let mut request = request(by_token());
-        Arc::make_mut(&mut request.identity)
-            .selectors
-            .insert("x509.subject.cn".to_owned(), selector.to_owned());
+        Arc::make_mut(&mut request.identity).selectors.add("x509.subject.cn", selector);
         let mut inputs = gather(&request);
         inputs.evidence.subject =
             chancery_attest::Subject::ByClaims { wanted: wanted.map(|id| id.parse().unwrap()) };
@@ -373,7 +373,7 @@ fn claims_reach_an_identity_by_its_selectors_alone() {
         assert_eq!(engine.rule(&bad).result.unwrap_err().code, RefusalCode::EvidenceOfAnother);
     }
     let mut without_selectors = inputs("node7", None);
-    Arc::make_mut(&mut without_selectors.identity).selectors.clear();
+    Arc::make_mut(&mut without_selectors.identity).selectors = Selectors::new();
     assert_eq!(engine.rule(&without_selectors).result.unwrap_err().code, RefusalCode::EvidenceOfAnother);
 }
 

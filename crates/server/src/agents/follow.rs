@@ -9,6 +9,7 @@ use bytes::Bytes;
 use chancery_attest::NODE_PROFILE;
 use chancery_entry::{Body, Entry, HoldTarget};
 use chancery_ledger::News;
+use chancery_policy::IdentityTemplate;
 use chancery_types::{EvidenceKind, Identity, IdentityState, SerialNumber, SpiffeId};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -16,7 +17,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use super::history::{Change, History};
 use super::roster::names_nodes;
 use super::streams::Ending;
-use super::{Agents, State, load_roster, view};
+use super::{Agents, State, for_processes, load_roster, load_templates, view};
 use crate::authority::{AuthorityError, Rules};
 
 /// Entries that are worked on together: revocations in one go reach a node as one event.
@@ -32,6 +33,8 @@ enum Meaning {
     Revoked { node: SpiffeId, serial: SerialNumber },
     /// Streams end.
     End { node: SpiffeId, which: Ending },
+    /// A template stands differently.
+    Template { name: String, now: Option<Arc<IdentityTemplate>> },
     /// The bundle is another.
     Bundle,
 }
@@ -78,11 +81,12 @@ impl Agents {
     async fn reload(&self) -> Result<(), AuthorityError> {
         let revision = self.authority.ledger().head().size;
         let roster = load_roster(&self.authority).await?;
+        let templates = load_templates(&self.authority).await?;
         let bundle = Arc::new(view::bundle(&self.authority).await?);
         let mut state = self.state();
         state.streams.clear();
         let streams = std::mem::take(&mut state.streams);
-        *state = State { revision, roster, history: History::from(revision), streams, bundle };
+        *state = State { revision, roster, templates, history: History::from(revision), streams, bundle };
         self.revision.store(revision, Ordering::Release);
         Ok(())
     }
@@ -133,6 +137,8 @@ impl Agents {
                     Ok(meanings)
                 }
             },
+            Body::TemplateRegistered(one) => Ok(vec![self.template(&one.name).await?]),
+            Body::TemplateRemoved(one) => Ok(vec![self.template(&one.name).await?]),
             Body::IssuerActivated(_) | Body::IssuerRetired(_) => Ok(vec![Meaning::Bundle]),
             // What is good again is asked for again by whoever needs it.
             _ => Ok(Vec::new()),
@@ -147,6 +153,12 @@ impl Agents {
             active.as_ref().is_some_and(|record| record.identity.allowed_profiles().contains(&NODE_PROFILE));
         let now = active.map(|record| record.identity).filter(names_nodes).map(Arc::new);
         Ok(Meaning::Identity { id: id.clone(), now, is_node })
+    }
+
+    async fn template(&self, name: &str) -> Result<Meaning, AuthorityError> {
+        let record = self.authority.ledger().template(name).await?;
+        let now = record.and_then(|record| for_processes(record.document));
+        Ok(Meaning::Template { name: name.to_owned(), now })
     }
 
     /// Who is to know of a certificate that is not good any more: the node whose it is, or through which a workload
@@ -200,6 +212,15 @@ impl State {
                         self.streams.end(&id, Ending::All);
                     }
                 }
+                Meaning::Template { name, now } => {
+                    let before = match &now {
+                        Some(now) => self.templates.insert(name, Arc::clone(now)),
+                        None => self.templates.remove(&name),
+                    };
+                    if before != now {
+                        self.publish(revision, Change::Template { before, after: now }, rules);
+                    }
+                }
                 Meaning::End { node, which } => self.streams.end(&node, which),
                 Meaning::Bundle => self.publish(revision, Change::Bundle, rules),
             }
@@ -236,7 +257,9 @@ impl State {
                     self.streams.send_to_all(|node, stream| line(node, &stream.claims));
                 }
             }
-            Change::Bundle => self.streams.send_to_all(|node, stream| line(node, &stream.claims)),
+            Change::Template { .. } | Change::Bundle => {
+                self.streams.send_to_all(|node, stream| line(node, &stream.claims))
+            }
         }
         self.history.add(revision, change);
     }

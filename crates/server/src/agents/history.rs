@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use chancery_policy::IdentityTemplate;
 use chancery_types::{Identity, SerialNumber, SpiffeId};
 
 /// Changes that are remembered: an agent that was away for fewer is told these, and for more everything.
@@ -24,6 +25,13 @@ pub(super) enum Change {
         node: SpiffeId,
         /// Which.
         serials: Vec<SerialNumber>,
+    },
+    /// A template is new, gone, or not what it was.
+    Template {
+        /// What it was.
+        before: Option<Arc<IdentityTemplate>>,
+        /// What it is.
+        after: Option<Arc<IdentityTemplate>>,
     },
     /// What verifies the members of the trust domain.
     Bundle,

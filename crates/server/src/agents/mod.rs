@@ -13,12 +13,14 @@ mod roster;
 mod streams;
 mod view;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use chancery_api::AgentEvent;
 use chancery_ledger::{IdentityQuery, News, PageRequest};
+use chancery_policy::IdentityTemplate;
 use chancery_types::{Claims, IdentityState, LineageId, SerialNumber, SpiffeId, Timestamp};
 use tokio::sync::{broadcast, mpsc};
 
@@ -43,6 +45,8 @@ pub(crate) struct Agents {
 struct State {
     revision: u64,
     roster: Roster,
+    /// Those for processes, by name.
+    templates: BTreeMap<String, Arc<IdentityTemplate>>,
     history: History,
     streams: Streams,
     bundle: Arc<chancery_api::BundleView>,
@@ -104,9 +108,10 @@ impl Agents {
         let news = authority.embedded().news();
         let revision = authority.ledger().head().size;
         let roster = load_roster(&authority).await?;
+        let templates = load_templates(&authority).await?;
         let bundle = Arc::new(view::bundle(&authority).await?);
         let (history, streams) = (History::from(revision), Streams::default());
-        let state = Mutex::new(State { revision, roster, history, streams, bundle });
+        let state = Mutex::new(State { revision, roster, templates, history, streams, bundle });
         let revision = AtomicU64::new(revision);
         let has_ended = AtomicBool::new(false);
         Ok((Arc::new(Self { authority, limits, state, revision, has_ended }), news))
@@ -162,6 +167,12 @@ impl State {
         AgentEvent::Sync {
             revision: self.revision,
             identities: identities.iter().map(|identity| view::identity(identity, rules)).collect(),
+            templates: self
+                .templates
+                .values()
+                .filter(|template| template.is_served_by(&node.id, claims))
+                .map(|template| view::template(template, rules))
+                .collect(),
             bundle: self.bundle.as_ref().clone(),
         }
     }
@@ -216,4 +227,20 @@ async fn load_roster(authority: &Authority) -> Result<Roster, AuthorityError> {
         roster.put(&id, Some(Arc::new(record.identity)));
     }
     Ok(roster)
+}
+
+async fn load_templates(
+    authority: &Authority,
+) -> Result<BTreeMap<String, Arc<IdentityTemplate>>, AuthorityError> {
+    let records = authority.ledger().templates().await?;
+    Ok(records
+        .into_iter()
+        .filter_map(|record| Some((record.name, for_processes(record.document)?)))
+        .collect())
+}
+
+/// A registered template, if it is one for processes.
+fn for_processes(document: serde_json::Value) -> Option<Arc<IdentityTemplate>> {
+    let template = serde_json::from_value::<IdentityTemplate>(document).ok()?;
+    template.is_for_processes().then(|| Arc::new(template))
 }

@@ -1,10 +1,10 @@
 //! Which identities belong to which nodes, found without looking at all of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use chancery_types::{Claims, Identity, SpiffeId};
+use chancery_types::{Claims, Identity, Selectors, SpiffeId};
 
 /// Active identities that name nodes, by what names them.
 #[derive(Debug, Default)]
@@ -57,8 +57,8 @@ pub(super) fn names_nodes(identity: &Identity) -> bool {
     !identity.parents.is_empty() || !identity.node_selectors.is_empty()
 }
 
-fn first(selectors: &BTreeMap<String, String>) -> Option<(String, String)> {
-    selectors.iter().next().map(|(name, text)| (name.clone(), text.clone()))
+fn first(selectors: &Selectors) -> Option<(String, String)> {
+    selectors.iter().next().map(|(name, text)| (name.to_owned(), text.to_owned()))
 }
 
 fn remove<K: Eq + Hash + Clone>(index: &mut HashMap<K, BTreeSet<SpiffeId>>, key: &K, id: &SpiffeId) {
@@ -81,8 +81,7 @@ mod tests {
     fn identity(name: &str, parents: &[&str], selectors: &[(&str, &str)]) -> Arc<Identity> {
         let mut identity = Identity::new(id(name), "ada");
         identity.parents = parents.iter().map(|parent| id(parent)).collect();
-        identity.node_selectors =
-            selectors.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        identity.node_selectors = selectors.iter().copied().collect();
         Arc::new(identity)
     }
 

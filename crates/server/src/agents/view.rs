@@ -1,7 +1,8 @@
 //! What changes look like to an agent.
 
 use bytes::Bytes;
-use chancery_api::{AgentEvent, AgentIdentity, BundleView, CertificateDer, JwksBundle};
+use chancery_api::{AgentEvent, AgentIdentity, AgentTemplate, BundleView, CertificateDer, JwksBundle};
+use chancery_policy::IdentityTemplate;
 use chancery_types::{Claims, HumanDuration, Identity, KeyAlgorithm, SpiffeId};
 
 use super::history::Change;
@@ -40,6 +41,17 @@ pub(super) fn event(
         Change::Revoked { node: whose, serials } => {
             (whose == node).then(|| AgentEvent::Revoked { revision, serials: serials.clone() })
         }
+        Change::Template { before, after } => {
+            let was = before.as_ref().filter(|before| before.is_served_by(node, claims));
+            let is = after.as_ref().filter(|after| after.is_served_by(node, claims));
+            match (was, is) {
+                (_, Some(is)) => {
+                    Some(AgentEvent::Template { revision, template: Box::new(template(is, rules)) })
+                }
+                (Some(was), None) => Some(AgentEvent::TemplateRemoved { revision, name: was.name.clone() }),
+                (None, None) => None,
+            }
+        }
         Change::Bundle => Some(AgentEvent::Bundle { revision, bundle: bundle.clone() }),
     }
 }
@@ -63,6 +75,22 @@ pub(super) fn identity(identity: &Identity, rules: &Rules) -> AgentIdentity {
         key_algorithm,
         lifetime: lifetimes.into_iter().flatten().min_by_key(|lifetime| lifetime.0),
         dns_names: identity.dns_names.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A template for processes, as far as agents are told of it: its identities are issued to as [`identity`] says.
+pub(super) fn template(template: &IdentityTemplate, rules: &Rules) -> AgentTemplate {
+    let name = template.profiles.first().map_or("workload", String::as_str);
+    let profile = rules.profile(name).ok();
+    let algorithms = profile.map(|profile| profile.key_algorithms()).unwrap_or_default();
+    let lifetimes = [template.max_lifetime, profile.map(|profile| HumanDuration(profile.lifetime().default))];
+    AgentTemplate {
+        name: template.name.clone(),
+        path: template.path.clone(),
+        selectors: template.selectors.clone(),
+        profile: name.to_owned(),
+        key_algorithm: algorithms.first().copied().unwrap_or(KeyAlgorithm::P256),
+        lifetime: lifetimes.into_iter().flatten().min_by_key(|lifetime| lifetime.0),
     }
 }
 

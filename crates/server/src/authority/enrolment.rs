@@ -11,10 +11,12 @@ use chancery_policy::{
     Decision, IdentityTemplate, IssueContext, NetworkFacts, Reduction, Refused, Requested, RequestedKey,
 };
 use chancery_types::{
-    AssuranceLevel, Claims, Digest, HumanDuration, Identity, IdentityState, SerialNumber, SpiffeId, Timestamp,
+    AssuranceLevel, Claims, Digest, EvidenceKind, HumanDuration, Identity, IdentityState, SerialNumber,
+    SpiffeId, Timestamp,
 };
 use chancery_x509::{CertificateRequest, Ignored, Profile, ProvenRequest};
 
+use super::records::made_by_template;
 use super::rules::Rules;
 use super::{Authority, AuthorityError};
 
@@ -72,7 +74,7 @@ pub(super) struct Found {
     pub(super) state: IdentityState,
     template: Option<Arc<IdentityTemplate>>,
     /// To be registered together with the certificate.
-    registers: Option<IdentityRegistration>,
+    pub(super) registers: Option<IdentityRegistration>,
 }
 
 /// A decided request on its way to the workflow.
@@ -205,7 +207,7 @@ impl Authority {
     }
 
     /// The identity that the evidence speaks for.
-    async fn find(&self, attested: &Attested, now: Timestamp) -> Result<Found, AuthorityError> {
+    pub(super) async fn find(&self, attested: &Attested, now: Timestamp) -> Result<Found, AuthorityError> {
         match attested.subject() {
             Subject::Named(id) => self.registered(id).await,
             Subject::Template { name, parameters } => {
@@ -218,17 +220,17 @@ impl Authority {
                     let (identity, state) = (Arc::new(record.identity), record.state);
                     return Ok(Found { identity, state, template, registers: None });
                 }
-                let document = serde_json::to_string(&identity)
-                    .map_err(|error| AuthorityError::invalid("template", error))?;
-                let registers = IdentityRegistration {
-                    identity: identity.spiffe_id.clone(),
-                    document: Document(document),
-                    by: format!("template:{name}"),
-                };
-                let state = IdentityState::Active;
-                Ok(Found { identity: Arc::new(identity), state, template, registers: Some(registers) })
+                to_register(identity, name, template)
             }
-            Subject::ByClaims { wanted: Some(id) } => self.registered(id).await,
+            Subject::ByClaims { wanted: Some(id) } => match self.registered(id).await {
+                Err(AuthorityError::NotFound { .. }) if attested.kind() == EvidenceKind::Workload => {
+                    let (ledger, domain) = (self.ledger.as_ref(), &self.config.trust_domain);
+                    let made = made_by_template(ledger, domain, id, attested.claims(), now).await?;
+                    let (name, identity) = made.ok_or(AuthorityError::NoIdentity)?;
+                    to_register(identity, &name, None)
+                }
+                known => known,
+            },
             Subject::ByClaims { wanted: None } => self.matching(attested.claims()).await,
         }
     }
@@ -378,4 +380,21 @@ impl Authority {
         }
         Err(error.into())
     }
+}
+
+/// What a template has made, and is to be registered.
+fn to_register(
+    identity: Identity,
+    by: &str,
+    template: Option<Arc<IdentityTemplate>>,
+) -> Result<Found, AuthorityError> {
+    let document =
+        serde_json::to_string(&identity).map_err(|error| AuthorityError::invalid("template", error))?;
+    let registers = IdentityRegistration {
+        identity: identity.spiffe_id.clone(),
+        document: Document(document),
+        by: format!("template:{by}"),
+    };
+    let (identity, state) = (Arc::new(identity), IdentityState::Active);
+    Ok(Found { identity, state, template, registers: Some(registers) })
 }

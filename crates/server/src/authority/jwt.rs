@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use chancery_attest::{AttestContext, Evidence, Subject};
+use chancery_entry::Body;
 use chancery_keys::SignError;
+use chancery_ledger::Precondition;
 use chancery_policy::{ApprovedJwt, IssueContext, JwtDecision, JwtRequest, NetworkFacts, RequestedKey};
 use chancery_types::{HumanDuration, KeyAlgorithm, SecretString, SpiffeId, Timestamp};
 use chancery_x509::PublicKey;
@@ -91,10 +93,10 @@ impl Authority {
             server_name: self.config.trust_domain.as_str(),
         };
         let attested = self.verifiers.verify(wish.evidence, &context).await?;
-        let (Subject::Named(id) | Subject::ByClaims { wanted: Some(id) }) = attested.subject() else {
+        let (Subject::Named(_) | Subject::ByClaims { wanted: Some(_) }) = attested.subject() else {
             return Err(AuthorityError::NoIdentity);
         };
-        let found = self.registered(id).await?;
+        let found = self.find(&attested, now).await?;
         let rules = self.rules.load_full();
         let profile = found.identity.allowed_profiles().first().copied().unwrap_or("workload");
         let network = wish.requester.address.map(|address| NetworkFacts { address, zone: None });
@@ -109,7 +111,13 @@ impl Authority {
             context: IssueContext { now, network, history: None },
         });
         match decision {
-            JwtDecision::Approved(approved) => self.sign_approved(&approved, &found, &wish.requester, now),
+            JwtDecision::Approved(approved) => {
+                if let Some(made) = &found.registers {
+                    let requires = vec![Precondition::IdentityUnused(made.identity.clone())];
+                    self.commit(requires, Body::IdentityRegistered(made.clone())).await?;
+                }
+                self.sign_approved(&approved, &found, &wish.requester, now)
+            }
             JwtDecision::Refused(refused) => Err(self.refuse(refused, &found, &wish.requester, now).await),
         }
     }

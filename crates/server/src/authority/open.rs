@@ -319,6 +319,7 @@ fn verifiers(
         .with(Arc::new(WorkloadVerifier::new(Arc::new(NodeLedgerRecords {
             records: records.clone(),
             enrolments: Arc::clone(enrolments),
+            trust_domain: config.trust_domain.clone(),
         }))))
         .with(Arc::new(OperatorVerifier::new(Arc::new(records.clone()), users)));
     if !config.x509_pop.is_empty() {

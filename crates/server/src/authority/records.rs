@@ -7,9 +7,11 @@ use chancery_attest::{
     CertificateRecords, CertificateStanding, CertificateState, LineageStanding, NodeRecords, RecordsError,
     TokenBinding, TokenRecord, TokenRecords, TokenState,
 };
-use chancery_ledger::{self as ledger, Ledger};
+use chancery_ledger::{self as ledger, Ledger, ModelError};
+use chancery_policy::IdentityTemplate;
 use chancery_types::{
-    Claims, EvidenceKind, Identity, IdentityState, LineageId, SerialNumber, SpiffeId, TokenId,
+    Claims, EvidenceKind, Identity, IdentityState, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId,
+    TrustDomain,
 };
 
 use super::enrolments::Enrolments;
@@ -90,11 +92,36 @@ impl CertificateRecords for LedgerRecords {
     }
 }
 
+/// The one template that makes an identity of this name of a process with these claims, and what it makes.
+pub(super) async fn made_by_template(
+    ledger: &dyn Ledger,
+    trust_domain: &TrustDomain,
+    id: &SpiffeId,
+    claims: &Claims,
+    now: Timestamp,
+) -> Result<Option<(String, Identity)>, ModelError> {
+    let mut found: Option<(String, Identity)> = None;
+    for record in ledger.templates().await? {
+        let Ok(template) = serde_json::from_value::<IdentityTemplate>(record.document) else { continue };
+        let Ok(Some(identity)) = template.expand_claims(trust_domain, claims, now) else { continue };
+        if identity.spiffe_id != *id {
+            continue;
+        }
+        if let Some((other, _)) = &found {
+            tracing::warn!(identity = %id, template = template.name, other, "two templates make one identity");
+            return Ok(None);
+        }
+        found = Some((template.name, identity));
+    }
+    Ok(found)
+}
+
 /// What it takes to believe a node, over a ledger.
 #[derive(Clone)]
 pub(crate) struct NodeLedgerRecords {
     pub(crate) records: LedgerRecords,
     pub(crate) enrolments: Arc<Enrolments>,
+    pub(crate) trust_domain: TrustDomain,
 }
 
 #[async_trait]
@@ -109,6 +136,16 @@ impl NodeRecords for NodeLedgerRecords {
     async fn identity(&self, id: &SpiffeId) -> Result<Option<(Identity, IdentityState)>, RecordsError> {
         let record = self.records.0.identity(id).await.map_err(records_error)?;
         Ok(record.map(|record| (record.identity, record.state)))
+    }
+
+    async fn made_by_template(
+        &self,
+        id: &SpiffeId,
+        claims: &Claims,
+        now: Timestamp,
+    ) -> Result<Option<Identity>, RecordsError> {
+        let made = made_by_template(self.records.0.as_ref(), &self.trust_domain, id, claims, now).await;
+        Ok(made.map_err(records_error)?.map(|(_, identity)| identity))
     }
 
     async fn enrolment_claims(&self, lineage: LineageId) -> Result<Claims, RecordsError> {

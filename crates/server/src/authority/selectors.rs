@@ -53,9 +53,10 @@ impl SelectorIndex {
         for record in identities.items {
             // One selector of each set finds it; whether all hold is checked on the record itself.
             let identity = record.identity;
-            let sets = std::iter::once(identity.selectors).chain(identity.alternatives);
-            for (name, text) in sets.filter_map(|set| set.into_iter().next()) {
-                index.entry((name, text)).or_default().push(identity.spiffe_id.clone());
+            let sets = std::iter::once(&identity.selectors).chain(&identity.alternatives);
+            for (name, text) in sets.filter_map(|set| set.iter().next()) {
+                let selector = (name.to_owned(), text.to_owned());
+                index.entry(selector).or_default().push(identity.spiffe_id.clone());
             }
         }
         let index = Arc::new(index);

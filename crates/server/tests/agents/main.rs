@@ -7,4 +7,5 @@ mod node;
 mod running;
 mod streams;
 mod svids;
+mod templates;
 mod tokens;

@@ -93,7 +93,7 @@ pub(crate) fn node_identity(name: &str) -> Identity {
 pub(crate) fn workload(name: &str, node: &str, uid: &str) -> Identity {
     let mut identity = Identity::new(id(name), "ada");
     identity.parents = vec![id(node)];
-    identity.selectors = BTreeMap::from([("unix.uid".to_owned(), uid.to_owned())]);
+    identity.selectors = [("unix.uid", uid)].into();
     identity
 }
 

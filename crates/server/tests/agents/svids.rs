@@ -1,11 +1,9 @@
 //! Certificates for processes: for whom, on whose word, and what is written down about it.
 
-use std::collections::BTreeMap;
-
 use chancery_api::{AgentSvidsRequest, ProblemCode, TemplateDocument};
 use chancery_entry::{Body, Entry};
 use chancery_policy::DecisionReceipt;
-use chancery_types::{AssuranceLevel, EvidenceKind};
+use chancery_types::{AssuranceLevel, ClaimValue, Claims, EvidenceKind};
 
 use crate::node::{
     Node, item, node_identity, outcome, process, register, spiffe, token_for_template, workload,
@@ -75,12 +73,30 @@ async fn held_identities_and_claims_that_an_agent_cannot_make_are_refused() {
 }
 
 #[tokio::test]
+async fn an_identity_may_ask_for_two_texts_of_one_claim() {
+    let running = Running::start().await;
+    let node = Node::enrol(&running, "node/a").await;
+    let labels = [("k8s.pod_label", "app:web"), ("k8s.pod_label", "tier:front")];
+    let mut front = workload("front", "node/a", "1000");
+    front.selectors = labels.into();
+    register(&running, front).await;
+    let told = running.admin().read_identity(&spiffe("front")).await.unwrap();
+    assert_eq!(told.identity.0.selectors, labels.into());
+    let mut claims = Claims::new();
+    claims.insert("k8s.pod_label", ClaimValue::List(vec!["app:web".into(), "tier:back".into()]));
+    assert_eq!(node.svid("front", &claims).await.unwrap_err(), ProblemCode::NoMatchingIdentity);
+    claims.insert("k8s.pod_label", ClaimValue::List(vec!["app:web".into(), "tier:front".into()]));
+    assert!(node.svid("front", &claims).await.is_ok());
+    running.server.stop().await;
+}
+
+#[tokio::test]
 async fn no_agent_gets_a_certificate_for_a_node_or_an_operator() {
     let running = Running::start().await;
     let node = Node::enrol(&running, "node/a").await;
     let mut other = node_identity("node/b");
     other.parents = vec![id("node/a")];
-    other.selectors = BTreeMap::from([("unix.uid".into(), "0".into())]);
+    other.selectors = [("unix.uid", "0")].into();
     register(&running, other).await;
     assert_eq!(node.svid("node/b", &process("0")).await.unwrap_err(), ProblemCode::PolicyDenied);
     running.server.stop().await;
@@ -137,7 +153,7 @@ async fn node_selectors_are_held_against_what_the_node_proved() {
     }
     let mut web = workload("web", "node/none", "1000");
     web.parents.clear();
-    web.node_selectors = BTreeMap::from([("token.parameter.rack".into(), "r1".into())]);
+    web.node_selectors = [("token.parameter.rack", "r1")].into();
     register(&running, web).await;
     let [first, second] = enrolled.try_into().ok().unwrap();
     let renewed = running.renew(&first).await.unwrap();

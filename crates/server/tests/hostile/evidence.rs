@@ -86,9 +86,7 @@ async fn a_foreign_certificate_enrols_its_identity_and_no_other() {
         Running { place, server }
     };
     let mut identity = Identity::new(id("node7"), "ada");
-    identity.selectors = [("x509.ca", "corp"), ("x509.subject.cn", "node7")]
-        .map(|(claim, value)| (claim.to_owned(), value.to_owned()))
-        .into();
+    identity.selectors = [("x509.ca", "corp"), ("x509.subject.cn", "node7")].into();
     let admin = running.admin();
     admin.register_identity(&IdentityDocument(identity)).await.unwrap();
 
