@@ -173,7 +173,7 @@ impl Forge {
             chain: String::new(),
             not_before,
             not_after,
-            renew_after: TimeWindow { start: now + self.lifetime / 2, end: now + self.lifetime * 3 / 4 },
+            renew_after: TimeWindow { start: now + self.lifetime / 5, end: now + self.lifetime * 9 / 20 },
             lineage: LineageId::from_array([0; 16]),
             generation: Generation(0),
             assurance: AssuranceLevel::Repeatable,

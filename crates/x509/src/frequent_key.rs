@@ -2,10 +2,10 @@
 //!
 //! Every signature that leaves is verified first. For P-256 most of that time goes into multiplying a point, which
 //! ring must do from nothing each time because it sees each key for the first time. For a key that stays the same,
-//! multiples can be made beforehand, and a verification becomes some forty additions of points: half of the time. It is also a second opinion, since what ring signed is verified by other arithmetic. Nothing here is secret,
+//! multiples can be made beforehand, and a verification becomes forty additions of points: half of the time. It is also a second opinion, since what ring signed is verified by other arithmetic. Nothing here is secret,
 //! so nothing has to take constant time.
 //!
-//! The multiples cost a tenth of a second and 3 MB, hence are made on a thread of their own once a key has shown
+//! The multiples cost a tenth of a second and 6 MB, hence are made on a thread of their own once a key has shown
 //! that it is used; until then, and for all other algorithms, ring verifies.
 
 mod multiples;

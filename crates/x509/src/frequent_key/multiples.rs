@@ -7,13 +7,13 @@ use p256::elliptic_curve::{Group as _, PrimeField as _};
 use p256::{AffinePoint, ProjectivePoint, Scalar};
 
 /// Bits of a scalar that one addition takes care of.
-const WIDTH: usize = 12;
+const WIDTH: usize = 13;
 /// Additions for a scalar of 256 bits and the carry out of the last digit.
 const DIGITS: usize = 256 / WIDTH + 1;
 /// Multiples kept for each digit: digits have signs, and a point is negated for nothing.
 const KEPT: usize = 1 << (WIDTH - 1);
 
-/// `d * 2^(12 * i) * P` for each digit place `i` and each `d` from 1 to 2048.
+/// `d * 2^(12 * i) * P` for each digit place `i` and each `d` from 1 to 4096.
 pub(super) struct Multiples(Vec<AffinePoint>);
 
 impl std::fmt::Debug for Multiples {
@@ -72,20 +72,20 @@ pub(super) fn sum(terms: [(&Scalar, &Multiples); 2]) -> ProjectivePoint {
     summands.iter().fold(ProjectivePoint::IDENTITY, |sum, point| sum + point)
 }
 
-/// The scalar in digits between -2047 and 2048, the lowest first.
+/// The scalar in digits between -4095 and 4096, the lowest first.
 fn digits(scalar: &Scalar) -> [i16; DIGITS] {
     let bytes = scalar.to_repr();
     let mut digits = [0; DIGITS];
     let mut carry = 0;
     for (place, digit) in digits.iter_mut().enumerate() {
-        // Three bytes hold twelve bits wherever they begin.
+        // Three bytes hold thirteen bits wherever they begin.
         let low = place * WIDTH / 8;
         let byte = |index: usize| bytes.len().checked_sub(1 + index).map_or(0, |at| i32::from(bytes[at]));
         let window = byte(low) | byte(low + 1) << 8 | byte(low + 2) << 16;
-        let mut value = ((window >> (place * WIDTH % 8)) & 0xfff) + carry;
-        carry = i32::from(value > 2048);
+        let mut value = ((window >> (place * WIDTH % 8)) & 0x1fff) + carry;
+        carry = i32::from(value > 4096);
         value -= carry << WIDTH;
-        *digit = i16::try_from(value).expect("between -2047 and 2048");
+        *digit = i16::try_from(value).expect("between -4095 and 4096");
     }
     digits
 }
@@ -106,9 +106,9 @@ mod tests {
         let edge = [
             Scalar::ONE,
             -Scalar::ONE,
-            Scalar::from(2048_u64),
-            Scalar::from(2049_u64),
             Scalar::from(4096_u64),
+            Scalar::from(4097_u64),
+            Scalar::from(8192_u64),
         ];
         let mut power = Scalar::ONE;
         let powers = std::iter::repeat_with(|| {
