@@ -108,11 +108,13 @@ impl Authority {
         let rules = self.rules.load_full();
         let idempotency = enrolment.idempotency;
         let decided = match self.decide(&rules, enrolment).await {
+            Ok(decided) => decided,
             // The reply to the first try was lost: the certificate exists, for this very key.
             Err(AuthorityError::Attest(AttestError::Renewal(RenewalError::AlreadyRenewed { serial }))) => {
                 return self.enrolled(serial).await;
             }
-            other => other?,
+            // The first try may have spent the token since it was looked for above.
+            Err(error) => return self.enrolled_before(idempotency).await?.ok_or(error),
         };
         match self.workflow.issue(decided.request).await {
             Ok(issued) => Ok(Enrolled {
