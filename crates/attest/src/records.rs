@@ -1,9 +1,9 @@
 //! The records that verifiers read. The server implements these over the ledger's read model.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use chancery_types::{
-    Claims, Identity, IdentityState, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId,
-};
+use chancery_types::{Claims, Identity, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 
 use crate::{CertificateStanding, Nonce, NonceError, TokenRecord};
 
@@ -35,11 +35,11 @@ pub trait CertificateRecords: Send + Sync {
 /// What it takes to believe a node about a process on it.
 #[async_trait]
 pub trait NodeRecords: CertificateRecords {
-    /// A registered identity and how it stands; `None` if there never was one.
+    /// A registered identity, however it stands; `None` if there never was one.
     ///
     /// # Errors
     /// [`RecordsError`] when the store cannot answer.
-    async fn identity(&self, id: &SpiffeId) -> Result<Option<(Identity, IdentityState)>, RecordsError>;
+    async fn identity(&self, id: &SpiffeId) -> Result<Option<Arc<Identity>>, RecordsError>;
 
     /// The identity of this name that a template makes of a process with these claims; `None` if no template does,
     /// or more than one.

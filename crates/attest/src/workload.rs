@@ -80,11 +80,11 @@ impl WorkloadVerifier {
         let (id, node) = (&evidence.identity, &standing.identity);
         let not_served = || WorkloadError::NotServed { identity: id.clone(), node: node.clone() };
         let identity = match self.records.identity(id).await? {
-            Some((identity, _)) => identity,
+            Some(identity) => identity,
             // What is not registered may be what a template makes of such a process; the same is asked of it.
             None => {
                 let made = self.records.made_by_template(id, &evidence.claims, context.now).await?;
-                made.ok_or_else(not_served)?
+                Arc::new(made.ok_or_else(not_served)?)
             }
         };
         let is_served = identity.parents.contains(node)

@@ -22,12 +22,7 @@ pub(crate) struct Ceiling {
 /// # Errors
 /// [`Refusal`] for the first rule that is broken.
 pub(crate) fn apply(inputs: &IssueInputs) -> Result<Ceiling, Refusal> {
-    identity_is_active(inputs)?;
-    identity_has_an_owner(inputs)?;
-    evidence_is_the_identitys(inputs)?;
-    evidence_is_for_the_key(inputs)?;
-    evidence_is_worth_enough(inputs)?;
-    profile_is_allowed(inputs)?;
+    evidence_serves(inputs)?;
     names_are_the_identitys(inputs)?;
     names_fit_the_profile(inputs)?;
     key_is_allowed(inputs)?;
@@ -39,12 +34,7 @@ pub(crate) fn apply(inputs: &IssueInputs) -> Result<Ceiling, Refusal> {
 /// # Errors
 /// [`Refusal`] for the first rule that is broken.
 pub(crate) fn apply_to_jwt(inputs: &IssueInputs) -> Result<Ceiling, Refusal> {
-    identity_is_active(inputs)?;
-    identity_has_an_owner(inputs)?;
-    evidence_is_the_identitys(inputs)?;
-    evidence_is_for_the_key(inputs)?;
-    evidence_is_worth_enough(inputs)?;
-    profile_is_allowed(inputs)?;
+    evidence_serves(inputs)?;
     let (limit, why) = lowest_limit(inputs);
     let limit = whole_seconds(limit);
     let asked = inputs.requested.lifetime.map_or(limit, |lifetime| whole_seconds(lifetime.0));
@@ -54,6 +44,16 @@ pub(crate) fn apply_to_jwt(inputs: &IssueInputs) -> Result<Ceiling, Refusal> {
     }
     let cut = (asked > lifetime).then(|| lifetime_reduction(asked, lifetime, why.to_owned()));
     Ok(Ceiling { lifetime, reductions: cut.into_iter().collect() })
+}
+
+/// The rules about identity and evidence, which hold for whatever is asked for.
+fn evidence_serves(inputs: &IssueInputs) -> Result<(), Refusal> {
+    identity_is_active(inputs)?;
+    identity_has_an_owner(inputs)?;
+    evidence_is_the_identitys(inputs)?;
+    evidence_is_for_the_key(inputs)?;
+    evidence_is_worth_enough(inputs)?;
+    profile_is_allowed(inputs)
 }
 
 fn identity_is_active(inputs: &IssueInputs) -> Result<(), Refusal> {

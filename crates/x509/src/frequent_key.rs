@@ -42,12 +42,6 @@ impl FrequentKey {
         Self { key, uses: AtomicU32::new(0), multiples: Arc::default() }
     }
 
-    /// The key.
-    #[must_use]
-    pub fn key(&self) -> &PublicKey {
-        &self.key
-    }
-
     /// Verifies `signature` over `message`, as [`PublicKey::verify`] does.
     ///
     /// # Errors

@@ -32,8 +32,8 @@ impl CertificateRecords for Records {
 
 #[async_trait]
 impl NodeRecords for Records {
-    async fn identity(&self, id: &SpiffeId) -> Result<Option<(Identity, IdentityState)>, RecordsError> {
-        Ok((*id == self.1.spiffe_id).then(|| (self.1.clone(), IdentityState::Active)))
+    async fn identity(&self, id: &SpiffeId) -> Result<Option<Arc<Identity>>, RecordsError> {
+        Ok((*id == self.1.spiffe_id).then(|| Arc::new(self.1.clone())))
     }
 
     async fn made_by_template(

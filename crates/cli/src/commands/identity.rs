@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use chancery_api::{IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView};
+use chancery_client::Client;
 use chancery_types::{
     AssuranceLevel, DnsName, EmailAddress, HumanDuration, Identity, IdentityState, KeyAlgorithm, Role,
     Selector, Selectors, Sensitivity, SpiffeId, Timestamp, TrustDomain,
@@ -263,13 +264,7 @@ impl List {
             profile: self.profile.clone(),
             state: self.state,
         };
-        let found = self
-            .extent
-            .fetch(terminal, |limit, cursor| {
-                let (client, query) = (client.clone(), IdentityQuery { limit, cursor, ..query.clone() });
-                async move { client.list_identities(&query).await }
-            })
-            .await?;
+        let found = list(self.extent, terminal, &client, &query).await?;
         terminal.data(&found, || {
             let rows = found.iter().map(|view| {
                 let identity = &view.identity.0;
@@ -285,6 +280,21 @@ impl List {
             terminal.table(&["identity", "state", "owner", "environment", "profiles", "live"], rows)
         })
     }
+}
+
+/// The identities that are meant, as many as the extent allows.
+pub(super) async fn list(
+    extent: Extent,
+    terminal: &Terminal,
+    client: &Client,
+    query: &IdentityQuery,
+) -> Result<Vec<IdentityView>> {
+    extent
+        .fetch(terminal, |limit, cursor| {
+            let (client, query) = (client.clone(), IdentityQuery { limit, cursor, ..query.clone() });
+            async move { client.list_identities(&query).await }
+        })
+        .await
 }
 
 impl Properties {

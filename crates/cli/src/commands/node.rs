@@ -112,13 +112,7 @@ impl List {
             state: self.state,
             ..IdentityQuery::default()
         };
-        let found = self
-            .extent
-            .fetch(terminal, |limit, cursor| {
-                let (client, query) = (client.clone(), IdentityQuery { limit, cursor, ..query.clone() });
-                async move { client.list_identities(&query).await }
-            })
-            .await?;
+        let found = identity::list(self.extent, terminal, &client, &query).await?;
         terminal.data(&found, || {
             let rows = found.iter().map(|view| {
                 let identity = &view.identity.0;
@@ -138,10 +132,9 @@ impl List {
 impl Show {
     async fn run(&self, place: Option<&Place>, terminal: &Terminal) -> Result<()> {
         let client = self.connection.open_beside(place).await?;
-        let id = node(&client, &self.id, place).await?;
-        let view = client.read_identity(&id).await?;
+        let view = node(&client, &self.id, place).await?;
         let query = CertificateQuery {
-            identity: Some(id),
+            identity: Some(view.identity.0.spiffe_id.clone()),
             status: Some(CertificateStatus::Good),
             ..CertificateQuery::default()
         };
@@ -164,9 +157,10 @@ impl Show {
 impl Act {
     async fn ban(&self, place: Option<&Place>, terminal: &Terminal) -> Result<()> {
         let client = self.connection.open_beside(place).await?;
-        let id = node(&client, &self.id, place).await?;
+        let view = node(&client, &self.id, place).await?;
+        let id = view.identity.0.spiffe_id;
         // Held first: nothing more is issued to it or through it while the rest is looked for.
-        if client.read_identity(&id).await?.state == IdentityState::Active {
+        if view.state == IdentityState::Active {
             client.hold_identity(&id, &IdentityStateRequest { note: self.note.clone() }).await?;
         }
         let own = self.revoke(&client, Selector::Identity(id.clone())).await?;
@@ -176,7 +170,7 @@ impl Act {
 
     async fn evict(&self, place: Option<&Place>, terminal: &Terminal) -> Result<()> {
         let client = self.connection.open_beside(place).await?;
-        let id = node(&client, &self.id, place).await?;
+        let id = node(&client, &self.id, place).await?.identity.0.spiffe_id;
         let own = self.revoke(&client, Selector::Identity(id.clone())).await?;
         report(terminal, &ShutOut { node: id, banned: false, own, workloads: None })
     }
@@ -195,11 +189,11 @@ impl Act {
 }
 
 /// The node that is meant, if it is one: nobody evicts a workload by mistake.
-async fn node(client: &Client, text: &str, place: Option<&Place>) -> Result<SpiffeId> {
+async fn node(client: &Client, text: &str, place: Option<&Place>) -> Result<IdentityView> {
     let id = place::identity(text, place)?;
     let view = client.read_identity(&id).await?;
     if view.identity.0.allowed_profiles().contains(&PROFILE) {
-        return Ok(id);
+        return Ok(view);
     }
     Err(usage(format!("{id} is not a node: it does not list the profile {PROFILE}")))
 }

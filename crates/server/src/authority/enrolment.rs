@@ -218,8 +218,7 @@ impl Authority {
                     .expand(&self.config.trust_domain, parameters, now)
                     .map_err(|error| AuthorityError::invalid("template", error))?;
                 let template = Some(Arc::new(template));
-                if let Some(record) = self.ledger.identity(&identity.spiffe_id).await? {
-                    let (identity, state) = (Arc::new(record.identity), record.state);
+                if let Some((identity, state)) = self.records.identity(&identity.spiffe_id).await? {
                     return Ok(Found { identity, state, template, registers: None });
                 }
                 to_register(identity, name, template)
@@ -238,17 +237,8 @@ impl Authority {
     }
 
     pub(super) async fn registered(&self, id: &SpiffeId) -> Result<Found, AuthorityError> {
-        let epoch = self.ledger.standing_epoch();
-        let (identity, state) = match self.identities.answer(epoch, id) {
-            Some(known) => known,
-            None => {
-                let record = self.ledger.identity(id).await?;
-                let record = record.ok_or_else(|| AuthorityError::not_found("identity", id))?;
-                let known = (Arc::new(record.identity), record.state);
-                self.identities.keep(epoch, id.clone(), known.clone());
-                known
-            }
-        };
+        let known = self.identity(id).await?;
+        let (identity, state) = known.ok_or_else(|| AuthorityError::not_found("identity", id))?;
         Ok(Found { identity, state, template: None, registers: None })
     }
 
@@ -256,19 +246,16 @@ impl Authority {
     async fn matching(&self, claims: &Claims) -> Result<Found, AuthorityError> {
         let mut matching = Vec::new();
         for id in self.selectors.candidates(self.ledger.as_ref(), claims).await? {
-            let record = self.ledger.identity(&id).await?;
+            let known = self.records.identity(&id).await?;
             matching.extend(
-                record.filter(|record| {
-                    record.state == IdentityState::Active && record.identity.matches(claims)
-                }),
+                known.filter(|(identity, state)| *state == IdentityState::Active && identity.matches(claims)),
             );
         }
         if matching.len() > 1 {
-            let ids = matching.into_iter().map(|record| record.identity.spiffe_id).take(8).collect();
+            let ids = matching.iter().map(|(identity, _)| identity.spiffe_id.clone()).take(8).collect();
             return Err(AuthorityError::Ambiguous(ids));
         }
-        let record = matching.pop().ok_or(AuthorityError::NoIdentity)?;
-        let (identity, state) = (Arc::new(record.identity), record.state);
+        let (identity, state) = matching.pop().ok_or(AuthorityError::NoIdentity)?;
         Ok(Found { identity, state, template: None, registers: None })
     }
 

@@ -25,9 +25,7 @@ use chancery_ledger::{EmbeddedLedger, Ledger};
 use chancery_merkle::NoteVerifier;
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
-use chancery_types::{
-    Claims, Clock, Digest, Identity, IdentityState, LineageId, Random, SpiffeId, Timestamp,
-};
+use chancery_types::{Claims, Clock, Digest, IdentityState, LineageId, Random, SpiffeId, Timestamp};
 use chancery_x509::{Certificate, PublicKey, WeakKeyList};
 use tokio::sync::Notify;
 
@@ -44,6 +42,7 @@ pub use rules::{Rules, RulesError};
 
 use crate::config::Config;
 use kept::Kept;
+use records::KnownIdentity;
 
 /// A certificate authority, open.
 pub struct Authority {
@@ -56,7 +55,6 @@ pub struct Authority {
     nonces: Arc<MemoryNonces>,
     records: records::LedgerRecords,
     callers: Kept<Digest, KnownCaller>,
-    identities: Kept<SpiffeId, (Arc<Identity>, IdentityState)>,
     selectors: selectors::SelectorIndex,
     revoker: Revoker,
     status_changed: Arc<Notify>,
@@ -208,6 +206,11 @@ impl Authority {
         rules.record(self.ledger.as_ref(), by, self.clock.now()).await?;
         self.rules.store(Arc::new(rules));
         Ok(())
+    }
+
+    /// A registered identity and how it stands now; `None` if there never was one.
+    pub(crate) async fn identity(&self, id: &SpiffeId) -> Result<Option<KnownIdentity>, AuthorityError> {
+        Ok(self.records.identity(id).await?)
     }
 
     /// Who the holder of this client certificate is, if the certificate counts at this moment: issued here, in

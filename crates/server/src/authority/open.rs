@@ -225,7 +225,7 @@ impl Authority {
             })?;
         let issuer = active_issuer(&config, &keys, ledger.as_ref()).await?;
         let forbidden = forbidden_keys(&keys, &root);
-        let records = LedgerRecords(Arc::clone(&ledger));
+        let records = LedgerRecords::new(Arc::clone(&ledger));
         let enrolments = Arc::new(Enrolments::new(Arc::clone(&ledger)));
         let nonces = Arc::new(MemoryNonces::new(Arc::clone(&random), NONCE_LIFETIME, MAX_NONCES));
         let verifiers = verifiers(&config, &records, &enrolments, &nonces)?;
@@ -250,7 +250,6 @@ impl Authority {
             nonces,
             records,
             callers: Kept::default(),
-            identities: Kept::default(),
             selectors: SelectorIndex::default(),
             revoker,
             status_changed,

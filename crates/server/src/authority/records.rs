@@ -15,10 +15,38 @@ use chancery_types::{
 };
 
 use super::enrolments::Enrolments;
+use super::kept::Kept;
 
 /// Adapts a ledger to the records that attestation needs.
 #[derive(Clone)]
-pub(crate) struct LedgerRecords(pub(crate) Arc<dyn Ledger>);
+pub(crate) struct LedgerRecords {
+    ledger: Arc<dyn Ledger>,
+    identities: Arc<Kept<SpiffeId, KnownIdentity>>,
+}
+
+/// A registered identity and how it stands.
+pub(crate) type KnownIdentity = (Arc<Identity>, IdentityState);
+
+impl LedgerRecords {
+    pub(crate) fn new(ledger: Arc<dyn Ledger>) -> Self {
+        Self { ledger, identities: Arc::default() }
+    }
+
+    /// A registered identity as it stands now; `None` if there never was one.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub(crate) async fn identity(&self, id: &SpiffeId) -> Result<Option<KnownIdentity>, ModelError> {
+        let epoch = self.ledger.standing_epoch();
+        if let Some(known) = self.identities.answer(epoch, id) {
+            return Ok(Some(known));
+        }
+        let Some(record) = self.ledger.identity(id).await? else { return Ok(None) };
+        let known = (Arc::new(record.identity), record.state);
+        self.identities.keep(epoch, id.clone(), known.clone());
+        Ok(Some(known))
+    }
+}
 
 fn records_error(error: impl std::fmt::Display) -> RecordsError {
     RecordsError(error.to_string())
@@ -27,7 +55,7 @@ fn records_error(error: impl std::fmt::Display) -> RecordsError {
 #[async_trait]
 impl TokenRecords for LedgerRecords {
     async fn token(&self, id: TokenId) -> Result<Option<TokenRecord>, RecordsError> {
-        let Some(record) = self.0.token(id).await.map_err(records_error)? else { return Ok(None) };
+        let Some(record) = self.ledger.token(id).await.map_err(records_error)? else { return Ok(None) };
         let binding = match (record.identity, record.template) {
             (Some(identity), _) => TokenBinding::Identity(identity),
             (None, Some((name, parameters))) => {
@@ -49,10 +77,11 @@ impl TokenRecords for LedgerRecords {
 #[async_trait]
 impl CertificateRecords for LedgerRecords {
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateStanding>, RecordsError> {
-        let Some(record) = self.0.certificate(serial).await.map_err(records_error)? else { return Ok(None) };
-        let lineage = self.0.lineage(record.lineage).await.map_err(records_error)?;
-        let identity = self.0.identity(&record.identity).await.map_err(records_error)?;
-        let (Some(lineage), Some(identity)) = (lineage, identity) else {
+        let record = self.ledger.certificate(serial).await.map_err(records_error)?;
+        let Some(record) = record else { return Ok(None) };
+        let lineage = self.ledger.lineage(record.lineage).await.map_err(records_error)?;
+        let identity = self.identity(&record.identity).await.map_err(records_error)?;
+        let (Some(lineage), Some((identity, identity_state))) = (lineage, identity) else {
             return Err(RecordsError(format!(
                 "certificate {serial} has no lineage or no identity on record"
             )));
@@ -61,7 +90,8 @@ impl CertificateRecords for LedgerRecords {
         let current_key = if current_serial == serial {
             record.key
         } else {
-            self.0.certificate(current_serial).await.map_err(records_error)?.map_or(record.key, |c| c.key)
+            let current = self.ledger.certificate(current_serial).await.map_err(records_error)?;
+            current.map_or(record.key, |current| current.key)
         };
         let state = match record.state {
             ledger::CertificateState::Good if lineage.held_since.is_some() => CertificateState::Held,
@@ -72,8 +102,8 @@ impl CertificateRecords for LedgerRecords {
         Ok(Some(CertificateStanding {
             state,
             identity: record.identity,
-            identity_state: identity.state,
-            role: identity.identity.role.filter(|_| identity.state == IdentityState::Active),
+            identity_state,
+            role: identity.role.filter(|_| identity_state == IdentityState::Active),
             key: record.key,
             profile: record.profile,
             not_after: record.not_after,
@@ -133,9 +163,9 @@ impl CertificateRecords for NodeLedgerRecords {
 
 #[async_trait]
 impl NodeRecords for NodeLedgerRecords {
-    async fn identity(&self, id: &SpiffeId) -> Result<Option<(Identity, IdentityState)>, RecordsError> {
-        let record = self.records.0.identity(id).await.map_err(records_error)?;
-        Ok(record.map(|record| (record.identity, record.state)))
+    async fn identity(&self, id: &SpiffeId) -> Result<Option<Arc<Identity>>, RecordsError> {
+        let known = self.records.identity(id).await.map_err(records_error)?;
+        Ok(known.map(|(identity, _)| identity))
     }
 
     async fn made_by_template(
@@ -144,7 +174,7 @@ impl NodeRecords for NodeLedgerRecords {
         claims: &Claims,
         now: Timestamp,
     ) -> Result<Option<Identity>, RecordsError> {
-        let made = made_by_template(self.records.0.as_ref(), &self.trust_domain, id, claims, now).await;
+        let made = made_by_template(self.records.ledger.as_ref(), &self.trust_domain, id, claims, now).await;
         Ok(made.map_err(records_error)?.map(|(_, identity)| identity))
     }
 

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chancery_api::{
     AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidItem, AgentSvidsRequest,
-    BatchEnrollResponse, BatchResult, ProblemCode, limits,
+    BatchEnrollResponse, ProblemCode, limits,
 };
 use chancery_attest::{Evidence, NODE_PROFILE, WorkloadEvidence};
 use chancery_types::Digest;
@@ -18,7 +18,7 @@ use futures_util::stream;
 use http::header::CONTENT_TYPE;
 
 use super::access::Who;
-use super::enrolment::{requester, response};
+use super::enrolment::{check_batch, issue_each, requester};
 use super::problem_of;
 use crate::agents::{Node, OpenStreamError, Subscription};
 use crate::authority::{Enrolment, TokenWish, Wish};
@@ -59,39 +59,11 @@ pub(super) async fn svids(
     Extension(who): Extension<Who>,
     Json(request): Json<AgentSvidsRequest>,
 ) -> Result<Json<BatchEnrollResponse>, HttpProblem> {
-    let count = request.items.len();
-    if count > limits::BATCH_ITEMS {
-        let detail = format!("a batch has at most {} items, this one has {count}", limits::BATCH_ITEMS);
-        return Err(HttpProblem::new(ProblemCode::TooManyItems, detail).field("/items", "too many"));
-    }
+    check_batch(request.items.len())?;
     let certificate = node_certificate(&who)?;
-    let mut enrolments = Vec::with_capacity(count);
-    let mut failures = Vec::with_capacity(count);
-    for item in request.items {
-        match enrolment(&site, &who, certificate, item) {
-            Ok(enrolment) => {
-                enrolments.push(enrolment);
-                failures.push(None);
-            }
-            Err(problem) => failures.push(Some(problem)),
-        }
-    }
-    let mut enrolled = site.authority.enroll_batch(enrolments).await.into_iter();
-    let mut results = Vec::with_capacity(count);
-    for failure in failures {
-        let result = match failure {
-            Some(problem) => Err(problem),
-            None => match enrolled.next().expect("one result for each enrolment") {
-                Ok(enrolled) => response(&site, enrolled, false).await,
-                Err(error) => Err(problem_of(error)),
-            },
-        };
-        results.push(match result {
-            Ok(response) => BatchResult::Issued(Box::new(response)),
-            Err(problem) => BatchResult::Refused(Box::new(problem.into_problem())),
-        });
-    }
-    Ok(Json(BatchEnrollResponse { results }))
+    let items = request.items.into_iter();
+    let items = items.map(|item| (enrolment(&site, &who, certificate, item), false)).collect();
+    Ok(Json(issue_each(&site, items).await))
 }
 
 /// Signs a JWT-SVID for a process on the caller's node.

@@ -69,39 +69,43 @@ pub(super) async fn enroll_batch(
     Extension(who): Extension<Who>,
     Json(request): Json<BatchEnrollRequest>,
 ) -> Result<Json<BatchEnrollResponse>, HttpProblem> {
-    if request.items.len() > limits::BATCH_ITEMS {
-        let detail = format!(
-            "a batch has at most {} items, this one has {}",
-            limits::BATCH_ITEMS,
-            request.items.len()
-        );
-        return Err(HttpProblem::new(ProblemCode::TooManyItems, detail).field("/items", "too many"));
-    }
+    check_batch(request.items.len())?;
     let certificate = who.certificate().ok_or_else(no_certificate)?.to_vec();
-    let mut prepared = Vec::with_capacity(request.items.len());
-    let mut receipts = Vec::with_capacity(request.items.len());
+    let mut items = Vec::with_capacity(request.items.len());
     for item in request.items {
-        receipts.push(item.receipt);
-        prepared.push(batch_item(&site, &who, &certificate, item).await);
+        let receipt = item.receipt;
+        items.push((batch_item(&site, &who, &certificate, item).await, receipt));
     }
-    let mut enrolments = Vec::with_capacity(prepared.len());
-    let mut failures = Vec::with_capacity(prepared.len());
-    for item in prepared {
-        match item {
-            Ok(enrolment) => {
-                enrolments.push(enrolment);
-                failures.push(None);
-            }
-            Err(problem) => failures.push(Some(problem)),
-        }
+    Ok(Json(issue_each(&site, items).await))
+}
+
+/// Whether a batch may have so many items.
+pub(super) fn check_batch(count: usize) -> Result<(), HttpProblem> {
+    if count <= limits::BATCH_ITEMS {
+        return Ok(());
+    }
+    let detail = format!("a batch has at most {} items, this one has {count}", limits::BATCH_ITEMS);
+    Err(HttpProblem::new(ProblemCode::TooManyItems, detail).field("/items", "too many"))
+}
+
+/// Issues to the items that are enrolments, with one commit; beside each stands whether it wants a receipt. One result
+/// for each item, in their order.
+pub(super) async fn issue_each(
+    site: &Site,
+    items: Vec<(Result<Enrolment, HttpProblem>, bool)>,
+) -> BatchEnrollResponse {
+    let mut enrolments = Vec::with_capacity(items.len());
+    let mut waiting = Vec::with_capacity(items.len());
+    for (item, wants_receipt) in items {
+        waiting.push((item.map(|enrolment| enrolments.push(enrolment)), wants_receipt));
     }
     let mut enrolled = site.authority.enroll_batch(enrolments).await.into_iter();
-    let mut results = Vec::with_capacity(failures.len());
-    for (failure, wants_receipt) in failures.into_iter().zip(receipts) {
-        let result = match failure {
-            Some(problem) => Err(problem),
-            None => match enrolled.next().expect("one result for each enrolment") {
-                Ok(enrolled) => response(&site, enrolled, wants_receipt).await,
+    let mut results = Vec::with_capacity(waiting.len());
+    for (item, wants_receipt) in waiting {
+        let result = match item {
+            Err(problem) => Err(problem),
+            Ok(()) => match enrolled.next().expect("one result for each enrolment") {
+                Ok(enrolled) => response(site, enrolled, wants_receipt).await,
                 Err(error) => Err(problem_of(error)),
             },
         };
@@ -110,7 +114,7 @@ pub(super) async fn enroll_batch(
             Err(problem) => BatchResult::Refused(Box::new(problem.into_problem())),
         });
     }
-    Ok(Json(BatchEnrollResponse { results }))
+    BatchEnrollResponse { results }
 }
 
 /// An item that policy lets this caller vouch for.
@@ -120,11 +124,11 @@ async fn batch_item(
     certificate: &[u8],
     item: BatchItem,
 ) -> Result<Enrolment, HttpProblem> {
-    let record = site.authority.ledger().identity(&item.identity).await.map_err(problem_of)?;
-    let record = record.ok_or_else(|| {
+    let known = site.authority.identity(&item.identity).await.map_err(problem_of)?;
+    let (identity, _) = known.ok_or_else(|| {
         HttpProblem::new(ProblemCode::NotFound, format!("there is no identity {}", item.identity))
     })?;
-    let resource = ResourceFacts::of("identity", item.identity.as_str(), &record.identity);
+    let resource = ResourceFacts::of("identity", item.identity.as_str(), &identity);
     site.permit(who, Action::CertificateRequest, resource, None).await?;
     let request = match item.key {
         KeyMaterial::Csr(csr) => prove(site, &csr)?,

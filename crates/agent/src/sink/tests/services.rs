@@ -203,7 +203,6 @@ async fn nginx_is_rotated_under_load_without_a_failed_handshake() {
     // A hook that is broken on purpose: reported within this rotation, and nobody loses a connection.
     drop(states);
     running.await.unwrap();
-    let last_served = status.borrow().in_place.clone().unwrap().serial;
     let broken = serde_json::json!({
         "hook": { "command": ["/bin/false"] },
         "probe": { "address": address.to_string(), "server_name": "localhost", "patience": "100ms" },
@@ -213,10 +212,8 @@ async fn nginx_is_rotated_under_load_without_a_failed_handshake() {
     let (_states, receiver) = watch::channel(authority.issue(Duration::from_secs(600)));
     tokio::spawn(sink.run(receiver));
     let failing = until(&mut status, |status| status.phase == Phase::HookFailed).await;
-    assert!(
-        matches!(&failing.probe, Some(crate::probe::ProbeOutcome::ServingAnother { serial, .. }) if *serial == last_served),
-        "{failing:?}"
-    );
+    // Which other one is not said: workers that end may still answer with the certificate before the last.
+    assert!(matches!(&failing.probe, Some(crate::probe::ProbeOutcome::ServingAnother { .. })), "{failing:?}");
     println!("nginx: {} handshakes, none failed", load.end().await);
 }
 
