@@ -15,6 +15,7 @@ mod decision;
 mod encoding;
 mod enroll;
 mod export;
+mod feed;
 mod health;
 mod identity;
 pub mod limits;
@@ -46,6 +47,10 @@ pub use enroll::{
     Ignored, KeyMaterial, NonceResponse, Reduction, RenewRequest, TimeWindow,
 };
 pub use export::{EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
+pub use feed::{
+    FeedAcknowledgement, FeedChange, FeedEvent, FeedQuery, IssuerEvent, RelyingPartiesResponse,
+    RelyingPartyKind, RelyingPartyView, WhenUnknown,
+};
 pub use health::{HealthCheck, HealthResponse, HealthState};
 pub use identity::{IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView};
 pub use log::{LogEntriesQuery, LogEntriesResponse, LogEntryView, LogProofResponse};

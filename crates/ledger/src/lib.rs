@@ -17,7 +17,7 @@ pub mod embedded;
 mod model;
 mod proposal;
 
-pub use embedded::{CheckError, CheckReport, EmbeddedLedger, News, OpenError, Options};
+pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
     CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,
@@ -27,7 +27,10 @@ pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};
 pub use proposal::{CommitError, Conflict, Outcome, Precondition, Proposal, Standing};
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use chancery_entry::Entry;
 use chancery_merkle::SignedNote;
 use chancery_types::Digest;
 
@@ -47,6 +50,15 @@ pub struct IssuedSignature {
     pub index: u64,
     /// The signature's bytes as they stand in the certificate.
     pub signature: Vec<u8>,
+}
+
+/// A committed entry that changes how something stands.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// Its place in the log.
+    pub index: u64,
+    /// What it says.
+    pub entry: Arc<Entry>,
 }
 
 /// Why a read from the ledger failed: the disk or its contents, never the question.
@@ -76,6 +88,10 @@ pub trait Ledger: ReadModel {
     /// stand otherwise: a revocation, a hold, a release, a change to an identity. What was read of certificates and
     /// identities after asking for it (but for the generation of a lineage) holds as long as it is the same.
     fn standing_epoch(&self) -> u64;
+
+    /// What changes from now on in how things stand, in the log's order; by the time it is told, the read model has
+    /// it. Who listens too slowly is told that it missed some, and looks for itself.
+    fn news(&self) -> tokio::sync::broadcast::Receiver<News>;
 
     /// The signed checkpoint of a durable head, the current one.
     ///

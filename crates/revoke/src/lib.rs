@@ -5,11 +5,13 @@
 //! what is policy's business and was decided before this crate is called. It trusts the ledger for order and
 //! state, and checks what its own keys sign before anybody sees it.
 
+mod board;
 mod crl;
 mod ocsp;
 mod operation;
 mod selection;
 
+pub use board::{IssuerChange, Lines, StatusBoard, StatusChange, StatusNews};
 pub use crl::{CrlPublisher, PublishError, PublishedCrl};
 pub use ocsp::{OcspAnswer, OcspResponder, ResponderCredential};
 pub use operation::{Operation, OperationError, Revoker};

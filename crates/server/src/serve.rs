@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::{HealthCheck, HealthState};
-use chancery_revoke::{CrlPublisher, OcspResponder};
+use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
 use chancery_types::{Clock, Random, RandomError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::signal::unix::{SignalKind, signal};
@@ -94,10 +94,19 @@ impl Server {
         let crl = publisher(&authority)?;
         let credential = authority.server_credential().await?;
         let tls = TlsSlot::new(material(&authority, &credential))?;
+        let (board, entries) = StatusBoard::open(Arc::clone(authority.ledger()), Arc::clone(&clock))
+            .await
+            .map_err(AuthorityError::from)?;
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
-        let site =
-            Site { authority: Arc::clone(&authority), ocsp, crl, agents, chassis: Arc::clone(&chassis) };
+        let site = Site {
+            authority: Arc::clone(&authority),
+            board: Arc::clone(&board),
+            ocsp,
+            crl,
+            agents,
+            chassis: Arc::clone(&chassis),
+        };
         watch_health(&site);
         let standing = Box::new(StandingCollector {
             authority: Arc::clone(&authority),
@@ -130,6 +139,13 @@ impl Server {
         server.site.chassis.shutdown().spawn(async move {
             tokio::select! {
                 () = following.follow(news) => {}
+                () = stop.begun() => {}
+            }
+        });
+        let stop = server.site.chassis.shutdown().clone();
+        server.site.chassis.shutdown().spawn(async move {
+            tokio::select! {
+                () = board.follow(entries) => {}
                 () = stop.begun() => {}
             }
         });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chancery_revoke::{CrlPublisher, OcspResponder};
+use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
 
 use crate::Chassis;
 use crate::agents::Agents;
@@ -13,6 +13,8 @@ use crate::authority::Authority;
 pub struct Site {
     /// The authority.
     pub authority: Arc<Authority>,
+    /// What of all certificates is not good.
+    pub board: Arc<StatusBoard>,
     /// Answers OCSP.
     pub ocsp: Arc<OcspResponder>,
     /// Publishes the list of the active issuer.

@@ -36,7 +36,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use chancery_entry::Entry;
 use chancery_merkle::{HashReader, NoteSigner, SignedNote, consistency_proof, inclusion_proof, leaf_hash};
 use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 use sha2::{Digest as _, Sha256};
@@ -60,7 +59,7 @@ use crate::model::record::{
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
-use crate::{Head, IssuedSignature, Ledger, ReadError};
+use crate::{Head, IssuedSignature, Ledger, News, ReadError};
 
 /// What can be chosen about an embedded ledger.
 #[derive(Debug, Clone)]
@@ -85,15 +84,6 @@ impl Default for Options {
             cache_bytes: 96 << 20,
         }
     }
-}
-
-/// A committed entry that changes how something stands.
-#[derive(Debug, Clone)]
-pub struct News {
-    /// Its place in the log.
-    pub index: u64,
-    /// What it says.
-    pub entry: Arc<Entry>,
 }
 
 /// News that a slow listener may be behind before it is told that it has missed some.
@@ -204,13 +194,6 @@ impl EmbeddedLedger {
         self.shared.syncs.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// What changes from now on in how things stand, in the log's order; by the time it is told, the read model has
-    /// it. Who listens too slowly is told that it missed some, and looks for itself.
-    #[must_use]
-    pub fn news(&self) -> tokio::sync::broadcast::Receiver<News> {
-        self.shared.news.subscribe()
-    }
-
     /// SHA-256 over every key and value of the read model, in order: equal for equal states.
     ///
     /// # Errors
@@ -292,6 +275,10 @@ impl Ledger for EmbeddedLedger {
 
     fn standing_epoch(&self) -> u64 {
         self.shared.standing_epoch.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    fn news(&self) -> tokio::sync::broadcast::Receiver<News> {
+        self.shared.news.subscribe()
     }
 
     fn checkpoint(&self) -> Result<SignedNote, ReadError> {

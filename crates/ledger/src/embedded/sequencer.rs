@@ -14,16 +14,16 @@ use chancery_entry::Body;
 use chancery_merkle::Frontier;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Shared;
 use super::batch_view::{BatchView, Familiar};
 use super::derived::Additions;
 use super::disk::is_full;
 use super::journal::{AppendError, Journal};
 use super::memtable::Reached;
-use super::{News, Shared};
-use crate::Head;
 use crate::model::apply::{apply, changes_standing};
 use crate::model::{ModelError, check::check};
 use crate::proposal::{CommitError, Conflict, Outcome, Proposal, ProposedEntry, check_documents};
+use crate::{Head, News};
 
 /// Entries in one batch at the most: bounds the time that a caller waits behind others.
 const MAX_ENTRIES: usize = 8192;

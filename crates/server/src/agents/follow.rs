@@ -67,7 +67,7 @@ impl Agents {
                 self.state().streams.clear();
             }
             while has_missed || done.is_err() {
-                news = self.authority.embedded().news();
+                news = self.authority.ledger().news();
                 match self.reload().await {
                     Ok(()) => break,
                     Err(error) => tracing::error!(%error, "agents cannot be told anything"),

@@ -105,7 +105,7 @@ impl Agents {
         limits: StreamLimits,
     ) -> Result<(Arc<Self>, broadcast::Receiver<News>), AuthorityError> {
         // In this order: what is committed in between is seen twice, which changes nothing.
-        let news = authority.embedded().news();
+        let news = authority.ledger().news();
         let revision = authority.ledger().head().size;
         let roster = load_roster(&authority).await?;
         let templates = load_templates(&authority).await?;
