@@ -12,6 +12,7 @@ use crate::commands::{
     node, operator, policy, profile, renew, revoke, root, run, serve, status, template, token, verify,
     version,
 };
+use crate::drill::Drill;
 use crate::quickstart::Quickstart;
 
 /// A private certificate authority whose every act can be proved.
@@ -136,6 +137,8 @@ pub(crate) enum Command {
 
     /// Show the whole story on this machine, in seconds, and leave nothing behind.
     Quickstart(Quickstart),
+    /// Rehearse an incident on this machine: who is still let in, and for how long.
+    Drill(Drill),
     /// Measure how fast this machine issues, beside what its cryptography and disk allow.
     Bench(Bench),
 

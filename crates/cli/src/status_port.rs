@@ -34,6 +34,13 @@ impl StatusPort {
         Self::connect(host).await?.get(path).await
     }
 
+    /// Asks the OCSP responder that an `http://` URL names, on a connection of its own.
+    pub(crate) async fn ask_ocsp(url: &str, request: &[u8]) -> Result<Vec<u8>> {
+        let (host, path) =
+            split(url).with_context(|| format!("{url:?} is not an http:// URL with a path"))?;
+        Self::connect(host).await?.post_ocsp(path, request).await
+    }
+
     /// `GET`.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Vec<u8>> {
         self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host), &[]).await

@@ -69,6 +69,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Audit(audit) => audit.run(globals, terminal).await,
         Command::Verify(verify) => verify.run(globals, terminal).await,
         Command::Quickstart(quickstart) => quickstart.run(terminal).await,
+        Command::Drill(drill) => drill.run(terminal).await,
         Command::Bench(bench) => bench.run(terminal).await,
         Command::Completions(completions) => completions.run(terminal),
         Command::Man(man) => man.run(terminal),

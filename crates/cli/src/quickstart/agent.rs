@@ -9,7 +9,7 @@ use chancery_agent::ask_status;
 use chancery_types::Digest;
 
 use super::programs::{Listener, Program};
-use super::stage::Stage;
+use crate::stage::Stage;
 use crate::loopback::{Door, ServerProcess};
 
 /// Where workloads reach the agent.

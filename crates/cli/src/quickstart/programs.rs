@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout};
 
-use super::stage::Said;
+use crate::stage::Said;
 use crate::commands::fetch::Identity;
 use crate::loopback::copy_of_this_program;
 

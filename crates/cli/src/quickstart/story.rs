@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::agent;
-use super::peers::{Workload, meet};
-use super::stage::{Stage, shown};
+use crate::peers::{Workload, meet};
+use crate::stage::{Stage, shown};
 use crate::loopback::{Door, ServerProcess, free_addresses};
 
 /// How long a revocation may take to reach a relying party that fetches the list for every connection.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use chancery_types::SpiffeId;
+use chancery_types::{SpiffeId, Timestamp};
+use chancery_x509::ocsp::{CertIdHash, CertificateStatus, IssuerHashes, OcspRequest, OcspResponse};
 use chancery_x509::{Certificate, PRIVATE_KEY, read_certificates, read_pem_one};
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
@@ -90,12 +91,28 @@ impl Workload {
         StatusPort::fetch(url).await
     }
 
-    fn acceptor(&self, list: &[u8]) -> Result<TlsAcceptor> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider())
-            .with_crls([CertificateRevocationListDer::from(list.to_vec())])
-            .only_check_end_entity_revocation()
-            .enforce_revocation_expiration()
-            .build()?;
+    /// Whether its issuer's OCSP responder says that it is good.
+    pub(crate) async fn is_good_by_ocsp(&self, now: Timestamp) -> Result<bool> {
+        let tbs = self.certificate.tbs();
+        let url = tbs.ocsp_urls().next().context("the certificate names no OCSP responder")?;
+        let issuer = Certificate::from_der(self.chain.get(1).context("tls.crt holds no issuer")?)?;
+        let request =
+            OcspRequest::to_der(&IssuerHashes::of(&issuer), CertIdHash::Sha256, &[tbs.serial()], None);
+        let answer = StatusPort::ask_ocsp(url, &request).await?;
+        let answer = OcspResponse::from_der(&answer)?;
+        Ok(answer.verified_status(&issuer, tbs.serial(), None, now)? == CertificateStatus::Good)
+    }
+
+    /// TLS for members of the trust domain; with a list, for those that are not on it.
+    pub(crate) fn acceptor(&self, list: Option<&[u8]>) -> Result<TlsAcceptor> {
+        let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider());
+        if let Some(list) = list {
+            verifier = verifier
+                .with_crls([CertificateRevocationListDer::from(list.to_vec())])
+                .only_check_end_entity_revocation()
+                .enforce_revocation_expiration();
+        }
+        let verifier = verifier.build()?;
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
@@ -103,12 +120,16 @@ impl Workload {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    fn connector(&self, list: &[u8]) -> Result<TlsConnector> {
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.roots), provider())
-            .with_crls([CertificateRevocationListDer::from(list.to_vec())])
-            .only_check_end_entity_revocation()
-            .enforce_revocation_expiration()
-            .build()?;
+    /// TLS to members of the trust domain; with a list, to those that are not on it.
+    pub(crate) fn connector(&self, list: Option<&[u8]>) -> Result<TlsConnector> {
+        let mut verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.roots), provider());
+        if let Some(list) = list {
+            verifier = verifier
+                .with_crls([CertificateRevocationListDer::from(list.to_vec())])
+                .only_check_end_entity_revocation()
+                .enforce_revocation_expiration();
+        }
+        let verifier = verifier.build()?;
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_webpki_verifier(verifier)
@@ -121,8 +142,8 @@ impl Workload {
 /// revocation list first. The outer error is a fault of the demonstration; the inner one is the accepting side's
 /// refusal, in its own words.
 pub(crate) async fn meet(caller: &Workload, callee: &Workload) -> Result<Result<Meeting, String>> {
-    let acceptor = callee.acceptor(&caller.revocation_list().await?)?;
-    let connector = caller.connector(&callee.revocation_list().await?)?;
+    let acceptor = callee.acceptor(Some(&caller.revocation_list().await?))?;
+    let connector = caller.connector(Some(&callee.revocation_list().await?))?;
     let listener = TcpListener::bind((HOST, 0)).await?;
     let address = listener.local_addr()?;
     let accepting = tokio::spawn(async move {
