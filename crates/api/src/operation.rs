@@ -146,6 +146,10 @@ operations! {
     Hold, "hold", Post, "/v1/hold", Operator, "Holds certificates.";
     Release, "release", Post, "/v1/release", Operator, "Releases held certificates.";
     Status, "status", Get, "/v1/status/{serial}", Anybody, "Says what a certificate is worth now.";
+    StatusSet, "status-set", Get, "/v1/status/set", Anybody,
+        "The signed exact set of certificates that are not good (docs/formats/status-set.md).";
+    StatusDelta, "status-delta", Get, "/v1/status/set/{from}", Anybody,
+        "What brings a holder of the exact set of this sequence to the current one; 204 when that is the current one.";
     Why, "why", Get, "/v1/why/{serial}", Operator, "Shows the decision behind a certificate.";
 
     Bundle, "bundle", Get, "/v1/bundle", Anybody, "The roots, as PEM.";

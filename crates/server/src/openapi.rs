@@ -169,6 +169,8 @@ fn shape(operation: Operation) -> Shape {
         Operation::Hold => exchange(json::<HoldRequest>(), json::<ChangeResponse>()),
         Operation::Release => exchange(json::<ReleaseRequest>(), json::<ChangeResponse>()),
         Operation::Status => answer(json::<StatusResponse>()),
+        Operation::StatusSet => answer(binary(crate::routes::SET_MEDIA_TYPE)),
+        Operation::StatusDelta => answer(binary(crate::routes::DELTA_MEDIA_TYPE)),
         Operation::Why => answer(json::<DecisionView>()),
         Operation::Bundle => answer(text("application/pem-certificate-chain")),
         Operation::BundleJson => answer(json::<JwksBundle>()),

@@ -12,6 +12,7 @@ mod operators;
 mod policy;
 mod revocation;
 mod status;
+mod status_set;
 mod templates;
 mod tokens;
 mod trust;
@@ -35,6 +36,7 @@ use crate::site::Site;
 use crate::{Chassis, HttpProblem};
 
 pub(crate) use status::status;
+pub(crate) use status_set::{DELTA_MEDIA_TYPE, SET_MEDIA_TYPE};
 pub(crate) use trust::REFRESH as BUNDLE_REFRESH;
 
 /// Every operation, each behind its gate and its policy action.
@@ -82,6 +84,8 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::Hold => handle(operation, revocation::hold),
         Operation::Release => handle(operation, revocation::release),
         Operation::Status => handle(operation, status::certificate),
+        Operation::StatusSet => handle(operation, status_set::current),
+        Operation::StatusDelta => handle(operation, status_set::delta),
         Operation::CrlDer => handle(operation, status::crl_der),
         Operation::CrlPem => handle(operation, status::crl_pem),
         Operation::IssuerCrl => handle(operation, status::issuer_crl),
