@@ -132,7 +132,7 @@ mod tests {
         let period = Duration::from_secs(5);
         let mut tenths = [0; 10];
         for number in 0..10_000 {
-            tenths[(share(period, number).as_secs_f64() * 1.999).floor() as usize] += 1;
+            tenths[usize::try_from(share(period, number).as_millis() / 500).unwrap()] += 1;
         }
         assert!(tenths.iter().all(|count| (900..1100).contains(count)), "{tenths:?}");
     }
