@@ -150,6 +150,14 @@ operations! {
         "The signed exact set of certificates that are not good (docs/formats/status-set.md).";
     StatusDelta, "status-delta", Get, "/v1/status/set/{from}", Anybody,
         "What brings a holder of the exact set of this sequence to the current one; 204 when that is the current one.";
+    StatusFeed, "status-feed", Get, "/v1/status/feed", Holder,
+        "Follows what stops being good and what is good again, as server-sent events.";
+    PollStatusFeed, "poll-status-feed", Get, "/v1/status/feed/poll", Holder,
+        "The same events by long poll: what was missed, or what happens while the request waits.";
+    Acknowledge, "acknowledge", Post, "/v1/status/acknowledgements", Holder,
+        "Registers a relying party, or confirms how far it has enforced.";
+    ListRelyingParties, "list-relying-parties", Get, "/v1/relying-parties", Operator,
+        "Lists relying parties and what they have confirmed.";
     Why, "why", Get, "/v1/why/{serial}", Operator, "Shows the decision behind a certificate.";
 
     Bundle, "bundle", Get, "/v1/bundle", Anybody, "The roots, as PEM.";

@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast};
 use tokio::time::Instant;
 
-use crate::board::{StatusBoard, StatusNews};
+use crate::board::{Lines, StatusBoard, StatusNews};
 
 /// How long changes are gathered before a version is made of them.
 const GATHER: Duration = Duration::from_millis(50);
@@ -231,9 +231,8 @@ impl SetPublisher {
     pub async fn publish(&self) -> Result<Arc<PublishedSet>, SetPublishError> {
         let _turn = self.publishing.lock().await;
         let last = self.spec.ledger.last_status_set().await?;
-        let epochs = self.spec.ledger.issuers().await?.into_iter().map(|issuer| issuer.epoch).collect();
         let made = self.spec.clock.now();
-        let (sequence, lists) = self.lists(epochs, made);
+        let (sequence, lists) = self.lists(made).await?;
         if let Some(last) = last.filter(|last| last.sequence >= sequence) {
             return Err(SetPublishError::Behind { position: sequence, last: last.sequence });
         }
@@ -246,23 +245,25 @@ impl SetPublisher {
     }
 
     /// What the board has: where it stands, and the counters of each issuer, rising.
-    fn lists(&self, epochs: Vec<IssuerEpoch>, made: Timestamp) -> (u64, Vec<(IssuerEpoch, Vec<u64>)>) {
-        let lines = self.spec.board.read();
-        let counters = |epoch| {
-            let living = lines.of_issuer(epoch).filter(|line| line.not_after >= made);
-            living.map(|line| line.serial.counter()).collect()
-        };
-        let lists = epochs.into_iter().map(|epoch| (epoch, counters(epoch))).collect();
-        (lines.position(), lists)
+    async fn lists(&self, made: Timestamp) -> Result<(u64, Lists), ModelError> {
+        let mut epochs = self.epochs().await?;
+        loop {
+            let lists = lists_of(&self.spec.board.read(), &epochs, made);
+            // An issuer that was activated meanwhile may belong to what the board already knows.
+            let now = self.epochs().await?;
+            if now == epochs {
+                return Ok(lists);
+            }
+            epochs = now;
+        }
+    }
+
+    async fn epochs(&self) -> Result<Vec<IssuerEpoch>, ModelError> {
+        Ok(self.spec.ledger.issuers().await?.into_iter().map(|issuer| issuer.epoch).collect())
     }
 
     /// Builds, signs, and reads what was signed as a relying party would, on a thread that may take its time.
-    async fn sign(
-        &self,
-        sequence: u64,
-        made: Timestamp,
-        lists: Vec<(IssuerEpoch, Vec<u64>)>,
-    ) -> Result<SignedSet, SetPublishError> {
+    async fn sign(&self, sequence: u64, made: Timestamp, lists: Lists) -> Result<SignedSet, SetPublishError> {
         let (domain, signer) = (self.spec.trust_domain.clone(), Arc::clone(&self.spec.signer));
         let verifier = self.spec.verifier.clone();
         let sign = move || {
@@ -313,6 +314,17 @@ impl SetPublisher {
     fn earlier(&self) -> MutexGuard<'_, VecDeque<ExactSet>> {
         self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Counters by issuer, both rising.
+type Lists = Vec<(IssuerEpoch, Vec<u64>)>;
+
+fn lists_of(lines: &Lines, epochs: &[IssuerEpoch], made: Timestamp) -> (u64, Lists) {
+    let counters = |epoch| {
+        let living = lines.of_issuer(epoch).filter(|line| line.not_after >= made);
+        living.map(|line| line.serial.counter()).collect()
+    };
+    (lines.position(), epochs.iter().map(|epoch| (*epoch, counters(*epoch))).collect())
 }
 
 /// Returns when something has changed that a version at `known` does not show.

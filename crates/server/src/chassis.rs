@@ -208,6 +208,10 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::Status
         | Operation::StatusSet
         | Operation::StatusDelta
+        | Operation::StatusFeed
+        | Operation::PollStatusFeed
+        | Operation::Acknowledge
+        | Operation::ListRelyingParties
         | Operation::Why
         | Operation::Bundle
         | Operation::BundleJson

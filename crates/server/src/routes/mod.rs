@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod certificates;
 mod enrolment;
+mod feed;
 mod identities;
 mod log;
 mod openid;
@@ -86,6 +87,10 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::Status => handle(operation, status::certificate),
         Operation::StatusSet => handle(operation, status_set::current),
         Operation::StatusDelta => handle(operation, status_set::delta),
+        Operation::StatusFeed => handle(operation, feed::follow),
+        Operation::PollStatusFeed => handle(operation, feed::poll),
+        Operation::Acknowledge => handle(operation, feed::acknowledge),
+        Operation::ListRelyingParties => handle(operation, feed::relying_parties),
         Operation::CrlDer => handle(operation, status::crl_der),
         Operation::CrlPem => handle(operation, status::crl_pem),
         Operation::IssuerCrl => handle(operation, status::issuer_crl),
