@@ -19,6 +19,7 @@ pub(crate) mod operator;
 pub(crate) mod policy;
 pub(crate) mod profile;
 pub(crate) mod renew;
+mod renewal;
 pub(crate) mod revoke;
 pub(crate) mod root;
 pub(crate) mod run;
