@@ -25,6 +25,7 @@ mod operator;
 mod page;
 mod problem;
 mod proof_of_possession;
+mod renewal;
 mod revocation;
 mod template;
 mod token;
@@ -36,7 +37,8 @@ pub use agent::{
 };
 pub use audit::{AuditExportQuery, AuditFormat};
 pub use certificate::{
-    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusResponse,
+    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusAnswer,
+    StatusQuestion, StatusResponse,
 };
 pub use decision::{
     DecisionView, Outcome, PolicyCheckRequest, PolicyCheckResponse, PolicyFile, PolicyView, ProfileView,
@@ -48,7 +50,7 @@ pub use enroll::{
 };
 pub use export::{EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 pub use feed::{
-    FeedAcknowledgement, FeedChange, FeedEvent, FeedQuery, IssuerEvent, RelyingPartiesResponse,
+    FeedAcknowledgement, FeedChange, FeedEnd, FeedEvent, FeedQuery, IssuerEvent, RelyingPartiesResponse,
     RelyingPartyKind, RelyingPartyView, WhenUnknown,
 };
 pub use health::{HealthCheck, HealthResponse, HealthState};
@@ -59,6 +61,7 @@ pub use operator::OperatorRequest;
 pub use page::{Cursor, CursorError, Page, PageQuery};
 pub use problem::{FieldProblem, PROBLEM_MEDIA_TYPE, Problem, ProblemCode, UnknownProblemCode};
 pub use proof_of_possession::{enrollment_message, key_compromise_message};
+pub use renewal::{RenewalRequest, RenewalResponse, RenewalScope};
 pub use revocation::{
     ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, SelectorKind,
 };
@@ -71,5 +74,7 @@ pub use trust::{IssuerState, IssuerView, IssuersResponse, Jwk, JwksBundle};
 
 /// Carries the caller's own name for a request, so that a retry is answered with the first result.
 pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
+/// Says with a published document up to which position of the log it is complete.
+pub const SEQUENCE_HEADER: &str = "chancery-sequence";
 /// Names one request in the response, the problem document and the server's log.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";

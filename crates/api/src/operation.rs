@@ -145,7 +145,22 @@ operations! {
         "Revokes certificates: for operators, and for whoever proves to hold the key.";
     Hold, "hold", Post, "/v1/hold", Operator, "Holds certificates.";
     Release, "release", Post, "/v1/release", Operator, "Releases held certificates.";
+    AskRenewal, "ask-renewal", Post, "/v1/renewals", Operator,
+        "Asks the agents to replace certificates before their time.";
+    StatusOfMany, "status-of-many", Post, "/v1/status", Anybody, "Says which of many certificates are not good.";
     Status, "status", Get, "/v1/status/{serial}", Anybody, "Says what a certificate is worth now.";
+    StatusSet, "status-set", Get, "/v1/status/set", Anybody,
+        "The signed exact set of certificates that are not good (docs/formats/status-set.md).";
+    StatusDelta, "status-delta", Get, "/v1/status/set/{from}", Anybody,
+        "What brings a holder of the exact set of this sequence to the current one; 204 when that is the current one.";
+    StatusFeed, "status-feed", Get, "/v1/status/feed", Holder,
+        "Follows what stops being good and what is good again, as server-sent events.";
+    PollStatusFeed, "poll-status-feed", Get, "/v1/status/feed/poll", Holder,
+        "The same events by long poll: what was missed, or what happens while the request waits.";
+    Acknowledge, "acknowledge", Post, "/v1/status/acknowledgements", Holder,
+        "Registers a relying party, or confirms how far it has enforced.";
+    ListRelyingParties, "list-relying-parties", Get, "/v1/relying-parties", Operator,
+        "Lists relying parties and what they have confirmed.";
     Why, "why", Get, "/v1/why/{serial}", Operator, "Shows the decision behind a certificate.";
 
     Bundle, "bundle", Get, "/v1/bundle", Anybody, "The roots, as PEM.";

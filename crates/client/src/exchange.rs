@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chancery_api::{IDEMPOTENCY_KEY_HEADER, Operation, PROBLEM_MEDIA_TYPE, Problem, percent_encode};
+use chancery_api::{
+    IDEMPOTENCY_KEY_HEADER, Operation, PROBLEM_MEDIA_TYPE, Problem, SEQUENCE_HEADER, percent_encode,
+};
 use chancery_types::{Random, RandomError};
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, IF_MATCH};
+use http::StatusCode;
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, IF_MATCH, IF_NONE_MATCH};
 use http_body_util::Full;
 use hyper::Request;
 use serde::Serialize;
@@ -64,6 +67,17 @@ impl IdempotencyKey {
     }
 }
 
+/// A document that changes, as it is now.
+#[derive(Debug, Clone)]
+pub struct Tagged {
+    /// The document.
+    pub bytes: Bytes,
+    /// By which to ask whether it is still the same (`ETag`).
+    pub tag: Option<String>,
+    /// The position of the log up to which it is complete, where the server says so.
+    pub sequence: Option<u64>,
+}
+
 /// What to ask.
 pub(crate) struct Call {
     operation: Operation,
@@ -71,6 +85,7 @@ pub(crate) struct Call {
     body: Option<(&'static str, Bytes)>,
     headers: Vec<(http::HeaderName, String)>,
     repeatable: bool,
+    once: bool,
 }
 
 impl Call {
@@ -85,6 +100,7 @@ impl Call {
                 operation.method(),
                 chancery_api::Method::Get | chancery_api::Method::Delete
             ),
+            once: false,
         }
     }
 
@@ -113,6 +129,12 @@ impl Call {
         self
     }
 
+    /// The caller repeats it when it likes.
+    pub(crate) fn once(mut self) -> Self {
+        self.once = true;
+        self
+    }
+
     pub(crate) fn idempotency_key(mut self, key: &IdempotencyKey) -> Self {
         self.headers.push((http::HeaderName::from_static(IDEMPOTENCY_KEY_HEADER), key.0.clone()));
         self.repeatable()
@@ -120,6 +142,11 @@ impl Call {
 
     pub(crate) fn if_match(mut self, version: u64) -> Self {
         self.headers.push((IF_MATCH, format!("\"{version}\"")));
+        self
+    }
+
+    pub(crate) fn if_none_match(mut self, tag: &str) -> Self {
+        self.headers.push((IF_NONE_MATCH, tag.to_owned()));
         self
     }
 
@@ -199,6 +226,33 @@ impl Client {
         .await
     }
 
+    /// The answer, unless it is still the one that the call names; with the tag to name it by.
+    pub(crate) async fn call_if_changed(&self, call: Call) -> Result<Option<Tagged>, ClientError> {
+        self.repeat(&call, |request| async {
+            let work = async {
+                let lease = self.0.pool.send(request).await?;
+                if lease.response.status() == StatusCode::NOT_MODIFIED {
+                    self.read(lease).await?;
+                    return Ok(None);
+                }
+                let lease = self.checked(lease).await?;
+                let header = |name: &str| {
+                    lease
+                        .response
+                        .headers()
+                        .get(name)
+                        .and_then(|value| value.to_str().ok())
+                        .map(str::to_owned)
+                };
+                let tag = header(ETAG.as_str());
+                let sequence = header(SEQUENCE_HEADER).and_then(|text| text.parse().ok());
+                Ok(Some(Tagged { bytes: self.read(lease).await?, tag, sequence }))
+            };
+            self.within(self.0.request_timeout, "answer", work).await
+        })
+        .await
+    }
+
     /// The answer, as it comes. The timeout holds for its beginning and then for each part.
     pub(crate) async fn call_stream(&self, call: Call) -> Result<ByteStream, ClientError> {
         let lease = self
@@ -225,7 +279,7 @@ impl Client {
                 Err(error) => error,
             };
             // What was never sent can be repeated whatever it was.
-            if !call.repeatable && !matches!(error, ClientError::Connect { .. }) {
+            if call.once || !call.repeatable && !matches!(error, ClientError::Connect { .. }) {
                 return Err(error);
             }
             let Some(delay) = self.0.retry.delay(attempt, &error, &*self.0.random)? else {

@@ -8,13 +8,14 @@ use chancery_api::{
     HealthResponse, HoldRequest, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
     IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, NonceResponse,
     OpenIdConfiguration, Operation, OperatorRequest, Page, PageQuery, PolicyCheckRequest,
-    PolicyCheckResponse, PolicyView, ReleaseRequest, RenewRequest, RevokeRequest, StatusResponse,
-    TemplateDocument, TemplateView, TokenQuery, TokenView,
+    PolicyCheckResponse, PolicyView, ReleaseRequest, RenewRequest, RenewalRequest, RenewalResponse,
+    RevokeRequest, StatusAnswer, StatusQuestion, StatusResponse, TemplateDocument, TemplateView, TokenQuery,
+    TokenView,
 };
 use chancery_types::{IssuerEpoch, SerialNumber, SpiffeId, TokenId};
 
 use crate::exchange::Call;
-use crate::{AgentEvents, ByteStream, Client, ClientError, IdempotencyKey};
+use crate::{AgentEvents, ByteStream, Client, ClientError, IdempotencyKey, Tagged};
 
 /// Enrolment and renewal.
 ///
@@ -70,6 +71,14 @@ impl Client {
     /// Asks for a JWT-SVID for a process on the node. May be repeated: each is another token.
     pub async fn agent_jwt(&self, request: &AgentJwtRequest) -> Result<AgentJwtResponse, ClientError> {
         self.call(Call::new(Operation::AgentJwt, &[]).json(request)?.repeatable()).await
+    }
+}
+
+/// Renewals before their time.
+impl Client {
+    /// Asks the agents to replace certificates. May be repeated: what was replaced meanwhile is replaced again.
+    pub async fn ask_renewal(&self, request: &RenewalRequest) -> Result<RenewalResponse, ClientError> {
+        self.call(Call::new(Operation::AskRenewal, &[]).json(request)?).await
     }
 }
 
@@ -215,6 +224,23 @@ impl Client {
         self.call(Call::new(Operation::Status, &[&serial.to_string()])).await
     }
 
+    /// Says which of many certificates are not good; at most [`limits::STATUS_SERIALS`](chancery_api::limits).
+    pub async fn status_of_many(&self, question: &StatusQuestion) -> Result<StatusAnswer, ClientError> {
+        self.call(Call::new(Operation::StatusOfMany, &[]).json(question)?.repeatable()).await
+    }
+
+    /// The exact set of certificates that are not good, signed. The caller verifies it.
+    pub async fn status_set(&self) -> Result<Bytes, ClientError> {
+        self.call_bytes(Call::new(Operation::StatusSet, &[])).await
+    }
+
+    /// What brings a holder of the exact set of this sequence to the current one; nothing when that is the current
+    /// one.
+    pub async fn status_delta(&self, from: u64) -> Result<Option<Bytes>, ClientError> {
+        let delta = self.call_bytes(Call::new(Operation::StatusDelta, &[&from.to_string()])).await?;
+        Ok(Some(delta).filter(|delta| !delta.is_empty()))
+    }
+
     /// Shows the decision behind a certificate.
     pub async fn why(&self, serial: SerialNumber) -> Result<DecisionView, ClientError> {
         self.call(Call::new(Operation::Why, &[&serial.to_string()])).await
@@ -229,6 +255,16 @@ impl Client {
     /// The full CRL, as DER.
     pub async fn crl(&self) -> Result<Bytes, ClientError> {
         self.call_bytes(Call::new(Operation::CrlDer, &[])).await
+    }
+
+    /// The full CRL of one issuer, as DER; nothing while it is still the one with this tag.
+    pub async fn issuer_crl(
+        &self,
+        epoch: IssuerEpoch,
+        known: Option<&str>,
+    ) -> Result<Option<Tagged>, ClientError> {
+        let call = Call::new(Operation::IssuerCrl, &[&format!("{epoch}.crl")]);
+        self.call_if_changed(known.into_iter().fold(call, Call::if_none_match)).await
     }
 }
 

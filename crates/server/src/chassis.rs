@@ -189,6 +189,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::RegisterTemplate
         | Operation::ChangeTemplate
         | Operation::RemoveTemplate
+        | Operation::AskRenewal
         | Operation::Revoke
         | Operation::Hold
         | Operation::Release
@@ -205,7 +206,14 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ReadTemplate
         | Operation::ListCertificates
         | Operation::ReadCertificate
+        | Operation::StatusOfMany
         | Operation::Status
+        | Operation::StatusSet
+        | Operation::StatusDelta
+        | Operation::StatusFeed
+        | Operation::PollStatusFeed
+        | Operation::Acknowledge
+        | Operation::ListRelyingParties
         | Operation::Why
         | Operation::Bundle
         | Operation::BundleJson

@@ -3,6 +3,8 @@
 //! The raw form mirrors the file; [`Config`] is what is left once everything was found in order. Paths are
 //! relative to the file's directory. Secrets are named by path, never written here.
 
+mod federation;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use std::time::Duration;
 use chancery_keys::KeyLocation;
 use chancery_types::{DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
+
+pub use federation::{BundleSource, FederationConfig, RawFederation};
 
 /// A name that clients reach the server under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,12 +119,16 @@ pub struct Config {
     pub policy: PathBuf,
     /// Foreign authorities.
     pub x509_pop: Vec<ForeignAuthorityConfig>,
+    /// Other trust domains.
+    pub federation: Vec<FederationConfig>,
     /// Whether the same key may be renewed.
     pub renew_same_key: bool,
     /// How long a list is good for: the longest outage that relying parties survive.
     pub crl_validity: Duration,
     /// How long an OCSP answer is good for.
     pub ocsp_validity: Duration,
+    /// How old the exact set gets while nothing changes.
+    pub set_refresh: Duration,
     /// Limits.
     pub limits: Limits,
 }
@@ -159,6 +167,9 @@ pub struct RawConfig {
     /// What counts as evidence.
     #[serde(default)]
     pub attestation: RawAttestation,
+    /// Other trust domains, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub federation: BTreeMap<String, RawFederation>,
     /// Limits.
     #[serde(default)]
     pub limits: RawLimits,
@@ -251,6 +262,8 @@ pub struct RawStatus {
     pub crl_validity: HumanDuration,
     /// How long an OCSP answer is good for.
     pub ocsp_validity: HumanDuration,
+    /// How old the exact set gets while nothing changes; relying parties judge its age.
+    pub set_refresh: HumanDuration,
 }
 
 impl Default for RawStatus {
@@ -259,6 +272,7 @@ impl Default for RawStatus {
             url: None,
             crl_validity: HumanDuration(Duration::from_secs(24 * 3600)),
             ocsp_validity: HumanDuration(Duration::from_secs(3600)),
+            set_refresh: HumanDuration(Duration::from_secs(60)),
         }
     }
 }
@@ -374,6 +388,7 @@ impl Config {
             })
             .collect();
         let limits = check_limits(&raw.limits, &mut mistakes);
+        let federation = federation::check(raw.federation, trust_domain.as_ref(), directory, &mut mistakes);
         for (field, duration, least) in [
             ("status.crl_validity", raw.status.crl_validity.0, 60),
             ("status.ocsp_validity", raw.status.ocsp_validity.0, 60),
@@ -381,6 +396,10 @@ impl Config {
             if duration < Duration::from_secs(least) || duration > Duration::from_secs(90 * 24 * 3600) {
                 mistakes.push(format!("{field}: must lie between {least} s and 90 days"));
             }
+        }
+        let set_refresh = raw.status.set_refresh.0;
+        if !(Duration::from_secs(5)..=Duration::from_secs(3600)).contains(&set_refresh) {
+            mistakes.push("status.set_refresh: must lie between 5 s and 1 hour".into());
         }
         let (Some(trust_domain), Some(api), Some(status)) = (trust_domain, api, status) else {
             return Err(mistakes);
@@ -432,9 +451,11 @@ impl Config {
             profiles: directory.join(&raw.storage.profiles),
             policy: directory.join(&raw.storage.policy),
             x509_pop,
+            federation,
             renew_same_key: raw.attestation.renew_same_key,
             crl_validity: raw.status.crl_validity.0,
             ocsp_validity: raw.status.ocsp_validity.0,
+            set_refresh: raw.status.set_refresh.0,
             limits,
         })
     }

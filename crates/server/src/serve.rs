@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::{HealthCheck, HealthState};
-use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
+use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher, SetPublisherSpec, StatusBoard};
 use chancery_types::{Clock, Random, RandomError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +15,8 @@ use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerC
 use crate::callers::LedgerCallers;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
+use crate::federation;
+use crate::feed::{Feed, FeedLimits};
 use crate::rate::Rate;
 use crate::site::Site;
 use crate::standing::StandingCollector;
@@ -99,19 +101,28 @@ impl Server {
             .map_err(AuthorityError::from)?;
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
+        let ledger = Arc::clone(authority.ledger());
+        let (feed, sources) =
+            Feed::load(Arc::clone(&board), ledger, Arc::clone(&clock), FeedLimits::default())
+                .await
+                .map_err(AuthorityError::from)?;
         let site = Site {
             authority: Arc::clone(&authority),
             board: Arc::clone(&board),
+            set: exact_set(&authority, &board)?,
             ocsp,
             crl,
             agents,
+            feed: Arc::clone(&feed),
             chassis: Arc::clone(&chassis),
         };
         watch_health(&site);
         let standing = Box::new(StandingCollector {
             authority: Arc::clone(&authority),
             crl: Arc::clone(&site.crl),
+            set: Arc::clone(&site.set),
             agents: Arc::clone(&site.agents),
+            feed: Arc::clone(&feed),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
@@ -135,6 +146,17 @@ impl Server {
         status.start(routes::status(&site), Arc::clone(metrics), shutdown);
         let server = Self { site, tls, api: api_address, status: status_address };
         server.start_tasks(credential);
+        for domain in server.site.authority.config().federation.clone() {
+            let stop = server.site.chassis.shutdown().clone();
+            let directory = server.site.authority.config().directory.clone();
+            let follow = federation::follow(domain, directory, Arc::clone(&server.site.agents));
+            server.site.chassis.shutdown().spawn(async move {
+                tokio::select! {
+                    () = follow => {}
+                    () = stop.begun() => {}
+                }
+            });
+        }
         let stop = server.site.chassis.shutdown().clone();
         server.site.chassis.shutdown().spawn(async move {
             tokio::select! {
@@ -146,6 +168,13 @@ impl Server {
         server.site.chassis.shutdown().spawn(async move {
             tokio::select! {
                 () = board.follow(entries) => {}
+                () = stop.begun() => {}
+            }
+        });
+        let stop = server.site.chassis.shutdown().clone();
+        server.site.chassis.shutdown().spawn(async move {
+            tokio::select! {
+                () = feed.follow(sources) => {}
                 () = stop.begun() => {}
             }
         });
@@ -210,6 +239,15 @@ impl Server {
             async move {
                 tokio::select! {
                     () = rotate_credentials(&site, &tls, credential) => {}
+                    () = stop.begun() => {}
+                }
+            }
+        });
+        shutdown.spawn({
+            let (stop, set) = (shutdown.clone(), Arc::clone(&site.set));
+            async move {
+                tokio::select! {
+                    () = set.run() => {}
                     () = stop.begun() => {}
                 }
             }
@@ -281,6 +319,22 @@ fn publisher(authority: &Authority) -> Result<Arc<CrlPublisher>, ServeError> {
     )))
 }
 
+fn exact_set(authority: &Authority, board: &Arc<StatusBoard>) -> Result<Arc<SetPublisher>, ServeError> {
+    let directory = authority.config().directory.join("status");
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| ServeError::Directory { path: directory.display().to_string(), error })?;
+    Ok(Arc::new(SetPublisher::new(SetPublisherSpec {
+        board: Arc::clone(board),
+        ledger: Arc::clone(authority.ledger()),
+        clock: Arc::clone(authority.clock()),
+        trust_domain: authority.config().trust_domain.clone(),
+        signer: Arc::clone(authority.log_signer()),
+        verifier: authority.log_key().clone(),
+        file: directory.join("exact.set"),
+        refresh: authority.config().set_refresh,
+    })))
+}
+
 fn material(authority: &Authority, credential: &ServerCredential) -> TlsMaterial {
     let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8_der().to_vec());
     TlsMaterial {
@@ -304,6 +358,15 @@ fn watch_health(site: &Site) {
             check("crl", HealthState::Degraded, Some(format!("the list ran out at {}", list.next_update)))
         }
         None => check("crl", HealthState::Degraded, Some("no list was published yet".into())),
+    });
+    let (set, clock) = (Arc::clone(&site.set), Arc::clone(site.authority.clock()));
+    site.chassis.health().register(move || match set.current() {
+        Some(_) if !set.is_stale(clock.now()) => check("status-set", HealthState::Ok, None),
+        Some(current) => {
+            let text = format!("the exact set was made at {}, and no newer one since", current.set().made());
+            check("status-set", HealthState::Degraded, Some(text))
+        }
+        None => check("status-set", HealthState::Degraded, Some("no exact set was published yet".into())),
     });
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
+use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher, StatusBoard};
 
 use crate::Chassis;
 use crate::agents::Agents;
 use crate::authority::Authority;
+use crate::feed::Feed;
 
 /// The state of every route.
 #[derive(Debug, Clone)]
@@ -19,8 +20,12 @@ pub struct Site {
     pub ocsp: Arc<OcspResponder>,
     /// Publishes the list of the active issuer.
     pub crl: Arc<CrlPublisher>,
+    /// Publishes the exact set.
+    pub set: Arc<SetPublisher>,
     /// Tells agents what changes.
     pub(crate) agents: Arc<Agents>,
+    /// Tells relying parties what changes.
+    pub(crate) feed: Arc<Feed>,
     /// What every request goes through.
     pub chassis: Arc<Chassis>,
 }

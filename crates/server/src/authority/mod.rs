@@ -22,7 +22,7 @@ use chancery_attest::{CertificateRecords, CertificateState, MemoryNonces, Verifi
 use chancery_issue::Workflow;
 use chancery_keys::Signer;
 use chancery_ledger::{EmbeddedLedger, Ledger};
-use chancery_merkle::NoteVerifier;
+use chancery_merkle::{NoteSigner, NoteVerifier};
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
 use chancery_types::{Claims, Clock, Digest, IdentityState, LineageId, Random, SpiffeId, Timestamp};
@@ -51,6 +51,8 @@ pub struct Authority {
     ledger: Arc<dyn Ledger>,
     workflow: Workflow,
     rules: ArcSwap<Rules>,
+    /// Held while other rules are recorded and then put in force.
+    reloading: tokio::sync::Mutex<()>,
     verifiers: Verifiers,
     nonces: Arc<MemoryNonces>,
     records: records::LedgerRecords,
@@ -62,6 +64,7 @@ pub struct Authority {
     root: Certificate,
     intermediates: Vec<Vec<u8>>,
     log_key: NoteVerifier,
+    log_signer: Arc<dyn NoteSigner + Send + Sync>,
     jwt: Arc<dyn Signer>,
     enrolments: Arc<enrolments::Enrolments>,
     clock: Arc<dyn Clock>,
@@ -124,6 +127,12 @@ impl Authority {
         self.rules.load_full()
     }
 
+    /// The rules in force once those are that the ledger has on record: for whoever learns of them from there.
+    pub(crate) async fn settled_rules(&self) -> Arc<Rules> {
+        let _settled = self.reloading.lock().await;
+        self.rules()
+    }
+
     /// Changes of status.
     #[must_use]
     pub fn revoker(&self) -> &Revoker {
@@ -158,6 +167,12 @@ impl Authority {
     #[must_use]
     pub fn log_key(&self) -> &NoteVerifier {
         &self.log_key
+    }
+
+    /// The key of the log, which signs the exact set too.
+    #[must_use]
+    pub(crate) fn log_signer(&self) -> &Arc<dyn NoteSigner + Send + Sync> {
+        &self.log_signer
     }
 
     /// The key that verifies JWT-SVIDs.
@@ -201,6 +216,7 @@ impl Authority {
     /// # Errors
     /// What is wrong with them; those in force stay.
     pub async fn reload_rules(&self, by: &str) -> Result<(), ReloadError> {
+        let _reloading = self.reloading.lock().await;
         let config = &self.config;
         let rules = Rules::load(&config.profiles, &config.policy, &config.trust_domain)?;
         rules.record(self.ledger.as_ref(), by, self.clock.now()).await?;

@@ -239,6 +239,7 @@ impl Authority {
             Arc::clone(&random),
         );
         let weak_keys = weak_keys(&config.directory)?;
+        let (log_signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
         let rules = ArcSwap::from_pointee(rules);
         let authority = Self {
             config,
@@ -246,6 +247,7 @@ impl Authority {
             ledger,
             workflow,
             rules,
+            reloading: tokio::sync::Mutex::default(),
             verifiers,
             nonces,
             records,
@@ -257,6 +259,7 @@ impl Authority {
             root,
             intermediates,
             log_key,
+            log_signer: log_signer.into(),
             jwt: Arc::clone(&keys.jwt),
             enrolments,
             clock,

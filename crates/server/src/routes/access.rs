@@ -70,14 +70,20 @@ pub(crate) fn action(operation: Operation) -> Action {
         }
         Operation::ListTemplates | Operation::ReadTemplate => Action::TemplateRead,
         Operation::ListCertificates | Operation::ReadCertificate => Action::CertificateRead,
+        Operation::AskRenewal => Action::CertificateAskRenewal,
         Operation::Hold => Action::CertificateHold,
         Operation::Release => Action::CertificateRelease,
         Operation::Status
+        | Operation::StatusOfMany
+        | Operation::StatusSet
+        | Operation::StatusDelta
         | Operation::CrlDer
         | Operation::CrlPem
         | Operation::IssuerCrl
         | Operation::OcspGet
         | Operation::OcspPost => Action::StatusRead,
+        Operation::StatusFeed | Operation::PollStatusFeed | Operation::Acknowledge => Action::StatusFollow,
+        Operation::ListRelyingParties => Action::RelyingPartyRead,
         Operation::Why => Action::DecisionRead,
         Operation::Bundle | Operation::BundleJson | Operation::Issuers | Operation::IssuerCertificate => {
             Action::BundleRead

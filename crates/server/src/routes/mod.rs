@@ -5,13 +5,16 @@ mod agents;
 mod audit;
 mod certificates;
 mod enrolment;
+mod feed;
 mod identities;
 mod log;
 mod openid;
 mod operators;
 mod policy;
+mod renewals;
 mod revocation;
 mod status;
+mod status_set;
 mod templates;
 mod tokens;
 mod trust;
@@ -35,6 +38,7 @@ use crate::site::Site;
 use crate::{Chassis, HttpProblem};
 
 pub(crate) use status::status;
+pub(crate) use status_set::{DELTA_MEDIA_TYPE, SET_MEDIA_TYPE};
 pub(crate) use trust::REFRESH as BUNDLE_REFRESH;
 
 /// Every operation, each behind its gate and its policy action.
@@ -81,7 +85,15 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::Revoke => handle(operation, revocation::revoke),
         Operation::Hold => handle(operation, revocation::hold),
         Operation::Release => handle(operation, revocation::release),
+        Operation::AskRenewal => handle(operation, renewals::ask),
+        Operation::StatusOfMany => handle(operation, status::of_many),
         Operation::Status => handle(operation, status::certificate),
+        Operation::StatusSet => handle(operation, status_set::current),
+        Operation::StatusDelta => handle(operation, status_set::delta),
+        Operation::StatusFeed => handle(operation, feed::follow),
+        Operation::PollStatusFeed => handle(operation, feed::poll),
+        Operation::Acknowledge => handle(operation, feed::acknowledge),
+        Operation::ListRelyingParties => handle(operation, feed::relying_parties),
         Operation::CrlDer => handle(operation, status::crl_der),
         Operation::CrlPem => handle(operation, status::crl_pem),
         Operation::IssuerCrl => handle(operation, status::issuer_crl),
