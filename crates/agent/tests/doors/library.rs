@@ -23,10 +23,10 @@ async fn the_verifying_library_shows_what_the_agent_gives_it_and_follows_it() {
     let partner = Authority::new("partner.example");
     let default = world.authority.svid("/web", "internal");
     world.give(vec![default, world.authority.svid("/admin", "")], &[&partner]);
-    let web = Credentials::from_workload_api(world.path(), None).await.unwrap();
+    let web = Credentials::from_workload_api(&world.path(), None).await.unwrap();
     assert_eq!(web.id(), Some(world.authority.id("/web")));
     let admin =
-        Credentials::from_workload_api(world.path(), Some(world.authority.id("/admin"))).await.unwrap();
+        Credentials::from_workload_api(&world.path(), Some(world.authority.id("/admin"))).await.unwrap();
     assert_eq!(admin.id(), Some(world.authority.id("/admin")));
     for name in ["example.org", "partner.example"] {
         assert_eq!(web.bundles()[&TrustDomain::parse(name).unwrap()].len(), 1);
@@ -41,7 +41,7 @@ async fn the_verifying_library_shows_what_the_agent_gives_it_and_follows_it() {
 #[tokio::test]
 async fn the_verifying_library_says_why_there_is_no_identity() {
     let world = World::open().await;
-    let refused = Credentials::from_workload_api(world.path(), None).await.unwrap_err();
+    let refused = Credentials::from_workload_api(&world.path(), None).await.unwrap_err();
     assert!(
         matches!(&refused, CredentialError::WorkloadApi { detail, .. } if detail.contains("status 7")),
         "{refused}"
