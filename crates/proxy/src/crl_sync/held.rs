@@ -30,7 +30,6 @@ struct Issuer {
     list: Option<Arc<RevocationList>>,
     /// By which to ask for the next one.
     tag: Option<String>,
-    sequence: Option<u64>,
 }
 
 impl Held {
@@ -110,10 +109,9 @@ impl Held {
         (!lists.is_empty()).then_some(lists)
     }
 
-    /// The position up to which all lists are complete, where the authority says so.
-    pub(super) fn sequence(&self) -> Option<u64> {
-        let positions = self.issuers.iter().map(|issuer| issuer.sequence);
-        positions.min().flatten()
+    /// The lists of issuers, whose certificates the feed speaks of.
+    pub(super) fn of_issuers(&self) -> impl Iterator<Item = (IssuerEpoch, &RevocationList)> {
+        self.issuers.iter().filter_map(|issuer| Some((issuer.epoch, issuer.list.as_deref()?)))
     }
 
     pub(super) fn first_end(&self) -> Option<Timestamp> {
@@ -130,7 +128,7 @@ impl Issuer {
     fn new(epoch: IssuerEpoch, certificate: Certificate, in_place: &[Vec<u8>]) -> Self {
         let found = in_place.iter().filter_map(|der| RevocationList::read(der, &certificate).ok());
         let list = found.max_by_key(RevocationList::number).map(Arc::new);
-        Self { epoch, certificate, list, tag: None, sequence: None }
+        Self { epoch, certificate, list, tag: None }
     }
 
     fn take(&mut self) -> Self {
@@ -139,7 +137,6 @@ impl Issuer {
             certificate: self.certificate.clone(),
             list: self.list.take(),
             tag: self.tag.take(),
-            sequence: self.sequence.take(),
         }
     }
 
@@ -153,7 +150,7 @@ impl Issuer {
         let list = RevocationList::judge(&fetched.bytes, &self.certificate, self.list.as_deref(), now)
             .map_err(|error| fail(&self.certificate, error))?;
         self.list = Some(Arc::new(list));
-        (self.tag, self.sequence) = (fetched.tag, fetched.sequence);
+        self.tag = fetched.tag;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Lists in files: what is refused leaves what is there.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use chancery_proxy::crl_sync::list::{ListError, RevocationList};
 use chancery_proxy::crl_sync::{CrlSyncConfig, SyncError};
@@ -8,7 +9,7 @@ use chancery_types::{Clock as _, SystemClock};
 use chancery_x509::{Certificate, read_certificates};
 
 use crate::running::published;
-use crate::world::{World, recipe, serial};
+use crate::world::{PATIENCE, World, recipe, serial};
 
 #[tokio::test]
 async fn every_mistake_in_the_file_is_said_at_once() {
@@ -148,4 +149,56 @@ fn chain_file(world: &World) -> std::path::PathBuf {
 
 fn modified(path: &std::path::Path) -> std::time::SystemTime {
     std::fs::metadata(path).unwrap().modified().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feed_wakes_it_and_what_is_in_force_is_confirmed() {
+    let world = World::new().await;
+    let home = world.home("sync");
+    world.server_files(&home, "sync").await;
+    let text = format!(
+        "server = {:?}\ntrust_bundle = \"bundle.crt\"\nalso = [\"../root.crl\"]\npoll = \"1h\"\n\
+         identity = {{ certificate = \"tls.crt\", key = \"tls.key\" }}\n\
+         [[outputs]]\nname = \"files\"\nfile = \"lists.pem\"\nhook = {{ command = [\"/bin/true\"] }}\n",
+        world.server_url()
+    );
+    let config = CrlSyncConfig::check(toml::from_str(&text).unwrap(), &home).unwrap();
+    tokio::spawn(world.crl_sync(config).await.run(|| {}));
+    let admin = world.running.admin();
+    let confirmed = async || {
+        let all = admin.relying_parties().await.unwrap();
+        let own = all.relying_parties.into_iter().find(|party| party.spiffe_id.path() == "/sync");
+        own.map(|party| (party.acknowledgement.sequence, party.acknowledgement.kind, party.connected))
+    };
+    let began = Instant::now();
+    while !confirmed().await.is_some_and(|(_, _, connected)| connected) {
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let held = world.running.enroll("bad").await;
+    world.revoke(&held).await;
+    let (acknowledged, after) = (Instant::now(), admin.relying_parties().await.unwrap().sequence);
+    let path = home.join("lists.pem");
+    let lists = || chancery_x509::read_pem(&std::fs::read(&path).unwrap(), 8).unwrap();
+    let is_listed = || {
+        let names = |der: &[u8]| {
+            chancery_x509::crl::CrlView::from_der(der).unwrap().entry(serial(&held).as_bytes()).is_some()
+        };
+        lists().iter().any(|block| names(&block.der))
+    };
+    while !is_listed() {
+        assert!(acknowledged.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("crl-sync: in place {:?} after the acknowledgement", acknowledged.elapsed());
+    loop {
+        let (sequence, kind, _) = confirmed().await.unwrap();
+        assert_eq!(kind, chancery_api::RelyingPartyKind::CrlSync);
+        if sequence >= after {
+            break;
+        }
+        assert!(acknowledged.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
