@@ -81,7 +81,7 @@ async fn lists_are_replaced_whole_and_what_is_unchanged_is_not_written_again() {
 async fn older_foreign_torn_and_ended_lists_are_refused() {
     let world = World::new().await;
     let old = published(&world.running.server).await;
-    let new = published(&world.running.server).await;
+    let new = another(&world).await;
     let pem = std::fs::read(world.running.place.file("certs/issuer-1.crt")).unwrap();
     let issuer = Certificate::from_der(&read_certificates(&pem, 1).unwrap()[0]).unwrap();
     let root = Certificate::from_der(
@@ -112,7 +112,7 @@ async fn a_number_is_remembered_across_restarts() {
     world.crl_sync(no_hook(&world, &home)).await.once().await.unwrap();
     let before = std::fs::read(&path).unwrap();
     // A newer one was put in place, and then the authority lost its memory.
-    published(&world.running.server).await;
+    another(&world).await;
     world.crl_sync(no_hook(&world, &home)).await.once().await.unwrap();
     let newer = std::fs::read(&path).unwrap();
     assert_ne!(newer, before);
@@ -128,6 +128,12 @@ async fn a_directory_that_others_can_write_is_refused() {
     std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o777)).unwrap();
     let error = world.crl_sync(no_hook(&world, &home)).await.once().await.unwrap_err().to_string();
     assert!(error.contains("writable by nobody else"), "{error}");
+}
+
+/// A list that says more than the one before.
+async fn another(world: &World) -> Vec<u8> {
+    world.revoke(&world.running.enroll("another").await).await;
+    published(&world.running.server).await
 }
 
 fn no_hook(world: &World, home: &std::path::Path) -> CrlSyncConfig {
