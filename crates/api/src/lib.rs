@@ -25,6 +25,7 @@ mod operator;
 mod page;
 mod problem;
 mod proof_of_possession;
+mod renewal;
 mod revocation;
 mod template;
 mod token;
@@ -36,7 +37,8 @@ pub use agent::{
 };
 pub use audit::{AuditExportQuery, AuditFormat};
 pub use certificate::{
-    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusResponse,
+    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusAnswer,
+    StatusQuestion, StatusResponse,
 };
 pub use decision::{
     DecisionView, Outcome, PolicyCheckRequest, PolicyCheckResponse, PolicyFile, PolicyView, ProfileView,
@@ -59,6 +61,7 @@ pub use operator::OperatorRequest;
 pub use page::{Cursor, CursorError, Page, PageQuery};
 pub use problem::{FieldProblem, PROBLEM_MEDIA_TYPE, Problem, ProblemCode, UnknownProblemCode};
 pub use proof_of_possession::{enrollment_message, key_compromise_message};
+pub use renewal::{RenewalRequest, RenewalResponse, RenewalScope};
 pub use revocation::{
     ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, SelectorKind,
 };
