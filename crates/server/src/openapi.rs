@@ -5,13 +5,13 @@ use std::sync::OnceLock;
 use chancery_api::{
     AgentEvent, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, Audience,
     AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery,
-    CertificateView, ChangeResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest,
-    EnrollResponse, HealthResponse, HoldRequest, IDEMPOTENCY_KEY_HEADER, IdentityDocument, IdentityQuery,
-    IdentityStateRequest, IdentityView, IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse,
-    LogProofResponse, Method, NonceResponse, OpenIdConfiguration, Operation, OperatorRequest,
-    PROBLEM_MEDIA_TYPE, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse, PolicyView, Problem,
-    ReleaseRequest, RenewRequest, RevokeRequest, StatusResponse, TemplateDocument, TemplateView, TokenQuery,
-    TokenView,
+    CertificateView, ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView, ChangesResponse,
+    CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse, HealthResponse,
+    HoldRequest, IDEMPOTENCY_KEY_HEADER, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
+    IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method,
+    NonceResponse, OpenIdConfiguration, Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery,
+    PolicyCheckRequest, PolicyCheckResponse, PolicyView, Problem, ReleaseRequest, RenewRequest,
+    RevokeRequest, StatusResponse, TemplateDocument, TemplateView, TokenQuery, TokenView,
 };
 use http::StatusCode;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
@@ -168,6 +168,13 @@ fn shape(operation: Operation) -> Shape {
         Operation::Revoke => exchange(json::<RevokeRequest>(), json::<ChangeResponse>()),
         Operation::Hold => exchange(json::<HoldRequest>(), json::<ChangeResponse>()),
         Operation::Release => exchange(json::<ReleaseRequest>(), json::<ChangeResponse>()),
+        Operation::ListChanges => search::<ChangeQuery>(json::<ChangesResponse>()),
+        Operation::ReadChange => answer(json::<ChangeView>()),
+        Operation::ApproveChange
+        | Operation::WithdrawChange
+        | Operation::PauseChange
+        | Operation::ResumeChange
+        | Operation::UndoChange => exchange(json::<ChangeStepRequest>(), json::<ChangeView>()),
         Operation::Status => answer(json::<StatusResponse>()),
         Operation::Why => answer(json::<DecisionView>()),
         Operation::Bundle => answer(text("application/pem-certificate-chain")),

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::agents::{Agents, StreamLimits};
 use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerCredential};
 use crate::callers::LedgerCallers;
+use crate::changes::Changes;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
 use crate::rate::Rate;
@@ -99,11 +100,14 @@ impl Server {
             .map_err(AuthorityError::from)?;
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
+        let changes = Changes::start(Arc::clone(&authority), chassis.shutdown().clone()).await;
+        let changes = changes.map_err(AuthorityError::from)?;
         let site = Site {
             authority: Arc::clone(&authority),
             board: Arc::clone(&board),
             ocsp,
             crl,
+            changes,
             agents,
             chassis: Arc::clone(&chassis),
         };

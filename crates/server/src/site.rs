@@ -7,6 +7,7 @@ use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
 use crate::Chassis;
 use crate::agents::Agents;
 use crate::authority::Authority;
+use crate::changes::Changes;
 
 /// The state of every route.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Site {
     pub ocsp: Arc<OcspResponder>,
     /// Publishes the list of the active issuer.
     pub crl: Arc<CrlPublisher>,
+    /// Drives changes to many certificates.
+    pub changes: Arc<Changes>,
     /// Tells agents what changes.
     pub(crate) agents: Arc<Agents>,
     /// What every request goes through.

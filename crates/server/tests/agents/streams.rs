@@ -11,7 +11,7 @@ use crate::running::{Running, id, problem};
 
 fn revoke(selector: Selector) -> RevokeRequest {
     let reason = RevocationReason::Superseded;
-    RevokeRequest { selector, reason, dry_run: false, note: String::new() }
+    RevokeRequest::new(selector, reason)
 }
 
 async fn revoke_serial(running: &Running, serial: SerialNumber) {
@@ -84,7 +84,7 @@ async fn a_revoked_or_held_certificate_reaches_the_node_that_it_was_issued_throu
 
     let second = node.svid("web", &process("1000")).await.unwrap();
     let selector = Selector::Serial(second.serial);
-    running.admin().hold(&HoldRequest { selector, dry_run: false, note: String::new() }).await.unwrap();
+    running.admin().hold(&HoldRequest::new(selector)).await.unwrap();
     let event = stream.next().await;
     assert!(matches!(event, AgentEvent::Revoked { serials, .. } if serials == [second.serial]));
 

@@ -136,6 +136,8 @@ impl History {
             | Body::TemplateRemoved(_)
             | Body::PolicyChanged(_)
             | Body::OperatorAction(_)
+            | Body::ChangeProposed(_)
+            | Body::ChangeStepped(_)
             | Body::Ceremony(_) => {}
             Body::Genesis(genesis) => self.follow_genesis(index, genesis, report),
             Body::Revocation(revocation) => {
