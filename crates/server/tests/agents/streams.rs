@@ -97,6 +97,42 @@ async fn a_revoked_or_held_certificate_reaches_the_node_that_it_was_issued_throu
 }
 
 #[tokio::test]
+async fn what_a_process_was_and_the_node_that_vouched_for_it_select_its_certificates() {
+    let running = Running::start().await;
+    let (node, other) = (Node::enrol(&running, "node/a").await, Node::enrol(&running, "node/b").await);
+    for (name, node, uid) in [("web", "node/a", "1000"), ("db", "node/a", "26"), ("cache", "node/b", "1000")]
+    {
+        register(&running, workload(name, node, uid)).await;
+    }
+    let web = node.svid("web", &process("1000")).await.unwrap().serial;
+    let db = node.svid("db", &process("26")).await.unwrap().serial;
+    let cache = other.svid("cache", &process("1000")).await.unwrap().serial;
+    // Enrolled without a word of any process; the identity asks for one of this user.
+    let token = running.enroll_again("web").await.response.serial;
+    let found = async |selector: Selector, within: Vec<Selector>| {
+        let request = RevokeRequest { within, dry_run: true, ..revoke(selector) };
+        let mut serials = running.admin().revoke(&request).await.unwrap().serials;
+        serials.sort_unstable();
+        serials
+    };
+    let claim = |text: &str| Selector::Claim(text.parse().unwrap());
+    let sorted = |mut serials: Vec<SerialNumber>| {
+        serials.sort_unstable();
+        serials
+    };
+    assert_eq!(found(Selector::Node(id("node/a")), vec![]).await, sorted(vec![web, db]));
+    assert_eq!(found(Selector::Node(id("node/b")), vec![]).await, [cache]);
+    assert_eq!(found(claim("unix:uid:1000"), vec![]).await, sorted(vec![web, cache, token]));
+    assert_eq!(found(claim("unix:uid:26"), vec![]).await, [db]);
+    assert_eq!(found(claim("unix:uid:1000"), vec![Selector::Node(id("node/a"))]).await, [web]);
+    let request = RevokeRequest { dry_run: true, ..revoke(claim("unix:uid:1000")) };
+    let nodes = running.admin().revoke(&request).await.unwrap().radius.unwrap().nodes;
+    let nodes: Vec<_> = nodes.iter().map(|part| (part.name.as_str(), part.certificates)).collect();
+    assert_eq!(nodes, [("spiffe://example.org/node/a", 1), ("spiffe://example.org/node/b", 1)]);
+    running.server.stop().await;
+}
+
+#[tokio::test]
 async fn a_banned_node_is_cut_off_with_everything_that_it_asked_for() {
     let running = Running::start().await;
     let node = Node::enrol(&running, "node/a").await;

@@ -43,6 +43,8 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::Why
         | Operation::Metrics => "--xxxx",
         Operation::ListTokens
+        | Operation::ListChanges
+        | Operation::ReadChange
         | Operation::LogTile
         | Operation::LogEntries
         | Operation::ExportAudit
@@ -60,7 +62,12 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::RemoveTemplate
         | Operation::Revoke
         | Operation::Hold
-        | Operation::Release => "----xx",
+        | Operation::Release
+        | Operation::ApproveChange
+        | Operation::WithdrawChange
+        | Operation::PauseChange
+        | Operation::ResumeChange
+        | Operation::UndoChange => "----xx",
         Operation::EnrollBatch | Operation::CreateOperator => "-----x",
         // For nodes alone: tests/agents.
         Operation::AgentStream | Operation::AgentSvids | Operation::AgentJwt => "------",
