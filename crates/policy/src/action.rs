@@ -56,6 +56,9 @@ actions! {
     /// To fetch the proof that a certificate is in the log.
     LogProof = "log.proof",
 
+    /// To follow how certificates come to stand, and to confirm what is enforced.
+    StatusFollow = "status.follow",
+
     /// To follow what a node may serve.
     NodeStream = "node.stream",
     /// To ask for certificates for processes on a node. What policy thinks of each is asked afterwards.
@@ -75,6 +78,8 @@ actions! {
     ChangeRead = "change.read",
     /// To see the decision behind a certificate.
     DecisionRead = "decision.read",
+    /// To see who enforces status, and how far.
+    RelyingPartyRead = "relying_party.read",
     /// To see issuers and their state.
     CaRead = "ca.read",
     /// To read entries and tiles of the log.

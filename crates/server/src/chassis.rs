@@ -213,6 +213,10 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ReadCertificate
         | Operation::ListChanges
         | Operation::Status
+        | Operation::StatusFeed
+        | Operation::PollStatusFeed
+        | Operation::Acknowledge
+        | Operation::ListRelyingParties
         | Operation::Why
         | Operation::Bundle
         | Operation::BundleJson

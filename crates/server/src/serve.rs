@@ -16,6 +16,7 @@ use crate::callers::LedgerCallers;
 use crate::changes::Changes;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
+use crate::feed::{Feed, FeedLimits};
 use crate::rate::Rate;
 use crate::site::Site;
 use crate::standing::StandingCollector;
@@ -102,6 +103,11 @@ impl Server {
         let following = Arc::clone(&agents);
         let changes = Changes::start(Arc::clone(&authority), chassis.shutdown().clone()).await;
         let changes = changes.map_err(AuthorityError::from)?;
+        let ledger = Arc::clone(authority.ledger());
+        let (feed, sources) =
+            Feed::load(Arc::clone(&board), ledger, Arc::clone(&clock), FeedLimits::default())
+                .await
+                .map_err(AuthorityError::from)?;
         let site = Site {
             authority: Arc::clone(&authority),
             board: Arc::clone(&board),
@@ -109,6 +115,7 @@ impl Server {
             crl,
             changes,
             agents,
+            feed: Arc::clone(&feed),
             chassis: Arc::clone(&chassis),
         };
         watch_health(&site);
@@ -116,6 +123,7 @@ impl Server {
             authority: Arc::clone(&authority),
             crl: Arc::clone(&site.crl),
             agents: Arc::clone(&site.agents),
+            feed: Arc::clone(&feed),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
@@ -150,6 +158,13 @@ impl Server {
         server.site.chassis.shutdown().spawn(async move {
             tokio::select! {
                 () = board.follow(entries) => {}
+                () = stop.begun() => {}
+            }
+        });
+        let stop = server.site.chassis.shutdown().clone();
+        server.site.chassis.shutdown().spawn(async move {
+            tokio::select! {
+                () = feed.follow(sources) => {}
                 () = stop.begun() => {}
             }
         });

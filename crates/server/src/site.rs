@@ -8,6 +8,7 @@ use crate::Chassis;
 use crate::agents::Agents;
 use crate::authority::Authority;
 use crate::changes::Changes;
+use crate::feed::Feed;
 
 /// The state of every route.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Site {
     pub changes: Arc<Changes>,
     /// Tells agents what changes.
     pub(crate) agents: Arc<Agents>,
+    /// Tells relying parties what changes.
+    pub(crate) feed: Arc<Feed>,
     /// What every request goes through.
     pub chassis: Arc<Chassis>,
 }

@@ -7,6 +7,7 @@ pub(crate) mod ca;
 pub(crate) mod certificate;
 mod change;
 pub(crate) mod completions;
+pub(crate) mod contain;
 pub(crate) mod crl_sync;
 pub(crate) mod enroll;
 pub(crate) mod fetch;
@@ -30,6 +31,7 @@ pub(crate) mod template;
 pub(crate) mod token;
 pub(crate) mod verify;
 pub(crate) mod version;
+mod watch;
 
 use anyhow::Result;
 
@@ -64,6 +66,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Certificate(certificate) => certificate.run(globals, terminal).await,
         Command::Revoke(revoke) => revoke.run(globals, terminal).await,
         Command::Hold(hold) => hold.run(globals, terminal).await,
+        Command::Contain(contain) => contain.run(globals, terminal).await,
         Command::Release(release) => release.run(globals, terminal).await,
         Command::Status(status) => status.run(globals, terminal).await,
         Command::Why(why) => why.run(globals, terminal).await,

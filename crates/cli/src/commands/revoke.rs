@@ -13,6 +13,7 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::change::{ChangeCommand, radius_text};
 use super::scope::{Selected, Which};
+use super::watch::{Waiting, watch};
 use crate::ask;
 use crate::connection::{Connection, OperatorIdentity, Reach};
 use crate::failure::{refused, usage};
@@ -51,6 +52,8 @@ pub(crate) struct Revoke {
     #[command(flatten)]
     safety: Safety,
     #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
     connection: KeylessConnection,
 }
 
@@ -72,6 +75,8 @@ pub(crate) struct Hold {
     how: How,
     #[command(flatten)]
     safety: Safety,
+    #[command(flatten)]
+    waiting: Waiting,
     #[command(flatten)]
     connection: KeylessConnection,
 }
@@ -174,7 +179,11 @@ impl Revoke {
                  `chancery identity retire` ends it",
             );
         }
-        pending(&changed)
+        pending(&changed)?;
+        if self.waiting.wait && !proved && !changed.dry_run {
+            return watch(&client, terminal, &changed, self.waiting.timeout.0).await;
+        }
+        Ok(())
     }
 
     fn meaning(&self, place: Option<&Place>) -> Result<Selected> {
@@ -213,7 +222,11 @@ impl Hold {
         }
         let changed = client.hold(&request(self.how.dry_run)).await?;
         print(terminal, &changed, "held")?;
-        pending(&changed)
+        pending(&changed)?;
+        if self.waiting.wait && !changed.dry_run {
+            return watch(&client, terminal, &changed, self.waiting.timeout.0).await;
+        }
+        Ok(())
     }
 }
 
@@ -299,7 +312,7 @@ pub(super) fn agree(question: &str) -> Result<()> {
 }
 
 /// What waits for approval has not happened, and no script should go on as if it had.
-fn pending(changed: &ChangeResponse) -> Result<()> {
+pub(super) fn pending(changed: &ChangeResponse) -> Result<()> {
     match &changed.change {
         Some(change) if change.status == ChangeStatus::Pending => Err(refused(format!(
             "nothing was changed yet: another operator has to run `chancery revoke approve {}` before {}",
@@ -309,7 +322,7 @@ fn pending(changed: &ChangeResponse) -> Result<()> {
     }
 }
 
-fn print(terminal: &Terminal, changed: &ChangeResponse, verb: &str) -> Result<()> {
+pub(super) fn print(terminal: &Terminal, changed: &ChangeResponse, verb: &str) -> Result<()> {
     terminal.data(changed, || {
         let would = if changed.dry_run { "would be " } else { "" };
         let plural = if changed.count == 1 { "" } else { "s" };

@@ -6,6 +6,7 @@ mod audit;
 mod certificates;
 mod changes;
 mod enrolment;
+mod feed;
 mod identities;
 mod log;
 mod openid;
@@ -90,6 +91,10 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::ResumeChange => handle(operation, changes::resume),
         Operation::UndoChange => handle(operation, changes::undo),
         Operation::Status => handle(operation, status::certificate),
+        Operation::StatusFeed => handle(operation, feed::follow),
+        Operation::PollStatusFeed => handle(operation, feed::poll),
+        Operation::Acknowledge => handle(operation, feed::acknowledge),
+        Operation::ListRelyingParties => handle(operation, feed::relying_parties),
         Operation::CrlDer => handle(operation, status::crl_der),
         Operation::CrlPem => handle(operation, status::crl_pem),
         Operation::IssuerCrl => handle(operation, status::issuer_crl),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use chancery_api::{
-    ChangeAction, ChangeResponse, HoldRequest, KeyProof, KeySource, ProblemCode, ReleaseRequest,
-    RevokeRequest, Selector as ApiSelector, Waves, key_compromise_message, limits,
+    ChangeAction, ChangeResponse, Enforcement, HoldRequest, KeyProof, KeySource, ProblemCode, ReleaseRequest,
+    RelyingPartyView, RevokeRequest, Selector as ApiSelector, Waves, WhenUnknown, key_compromise_message,
+    limits,
 };
 use chancery_attest::Nonces as _;
 use chancery_entry::Step;
@@ -211,10 +212,27 @@ async fn as_change(
     }))
 }
 
-/// What an aim would hit; who will enforce it is added where somebody asks for it.
+/// What an aim would hit, and who will enforce it.
 pub(super) async fn radius_of(site: &Site, scope: &Scope, aim: Aim) -> Result<Radius, HttpProblem> {
     let limits = site.authority.config().change_limits;
-    site.authority.revoker().preview(scope, aim, limits).await.map_err(problem_of)
+    let mut radius = site.authority.revoker().preview(scope, aim, limits).await.map_err(problem_of)?;
+    radius.blast.enforcement = Some(enforcement(site.feed.relying_parties().relying_parties));
+    Ok(radius)
+}
+
+fn enforcement(parties: Vec<RelyingPartyView>) -> Enforcement {
+    let mut enforcement = Enforcement::default();
+    for party in parties {
+        match (party.connected, party.acknowledgement.when_unknown) {
+            (true, _) => enforcement.at_once += 1,
+            (false, WhenUnknown::Closed) => enforcement.when_too_old += 1,
+            (false, WhenUnknown::Open) => enforcement.not_at_all += 1,
+        }
+        if !party.connected && enforcement.silent.len() < limits::LISTED_PARTS {
+            enforcement.silent.push(party);
+        }
+    }
+    enforcement
 }
 
 /// Whether policy permits it; if only with an approval, why.
