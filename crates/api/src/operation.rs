@@ -156,6 +156,10 @@ operations! {
     ResumeChange, "resume-change", Post, "/v1/changes/{number}/resume", Operator, "Lets a change run on.";
     UndoChange, "undo-change", Post, "/v1/changes/{number}/undo", Operator, "Releases what a change has held.";
     Status, "status", Get, "/v1/status/{serial}", Anybody, "Says what a certificate is worth now.";
+    StatusSet, "status-set", Get, "/v1/status/set", Anybody,
+        "The signed exact set of certificates that are not good (docs/formats/status-set.md).";
+    StatusDelta, "status-delta", Get, "/v1/status/set/{from}", Anybody,
+        "What brings a holder of the exact set of this sequence to the current one; 204 when that is the current one.";
     StatusFeed, "status-feed", Get, "/v1/status/feed", Holder,
         "Follows what stops being good and what is good again, as server-sent events.";
     PollStatusFeed, "poll-status-feed", Get, "/v1/status/feed/poll", Holder,

@@ -155,6 +155,13 @@ pub enum Precondition {
         /// The steps.
         steps: u32,
     },
+    /// This version of the exact set was the last to be recorded, and is older.
+    StatusSetFollows {
+        /// SHA-256 of the last one; nothing where there is none.
+        previous: Option<Digest>,
+        /// The sequence proposed.
+        sequence: u64,
+    },
 }
 
 /// What became of one proposal.
@@ -200,7 +207,7 @@ pub enum Standing {
     Retired,
     /// The lineage has gone on to this generation.
     Generation(Generation),
-    /// The last list has this number.
+    /// The last list has this number, the last exact set this sequence.
     Number(u64),
     /// The idempotency hash belongs to this certificate.
     Issued(SerialNumber),
@@ -262,6 +269,7 @@ impl fmt::Display for Precondition {
                 write!(formatter, "list {number} of issuer {epoch}")
             }
             Self::ChangeAt { change, .. } => write!(formatter, "change {change}"),
+            Self::StatusSetFollows { sequence, .. } => write!(formatter, "status set {sequence}"),
         }
     }
 }

@@ -13,6 +13,7 @@ mod ocsp;
 mod operation;
 mod radius;
 mod selection;
+mod set;
 
 pub use board::{IssuerChange, Lines, StatusBoard, StatusChange, StatusNews};
 pub use change::{Advanced, Asking, Order, recorded_radius};
@@ -21,3 +22,4 @@ pub use ocsp::{OcspAnswer, OcspResponder, ResponderCredential};
 pub use operation::{Hand, Operation, OperationError, Revoker};
 pub use radius::{Aim, Radius, has_grown};
 pub use selection::{Scope, Selector};
+pub use set::{PublishedSet, SetPublishError, SetPublisher, SetPublisherSpec};

@@ -213,6 +213,8 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ReadCertificate
         | Operation::ListChanges
         | Operation::Status
+        | Operation::StatusSet
+        | Operation::StatusDelta
         | Operation::StatusFeed
         | Operation::PollStatusFeed
         | Operation::Acknowledge

@@ -96,6 +96,12 @@ pub(crate) fn check(
             None => Some(Standing::Unknown),
             Some(taken) => (taken != *steps).then_some(Standing::Steps(taken)),
         },
+        Precondition::StatusSetFollows { previous, sequence } => {
+            let last = query::last_status_set(view)?;
+            let follows =
+                last.map(|last| last.hash) == *previous && last.is_none_or(|last| last.sequence < *sequence);
+            (!follows).then(|| last.map_or(Standing::Unknown, |last| Standing::Number(last.sequence)))
+        }
     })
 }
 

@@ -79,6 +79,8 @@ pub(crate) fn action(operation: Operation) -> Action {
         | Operation::ResumeChange
         | Operation::UndoChange => Action::ChangeControl,
         Operation::Status
+        | Operation::StatusSet
+        | Operation::StatusDelta
         | Operation::CrlDer
         | Operation::CrlPem
         | Operation::IssuerCrl

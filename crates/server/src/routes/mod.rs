@@ -14,6 +14,7 @@ mod operators;
 mod policy;
 mod revocation;
 mod status;
+mod status_set;
 mod templates;
 mod tokens;
 mod trust;
@@ -37,6 +38,7 @@ use crate::site::Site;
 use crate::{Chassis, HttpProblem};
 
 pub(crate) use status::status;
+pub(crate) use status_set::{DELTA_MEDIA_TYPE, SET_MEDIA_TYPE};
 pub(crate) use trust::REFRESH as BUNDLE_REFRESH;
 
 /// Every operation, each behind its gate and its policy action.
@@ -91,6 +93,8 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::ResumeChange => handle(operation, changes::resume),
         Operation::UndoChange => handle(operation, changes::undo),
         Operation::Status => handle(operation, status::certificate),
+        Operation::StatusSet => handle(operation, status_set::current),
+        Operation::StatusDelta => handle(operation, status_set::delta),
         Operation::StatusFeed => handle(operation, feed::follow),
         Operation::PollStatusFeed => handle(operation, feed::poll),
         Operation::Acknowledge => handle(operation, feed::acknowledge),

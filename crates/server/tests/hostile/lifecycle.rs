@@ -67,7 +67,8 @@ async fn a_held_identity_does_nothing_until_it_is_released_and_a_retired_one_nev
     assert_eq!(status(&running, &renewed).await, CertificateStatus::Revoked);
     let request = enrolment(&new_key(), Evidence::JoinToken { token: late });
     let refused = client.enroll(&request, &fresh()).await.unwrap_err();
-    assert_eq!(problem(&refused), Some(ProblemCode::IdentityRetired), "{refused}");
+    // Its tokens were withdrawn with it.
+    assert_eq!(problem(&refused), Some(ProblemCode::EvidenceRefused), "{refused}");
     let refused = admin.release_identity(&web, &why).await.unwrap_err();
     assert!(
         matches!(problem(&refused), Some(ProblemCode::IdentityRetired | ProblemCode::NotInThisState)),
