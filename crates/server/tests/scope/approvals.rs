@@ -120,6 +120,7 @@ async fn what_waits_for_approval_survives_a_restart_and_a_rebuilt_index() {
     let change = ask(&running).await;
     let Running { place, server } = running;
     server.stop().await;
+    drop(server);
     let config = place.config();
     tokio::task::spawn_blocking(move || {
         chancery_server::maintenance::rebuild_ledger(&config, &mut |_, _| {})

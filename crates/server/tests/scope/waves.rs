@@ -84,6 +84,7 @@ async fn a_server_that_was_killed_goes_on_with_the_next_wave() {
     let asked = running.admin().hold(&in_waves(&[25, 50, 100], "1500ms")).await.unwrap().change.unwrap();
     let Running { place, server } = running;
     server.stop().await;
+    drop(server);
     let client = place.client_at(place.config().api, Some(place.operator_identity()));
     // One life may be too short to get anywhere, and the last is long enough.
     for life in [300, 900, 1_700] {

@@ -153,7 +153,9 @@ mod tests {
 
     use super::*;
 
-    const ASKED: Timestamp = Timestamp::from_seconds(1000);
+    fn asked() -> Timestamp {
+        Timestamp::from_seconds(1000)
+    }
 
     fn proposal(certificates: u64) -> ChangeProposal {
         let part = EnvironmentPart { name: "prod".into(), certificates, in_force: Some(certificates) };
@@ -161,7 +163,7 @@ mod tests {
         ChangeProposal {
             request: Document("{}".into()),
             radius: Document(serde_json::to_string(&radius).unwrap()),
-            expires: ASKED + Duration::from_secs(60),
+            expires: asked() + Duration::from_secs(60),
             by: "spiffe://e/ada".into(),
             note: String::new(),
         }
@@ -173,13 +175,13 @@ mod tests {
         let mut report = |finding: Finding| checks.push(finding.check);
         changes.propose(7, &proposal(certificates), &mut report);
         for (step, by, after) in steps {
-            let time = ASKED + Duration::from_secs(*after);
+            let time = asked() + Duration::from_secs(*after);
             let (details, note) = (Document("{}".into()), String::new());
             let step = ChangeStep { change: 7, step: *step, by: (*by).into(), details, note };
             changes.step(time, &step, &mut report);
         }
         for _ in 0..touched {
-            changes.touch(ASKED, "change:7", &mut report);
+            changes.touch(asked(), "change:7", &mut report);
         }
         checks
     }
@@ -204,9 +206,9 @@ mod tests {
         let (mut changes, mut checks) = (Changes::default(), Vec::new());
         let mut report = |finding: Finding| checks.push(finding.check);
         for number in 0..3 * MANY {
-            changes.touch(ASKED, "spiffe://e/ada", &mut report);
-            changes.touch(ASKED, AUTHORITY, &mut report);
-            changes.touch(ASKED + Duration::from_secs(number), "spiffe://e/bob", &mut report);
+            changes.touch(asked(), "spiffe://e/ada", &mut report);
+            changes.touch(asked(), AUTHORITY, &mut report);
+            changes.touch(asked() + Duration::from_secs(number), "spiffe://e/bob", &mut report);
         }
         assert_eq!(checks, [Check::ChangeOutside]);
     }
