@@ -26,6 +26,7 @@ mod operator;
 mod page;
 mod problem;
 mod proof_of_possession;
+mod renewal;
 mod revocation;
 mod template;
 mod token;
@@ -37,7 +38,8 @@ pub use agent::{
 };
 pub use audit::{AuditExportQuery, AuditFormat};
 pub use certificate::{
-    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusResponse,
+    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusAnswer,
+    StatusQuestion, StatusResponse,
 };
 pub use change::{
     BlastRadius, ChangeAction, ChangeLimits, ChangeQuery, ChangeStatus, ChangeStepRequest, ChangeView,
@@ -64,6 +66,7 @@ pub use operator::OperatorRequest;
 pub use page::{Cursor, CursorError, Page, PageQuery};
 pub use problem::{FieldProblem, PROBLEM_MEDIA_TYPE, Problem, ProblemCode, UnknownProblemCode};
 pub use proof_of_possession::{enrollment_message, key_compromise_message};
+pub use renewal::{RenewalRequest, RenewalResponse, RenewalScope};
 pub use revocation::{ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, Waves};
 pub use template::{TemplateDocument, TemplateView};
 pub use token::{

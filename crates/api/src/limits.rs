@@ -44,6 +44,10 @@ pub const WAVE_PAUSE_SECONDS: u64 = 24 * 60 * 60;
 pub const LISTED_PARTS: usize = 100;
 /// Changes in one answer.
 pub const LISTED_CHANGES: usize = 100;
+/// Serial numbers in one question about status.
+pub const STATUS_SERIALS: usize = 1000;
+/// Hours over which renewals that are asked for may be spread.
+pub const RENEWAL_HOURS: u64 = 24;
 /// Log entries in one answer.
 pub const LOG_ENTRIES: u64 = 1000;
 /// Bytes of an OCSP request (RFC 6960); more than 20 CertIDs with SHA-256.

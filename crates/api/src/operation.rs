@@ -155,6 +155,9 @@ operations! {
     PauseChange, "pause-change", Post, "/v1/changes/{number}/pause", Operator, "Lets a change rest.";
     ResumeChange, "resume-change", Post, "/v1/changes/{number}/resume", Operator, "Lets a change run on.";
     UndoChange, "undo-change", Post, "/v1/changes/{number}/undo", Operator, "Releases what a change has held.";
+    AskRenewal, "ask-renewal", Post, "/v1/renewals", Operator,
+        "Asks the agents to replace certificates before their time.";
+    StatusOfMany, "status-of-many", Post, "/v1/status", Anybody, "Says which of many certificates are not good.";
     Status, "status", Get, "/v1/status/{serial}", Anybody, "Says what a certificate is worth now.";
     StatusSet, "status-set", Get, "/v1/status/set", Anybody,
         "The signed exact set of certificates that are not good (docs/formats/status-set.md).";

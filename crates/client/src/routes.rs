@@ -9,7 +9,8 @@ use chancery_api::{
     IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView, IssuersResponse, JwksBundle,
     LogEntriesQuery, LogEntriesResponse, LogProofResponse, NonceResponse, OpenIdConfiguration, Operation,
     OperatorRequest, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse, PolicyView, ReleaseRequest,
-    RenewRequest, RevokeRequest, StatusResponse, TemplateDocument, TemplateView, TokenQuery, TokenView,
+    RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest, StatusAnswer, StatusQuestion,
+    StatusResponse, TemplateDocument, TemplateView, TokenQuery, TokenView,
 };
 use chancery_types::{IssuerEpoch, SerialNumber, SpiffeId, TokenId};
 
@@ -70,6 +71,14 @@ impl Client {
     /// Asks for a JWT-SVID for a process on the node. May be repeated: each is another token.
     pub async fn agent_jwt(&self, request: &AgentJwtRequest) -> Result<AgentJwtResponse, ClientError> {
         self.call(Call::new(Operation::AgentJwt, &[]).json(request)?.repeatable()).await
+    }
+}
+
+/// Renewals before their time.
+impl Client {
+    /// Asks the agents to replace certificates. May be repeated: what was replaced meanwhile is replaced again.
+    pub async fn ask_renewal(&self, request: &RenewalRequest) -> Result<RenewalResponse, ClientError> {
+        self.call(Call::new(Operation::AskRenewal, &[]).json(request)?).await
     }
 }
 
@@ -278,6 +287,11 @@ impl Client {
     /// Says what a certificate is worth now.
     pub async fn status(&self, serial: SerialNumber) -> Result<StatusResponse, ClientError> {
         self.call(Call::new(Operation::Status, &[&serial.to_string()])).await
+    }
+
+    /// Says which of many certificates are not good; at most [`limits::STATUS_SERIALS`](chancery_api::limits).
+    pub async fn status_of_many(&self, question: &StatusQuestion) -> Result<StatusAnswer, ClientError> {
+        self.call(Call::new(Operation::StatusOfMany, &[]).json(question)?.repeatable()).await
     }
 
     /// The exact set of certificates that are not good, signed. The caller verifies it.

@@ -189,6 +189,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::RegisterTemplate
         | Operation::ChangeTemplate
         | Operation::RemoveTemplate
+        | Operation::AskRenewal
         | Operation::Revoke
         | Operation::Hold
         | Operation::Release
@@ -212,6 +213,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ListCertificates
         | Operation::ReadCertificate
         | Operation::ListChanges
+        | Operation::StatusOfMany
         | Operation::Status
         | Operation::StatusSet
         | Operation::StatusDelta

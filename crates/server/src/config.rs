@@ -3,6 +3,8 @@
 //! The raw form mirrors the file; [`Config`] is what is left once everything was found in order. Paths are
 //! relative to the file's directory. Secrets are named by path, never written here.
 
+mod federation;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use chancery_api::ChangeLimits;
 use chancery_keys::KeyLocation;
 use chancery_types::{DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
+
+pub use federation::{BundleSource, FederationConfig, RawFederation};
 
 /// A name that clients reach the server under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +120,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// Foreign authorities.
     pub x509_pop: Vec<ForeignAuthorityConfig>,
+    /// Other trust domains.
+    pub federation: Vec<FederationConfig>,
     /// Whether the same key may be renewed.
     pub renew_same_key: bool,
     /// How long a list is good for: the longest outage that relying parties survive.
@@ -169,6 +175,9 @@ pub struct RawConfig {
     /// What counts as evidence.
     #[serde(default)]
     pub attestation: RawAttestation,
+    /// Other trust domains, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub federation: BTreeMap<String, RawFederation>,
     /// Limits.
     #[serde(default)]
     pub limits: RawLimits,
@@ -414,6 +423,7 @@ impl Config {
             let share = raw.revocation.limit_share;
             mistakes.push(format!("revocation.limit_share: {share} is no percentage from 1 to 100"));
         }
+        let federation = federation::check(raw.federation, trust_domain.as_ref(), directory, &mut mistakes);
         for (field, duration, least) in [
             ("revocation.approval_lifetime", raw.revocation.approval_lifetime.0, 1),
             ("status.crl_validity", raw.status.crl_validity.0, 60),
@@ -477,6 +487,7 @@ impl Config {
             profiles: directory.join(&raw.storage.profiles),
             policy: directory.join(&raw.storage.policy),
             x509_pop,
+            federation,
             renew_same_key: raw.attestation.renew_same_key,
             crl_validity: raw.status.crl_validity.0,
             ocsp_validity: raw.status.ocsp_validity.0,

@@ -12,7 +12,8 @@ use chancery_api::{
     LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method, NonceResponse, OpenIdConfiguration,
     Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse,
     PolicyView, Problem, ReleaseRequest, RelyingPartiesResponse, RelyingPartyView, RenewRequest,
-    RevokeRequest, StatusResponse, TemplateDocument, TemplateView, TokenQuery, TokenView,
+    RenewalRequest, RenewalResponse, RevokeRequest, StatusAnswer, StatusQuestion, StatusResponse,
+    TemplateDocument, TemplateView, TokenQuery, TokenView,
 };
 use http::StatusCode;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
@@ -178,6 +179,8 @@ fn shape(operation: Operation) -> Shape {
         | Operation::PauseChange
         | Operation::ResumeChange
         | Operation::UndoChange => exchange(json::<ChangeStepRequest>(), json::<ChangeView>()),
+        Operation::AskRenewal => exchange(json::<RenewalRequest>(), json::<RenewalResponse>()),
+        Operation::StatusOfMany => exchange(json::<StatusQuestion>(), json::<StatusAnswer>()),
         Operation::Status => answer(json::<StatusResponse>()),
         Operation::StatusSet => answer(binary(crate::routes::SET_MEDIA_TYPE)),
         Operation::StatusDelta => answer(binary(crate::routes::DELTA_MEDIA_TYPE)),

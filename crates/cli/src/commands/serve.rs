@@ -79,8 +79,18 @@ impl CheckConfig {
     }
 }
 
+/// Changes what is logged.
+pub(super) struct LogControl(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
+
+impl LogControl {
+    /// Logs this from now on, in the words of $CHANCERY_LOG.
+    pub(super) fn choose(&self, text: &str) -> Result<(), String> {
+        self.0(EnvFilter::try_new(text).map_err(|error| error.to_string())?)
+    }
+}
+
 /// Writes what happens to standard error.
-pub(super) fn start_log(format: LogFormat, globals: &Globals) {
+pub(super) fn start_log(format: LogFormat, globals: &Globals) -> LogControl {
     let default = match (globals.quiet, globals.verbose) {
         (true, _) => "warn",
         (false, 0) => "info",
@@ -93,7 +103,17 @@ pub(super) fn start_log(format: LogFormat, globals: &Globals) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => {
+            let log = log.with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            LogControl(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+        }
+        LogFormat::Json => {
+            let log = log.json().with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            LogControl(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+        }
     }
 }

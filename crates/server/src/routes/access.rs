@@ -70,6 +70,7 @@ pub(crate) fn action(operation: Operation) -> Action {
         }
         Operation::ListTemplates | Operation::ReadTemplate => Action::TemplateRead,
         Operation::ListCertificates | Operation::ReadCertificate => Action::CertificateRead,
+        Operation::AskRenewal => Action::CertificateAskRenewal,
         Operation::Hold => Action::CertificateHold,
         Operation::Release => Action::CertificateRelease,
         Operation::ListChanges | Operation::ReadChange => Action::ChangeRead,
@@ -79,6 +80,7 @@ pub(crate) fn action(operation: Operation) -> Action {
         | Operation::ResumeChange
         | Operation::UndoChange => Action::ChangeControl,
         Operation::Status
+        | Operation::StatusOfMany
         | Operation::StatusSet
         | Operation::StatusDelta
         | Operation::CrlDer

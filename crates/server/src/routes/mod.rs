@@ -12,6 +12,7 @@ mod log;
 mod openid;
 mod operators;
 mod policy;
+mod renewals;
 mod revocation;
 mod status;
 mod status_set;
@@ -92,6 +93,8 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::PauseChange => handle(operation, changes::pause),
         Operation::ResumeChange => handle(operation, changes::resume),
         Operation::UndoChange => handle(operation, changes::undo),
+        Operation::AskRenewal => handle(operation, renewals::ask),
+        Operation::StatusOfMany => handle(operation, status::of_many),
         Operation::Status => handle(operation, status::certificate),
         Operation::StatusSet => handle(operation, status_set::current),
         Operation::StatusDelta => handle(operation, status_set::delta),
