@@ -11,6 +11,7 @@
 mod agent;
 mod audit;
 mod certificate;
+mod change;
 mod decision;
 mod encoding;
 mod enroll;
@@ -40,6 +41,10 @@ pub use certificate::{
     CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusAnswer,
     StatusQuestion, StatusResponse,
 };
+pub use change::{
+    BlastRadius, ChangeAction, ChangeLimits, ChangeQuery, ChangeStatus, ChangeStepRequest, ChangeView,
+    ChangesResponse, Enforcement, EnvironmentPart, Part,
+};
 pub use decision::{
     DecisionView, Outcome, PolicyCheckRequest, PolicyCheckResponse, PolicyFile, PolicyView, ProfileView,
 };
@@ -62,9 +67,7 @@ pub use page::{Cursor, CursorError, Page, PageQuery};
 pub use problem::{FieldProblem, PROBLEM_MEDIA_TYPE, Problem, ProblemCode, UnknownProblemCode};
 pub use proof_of_possession::{enrollment_message, key_compromise_message};
 pub use renewal::{RenewalRequest, RenewalResponse, RenewalScope};
-pub use revocation::{
-    ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, SelectorKind,
-};
+pub use revocation::{ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, Waves};
 pub use template::{TemplateDocument, TemplateView};
 pub use token::{
     CreateTokenRequest, CreateTokenResponse, TokenQuery, TokenState, TokenSubject, TokenSubjectError,

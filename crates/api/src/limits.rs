@@ -34,6 +34,16 @@ pub const PAGE_MAXIMUM: usize = 1000;
 pub const CURSOR_CHARACTERS: usize = 512;
 /// Serial numbers that the answer to a revocation lists; the count is always complete.
 pub const LISTED_SERIALS: usize = 1000;
+/// Selectors of one change, of which a certificate has to match each.
+pub const SELECTORS: usize = 9;
+/// Waves of one change.
+pub const WAVES: usize = 10;
+/// Seconds between two waves of a change at most.
+pub const WAVE_PAUSE_SECONDS: u64 = 24 * 60 * 60;
+/// Members of each list of what a change hits.
+pub const LISTED_PARTS: usize = 100;
+/// Changes in one answer.
+pub const LISTED_CHANGES: usize = 100;
 /// Serial numbers in one question about status.
 pub const STATUS_SERIALS: usize = 1000;
 /// Hours over which renewals that are asked for may be spread.

@@ -145,6 +145,16 @@ operations! {
         "Revokes certificates: for operators, and for whoever proves to hold the key.";
     Hold, "hold", Post, "/v1/hold", Operator, "Holds certificates.";
     Release, "release", Post, "/v1/release", Operator, "Releases held certificates.";
+    ListChanges, "list-changes", Get, "/v1/changes", Operator,
+        "Lists changes to many certificates: those that wait for approval, run or rest.";
+    ReadChange, "read-change", Get, "/v1/changes/{number}", Operator, "Shows a change to many certificates.";
+    ApproveChange, "approve-change", Post, "/v1/changes/{number}/approve", Operator,
+        "Approves a change that somebody else has asked for, and sets it going.";
+    WithdrawChange, "withdraw-change", Post, "/v1/changes/{number}/withdraw", Operator,
+        "Gives a change up; what it did stays.";
+    PauseChange, "pause-change", Post, "/v1/changes/{number}/pause", Operator, "Lets a change rest.";
+    ResumeChange, "resume-change", Post, "/v1/changes/{number}/resume", Operator, "Lets a change run on.";
+    UndoChange, "undo-change", Post, "/v1/changes/{number}/undo", Operator, "Releases what a change has held.";
     AskRenewal, "ask-renewal", Post, "/v1/renewals", Operator,
         "Asks the agents to replace certificates before their time.";
     StatusOfMany, "status-of-many", Post, "/v1/status", Anybody, "Says which of many certificates are not good.";

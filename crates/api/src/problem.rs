@@ -191,6 +191,12 @@ problem_codes! {
         "change the existing one, or choose another name";
     VersionConflict, "version-conflict", "It was changed in the meantime.",
         "read it again and repeat the change on the new version";
+    ApprovalNeeded, "approval-needed", "So much may be changed only with a second operator's approval.",
+        "select less, or repeat the request with yes_really and have another operator approve it";
+    SameOperator, "same-operator", "Whoever asked for a change cannot approve it.",
+        "have another operator approve it, with a certificate of their own";
+    ScopeGrown, "scope-grown", "More would be changed now than was asked for.",
+        "look at it again with a dry run, withdraw the change, and ask for a new one";
     NotInThisState, "not-in-this-state", "The thing is not in a state that this operation starts from.",
         "read its state; the detail names the states that would do";
     RequestTimeout, "request-timeout", "The request did not arrive, or was not answered, in time.",

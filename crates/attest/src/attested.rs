@@ -50,6 +50,7 @@ pub struct Attested {
     evidence_hash: Digest,
     spends: Option<TokenId>,
     lineage: Option<RenewedFrom>,
+    vouched_by: Option<SerialNumber>,
 }
 
 impl Attested {
@@ -71,6 +72,7 @@ impl Attested {
             evidence_hash,
             spends: None,
             lineage: None,
+            vouched_by: None,
         }
     }
 
@@ -92,6 +94,17 @@ impl Attested {
     pub(crate) fn continuing(mut self, lineage: RenewedFrom) -> Self {
         self.lineage = Some(lineage);
         self
+    }
+
+    pub(crate) fn vouched_by_node(mut self, certificate: SerialNumber) -> Self {
+        self.vouched_by = Some(certificate);
+        self
+    }
+
+    /// The certificate of the node that vouches for a process: it must still count when the order is decided.
+    #[must_use]
+    pub fn vouched_by(&self) -> Option<SerialNumber> {
+        self.vouched_by
     }
 
     /// The kind of evidence that was accepted.

@@ -170,6 +170,7 @@ fn accept(
     )
     .repeatable(true)
     .bound_to(Some(context.request_key))
+    .vouched_by_node(node.serial)
 }
 
 #[cfg(test)]

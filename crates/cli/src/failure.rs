@@ -20,6 +20,11 @@ pub(crate) fn usage(message: impl fmt::Display) -> Error {
     Error::new(Marked { code: USAGE, message: message.to_string() })
 }
 
+/// The authority does not do it, or not yet.
+pub(crate) fn refused(message: impl fmt::Display) -> Error {
+    Error::new(Marked { code: REFUSED, message: message.to_string() })
+}
+
 /// Something verified is not what it claims to be.
 pub(crate) fn verification(message: impl fmt::Display) -> Error {
     Error::new(Marked { code: VERIFICATION, message: message.to_string() })
@@ -82,6 +87,7 @@ fn is_refusal(code: ProblemCode) -> bool {
     matches!(
         code,
         ProblemCode::AmbiguousIdentity
+            | ProblemCode::ApprovalNeeded
             | ProblemCode::CertificateNotAccepted
             | ProblemCode::CertificateRequired
             | ProblemCode::CertificateRevoked
@@ -97,6 +103,8 @@ fn is_refusal(code: ProblemCode) -> bool {
             | ProblemCode::NotPermitted
             | ProblemCode::OutsideProfile
             | ProblemCode::PolicyDenied
+            | ProblemCode::SameOperator
+            | ProblemCode::ScopeGrown
             | ProblemCode::TokenSpent
     )
 }

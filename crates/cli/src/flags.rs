@@ -8,9 +8,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::commands::{
-    agent, audit, bundle, ca, certificate, completions, crl_sync, enroll, fetch, identity, init, ledger, log,
-    man, node, operator, policy, profile, proxy, renew, revoke, root, run, serve, status, template, token,
-    verify, version,
+    agent, audit, bundle, ca, certificate, completions, contain, crl_sync, enroll, fetch, identity, init,
+    ledger, log, man, node, operator, policy, profile, proxy, renew, revoke, root, run, serve, status,
+    template, token, verify, version,
 };
 use crate::drill::Drill;
 use crate::quickstart::Quickstart;
@@ -115,6 +115,8 @@ pub(crate) enum Command {
     Revoke(revoke::Revoke),
     /// Hold certificates: not valid until they are released.
     Hold(revoke::Hold),
+    /// Hold certificates, watch it reach everybody, then revoke or release them.
+    Contain(contain::Contain),
     /// Release certificates from hold.
     Release(revoke::Release),
     /// Say what a certificate is worth now.
@@ -176,10 +178,10 @@ Groups:
   run one    init, root, serve, check-config, ledger
   let in     identity, template, token, operator
   be let in  enroll, renew, agent, fetch, run
-  watch      certificate, revoke, hold, release, status, why, policy, profile
+  watch      certificate, revoke, hold, contain, release, status, why, policy, profile
   enforce    proxy, authz, crl-sync
   trust      bundle, ca, log, audit, verify
-  try        quickstart, bench
+  try        quickstart, drill, bench
 
 Exit codes: 0 done, 1 failed, 2 misused, 3 refused by the authority, 4 verification failed.";
 

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use chancery_api::{
     AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, AuditExportQuery,
     BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery, CertificateView,
-    ChangeResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse,
-    HealthResponse, HoldRequest, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
-    IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, NonceResponse,
-    OpenIdConfiguration, Operation, OperatorRequest, Page, PageQuery, PolicyCheckRequest,
-    PolicyCheckResponse, PolicyView, ReleaseRequest, RenewRequest, RenewalRequest, RenewalResponse,
-    RevokeRequest, StatusAnswer, StatusQuestion, StatusResponse, TemplateDocument, TemplateView, TokenQuery,
-    TokenView,
+    ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView, ChangesResponse, CreateTokenRequest,
+    CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse, HealthResponse, HoldRequest,
+    IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView, IssuersResponse, JwksBundle,
+    LogEntriesQuery, LogEntriesResponse, LogProofResponse, NonceResponse, OpenIdConfiguration, Operation,
+    OperatorRequest, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse, PolicyView, ReleaseRequest,
+    RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest, StatusAnswer, StatusQuestion,
+    StatusResponse, TemplateDocument, TemplateView, TokenQuery, TokenView,
 };
 use chancery_types::{IssuerEpoch, SerialNumber, SpiffeId, TokenId};
 
@@ -204,9 +204,74 @@ impl Client {
         self.call(Call::new(Operation::ReadCertificate, &[&serial.to_string()])).await
     }
 
-    /// Revokes certificates. May be repeated: what is revoked stays revoked.
+    /// Revokes certificates. May be repeated, for what is revoked stays revoked; but for what asks for approval.
     pub async fn revoke(&self, request: &RevokeRequest) -> Result<ChangeResponse, ClientError> {
-        self.call(Call::new(Operation::Revoke, &[]).json(request)?.repeatable()).await
+        let call = Call::new(Operation::Revoke, &[]).json(request)?;
+        self.call(if request.yes_really { call } else { call.repeatable() }).await
+    }
+
+    /// Lists changes to many certificates, the latest first.
+    pub async fn list_changes(&self, query: &ChangeQuery) -> Result<ChangesResponse, ClientError> {
+        self.call(Call::new(Operation::ListChanges, &[]).query(query)?).await
+    }
+
+    /// Shows a change to many certificates.
+    pub async fn read_change(&self, change: u64) -> Result<ChangeView, ClientError> {
+        self.call(Call::new(Operation::ReadChange, &[&change.to_string()])).await
+    }
+
+    /// Approves a change that somebody else has asked for.
+    pub async fn approve_change(
+        &self,
+        change: u64,
+        request: &ChangeStepRequest,
+    ) -> Result<ChangeView, ClientError> {
+        self.step_change(Operation::ApproveChange, change, request).await
+    }
+
+    /// Gives a change up.
+    pub async fn withdraw_change(
+        &self,
+        change: u64,
+        request: &ChangeStepRequest,
+    ) -> Result<ChangeView, ClientError> {
+        self.step_change(Operation::WithdrawChange, change, request).await
+    }
+
+    /// Lets a change rest.
+    pub async fn pause_change(
+        &self,
+        change: u64,
+        request: &ChangeStepRequest,
+    ) -> Result<ChangeView, ClientError> {
+        self.step_change(Operation::PauseChange, change, request).await
+    }
+
+    /// Lets a change run on.
+    pub async fn resume_change(
+        &self,
+        change: u64,
+        request: &ChangeStepRequest,
+    ) -> Result<ChangeView, ClientError> {
+        self.step_change(Operation::ResumeChange, change, request).await
+    }
+
+    /// Releases what a change has held.
+    pub async fn undo_change(
+        &self,
+        change: u64,
+        request: &ChangeStepRequest,
+    ) -> Result<ChangeView, ClientError> {
+        self.step_change(Operation::UndoChange, change, request).await
+    }
+
+    async fn step_change(
+        &self,
+        operation: Operation,
+        change: u64,
+        request: &ChangeStepRequest,
+    ) -> Result<ChangeView, ClientError> {
+        self.call(Call::new(operation, &[&change.to_string()]).json(request)?).await
     }
 
     /// Holds certificates.

@@ -310,6 +310,34 @@ facts! {
         decision: Document,
     }
 
+    /// An operator asks for a change to many certificates. Its number is the index of this entry.
+    ChangeProposal {
+        /// What is to be done, and to which certificates, JSON.
+        request: Document,
+        /// What that would touch, and the limits in force, JSON.
+        radius: Document,
+        /// Nobody can approve it after this moment.
+        expires: Timestamp,
+        /// Who asked.
+        by: String,
+        /// A word of explanation; may be empty.
+        note: String,
+    }
+
+    /// A change goes a step on.
+    ChangeStep {
+        /// The number of the change.
+        change: u64,
+        /// The step.
+        step: Step,
+        /// Who took it.
+        by: String,
+        /// What is known of it, JSON.
+        details: Document,
+        /// A word of explanation; may be empty.
+        note: String,
+    }
+
     /// The transcript of a ceremony.
     Ceremony {
         /// What was done, in lines.
@@ -351,6 +379,60 @@ impl Field for HoldTarget {
                 Err(DecodeError::Value { field, offset: 0, why: format!("{other} where 0 or 1 stands") })
             }
         }
+    }
+}
+
+/// A step that a change takes. Numbers are for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Step {
+    /// It runs, because it is small enough to need no approval.
+    Begun = 0,
+    /// It runs, because another operator has approved it.
+    Approved = 1,
+    /// It runs, because the local administrator has dispensed with approval.
+    Overridden = 2,
+    /// One of its waves is done.
+    Wave = 3,
+    /// It rests.
+    Paused = 4,
+    /// It runs on.
+    Resumed = 5,
+    /// It is given up; what it did stays.
+    Withdrawn = 6,
+    /// What it held is to be released.
+    Undone = 7,
+    /// There is nothing left to do.
+    Ended = 8,
+}
+
+impl Step {
+    const ALL: [Self; 9] = [
+        Self::Begun,
+        Self::Approved,
+        Self::Overridden,
+        Self::Wave,
+        Self::Paused,
+        Self::Resumed,
+        Self::Withdrawn,
+        Self::Undone,
+        Self::Ended,
+    ];
+}
+
+impl Field for Step {
+    fn write(&self, writer: &mut Writer) {
+        writer.u8(*self as u8);
+    }
+
+    fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+        let number = reader.u8(field)?;
+        Self::ALL.get(usize::from(number)).copied().ok_or_else(|| DecodeError::Value {
+            field,
+            offset: 0,
+            why: format!("{number} where 0 to 8 stands"),
+        })
     }
 }
 
@@ -497,6 +579,10 @@ bodies! {
     OperatorAction = 112, "operator-action", OperatorAction;
     /// A ceremony was held.
     Ceremony = 113, "ceremony", Ceremony;
+    /// A change to many certificates is asked for.
+    ChangeProposed = 114, "change-proposed", ChangeProposal;
+    /// A change goes a step on.
+    ChangeStepped = 115, "change-stepped", ChangeStep;
 }
 
 impl<T: Field> Field for Box<T> {

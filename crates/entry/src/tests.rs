@@ -133,6 +133,20 @@ fn one_of_each() -> Vec<Entry> {
             resource: "log".into(),
             decision: document(),
         }),
+        Body::ChangeProposed(ChangeProposal {
+            request: document(),
+            radius: document(),
+            expires: time,
+            by: by(),
+            note: note(),
+        }),
+        Body::ChangeStepped(ChangeStep {
+            change: 7,
+            step: Step::Approved,
+            by: by(),
+            details: document(),
+            note: note(),
+        }),
         Body::Ceremony(Ceremony { transcript: "root made".into(), by: by() }),
     ];
     bodies.into_iter().map(|body| Entry { time, body }).collect()
@@ -225,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bytes_decode_to_something_else_or_not_at_all(which in 0_usize..25, at in any::<prop::sample::Index>(), flip in 1_u8..) {
+    fn flipped_bytes_decode_to_something_else_or_not_at_all(which in 0_usize..27, at in any::<prop::sample::Index>(), flip in 1_u8..) {
         let entry = &one_of_each()[which];
         let mut bytes = entry.encode().unwrap();
         let at = at.index(bytes.len());

@@ -196,10 +196,13 @@ fn propose(
     }
     match attested.lineage() {
         Some(from) => {
-            requires.push(Precondition::LineageAt { lineage: from.lineage, generation: from.generation })
+            requires.push(Precondition::LineageAt { lineage: from.lineage, generation: from.generation });
+            // It may have been revoked or held since the evidence was looked at.
+            requires.push(Precondition::InForce(from.serial));
         }
         None => requires.push(Precondition::LineageUnused(issuance.lineage)),
     }
+    requires.extend(attested.vouched_by().map(Precondition::InForce));
     requires.extend(issuance.idempotency.map(Precondition::IdempotencyUnused));
     entries.push(Entry::new(now, issuance.clone()));
     if let Some(token) = attested.spends() {

@@ -18,6 +18,7 @@ mod model;
 mod proposal;
 
 pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
+pub use model::change::{ChangeRecord, ChangeState, change_name, change_number};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
     CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,

@@ -133,6 +133,8 @@ pub enum Precondition {
         /// The reason proposed.
         reason: RevocationReason,
     },
+    /// The certificate is recorded and neither revoked nor held.
+    InForce(SerialNumber),
     /// The target is recorded and neither revoked nor held.
     Holdable(HoldTarget),
     /// The target is held.
@@ -145,6 +147,13 @@ pub enum Precondition {
         epoch: IssuerEpoch,
         /// The number proposed.
         number: u64,
+    },
+    /// The change has taken this many steps.
+    ChangeAt {
+        /// Its number.
+        change: u64,
+        /// The steps.
+        steps: u32,
     },
     /// This version of the exact set was the last to be recorded, and is older.
     StatusSetFollows {
@@ -204,6 +213,8 @@ pub enum Standing {
     Issued(SerialNumber),
     /// The ledger has entries.
     NotEmpty,
+    /// The change has taken this many steps.
+    Steps(u32),
 }
 
 impl fmt::Display for Standing {
@@ -221,6 +232,7 @@ impl fmt::Display for Standing {
             Self::Number(number) => write!(formatter, "the last number is {number}"),
             Self::Issued(serial) => write!(formatter, "it belongs to certificate {serial}"),
             Self::NotEmpty => formatter.write_str("the ledger has entries already"),
+            Self::Steps(_) => formatter.write_str("it has gone on meanwhile"),
         }
     }
 }
@@ -248,12 +260,15 @@ impl fmt::Display for Precondition {
             | Self::IdentityUnused(id) => write!(formatter, "identity {id}"),
             Self::TemplateExists(name) => write!(formatter, "template {name:?}"),
             Self::IssuerActive(epoch) | Self::IssuerUnused(epoch) => write!(formatter, "issuer {epoch}"),
-            Self::Revocable { serial, .. } => write!(formatter, "certificate {serial}"),
+            Self::InForce(serial) | Self::Revocable { serial, .. } => {
+                write!(formatter, "certificate {serial}")
+            }
             Self::Holdable(target) | Self::Releasable(target) => formatter.write_str(&held(target)),
             Self::IdempotencyUnused(_) => write!(formatter, "this idempotency key"),
             Self::CrlNumberAbove { epoch, number } => {
                 write!(formatter, "list {number} of issuer {epoch}")
             }
+            Self::ChangeAt { change, .. } => write!(formatter, "change {change}"),
             Self::StatusSetFollows { sequence, .. } => write!(formatter, "status set {sequence}"),
         }
     }

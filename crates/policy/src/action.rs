@@ -74,6 +74,8 @@ actions! {
     TokenList = "token.list",
     /// To search and see certificates.
     CertificateRead = "certificate.read",
+    /// To see what is being done to many certificates.
+    ChangeRead = "change.read",
     /// To see the decision behind a certificate.
     DecisionRead = "decision.read",
     /// To see who enforces status, and how far.
@@ -119,6 +121,10 @@ actions! {
     CertificateHold = "certificate.hold",
     /// To release held certificates.
     CertificateRelease = "certificate.release",
+    /// To approve what somebody else wants to do to many certificates.
+    ChangeApprove = "change.approve",
+    /// To withdraw, pause, resume or undo it.
+    ChangeControl = "change.control",
 
     /// To put other policies in force.
     PolicyChange = "policy.change",

@@ -6,15 +6,20 @@
 //! state, and checks what its own keys sign before anybody sees it.
 
 mod board;
+mod change;
 mod crl;
+mod finder;
 mod ocsp;
 mod operation;
+mod radius;
 mod selection;
 mod set;
 
 pub use board::{IssuerChange, Lines, StatusBoard, StatusChange, StatusNews};
+pub use change::{Advanced, Asking, Order, recorded_radius};
 pub use crl::{CrlPublisher, PublishError, PublishedCrl};
 pub use ocsp::{OcspAnswer, OcspResponder, ResponderCredential};
-pub use operation::{Operation, OperationError, Revoker};
-pub use selection::{Selection, Selector};
+pub use operation::{Hand, Operation, OperationError, Revoker};
+pub use radius::{Aim, Radius, has_grown};
+pub use selection::{Scope, Selector};
 pub use set::{PublishedSet, SetPublishError, SetPublisher, SetPublisherSpec};

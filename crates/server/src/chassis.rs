@@ -193,6 +193,12 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::Revoke
         | Operation::Hold
         | Operation::Release
+        | Operation::ReadChange
+        | Operation::ApproveChange
+        | Operation::WithdrawChange
+        | Operation::PauseChange
+        | Operation::ResumeChange
+        | Operation::UndoChange
         | Operation::CreateOperator => Weight::Write,
         Operation::ExportAudit | Operation::LogEntries => Weight::Bulk,
         Operation::Nonce
@@ -206,6 +212,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ReadTemplate
         | Operation::ListCertificates
         | Operation::ReadCertificate
+        | Operation::ListChanges
         | Operation::StatusOfMany
         | Operation::Status
         | Operation::StatusSet

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chancery_api::ChangeLimits;
 use chancery_keys::KeyLocation;
 use chancery_types::{DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
@@ -127,6 +128,10 @@ pub struct Config {
     pub crl_validity: Duration,
     /// How long an OCSP answer is good for.
     pub ocsp_validity: Duration,
+    /// From where on a revocation or a hold needs a second operator's approval.
+    pub change_limits: ChangeLimits,
+    /// How long a change waits for approval.
+    pub approval_lifetime: Duration,
     /// How old the exact set gets while nothing changes.
     pub set_refresh: Duration,
     /// Limits.
@@ -164,6 +169,9 @@ pub struct RawConfig {
     /// How status is published.
     #[serde(default)]
     pub status: RawStatus,
+    /// How much may be revoked or held by one operator alone.
+    #[serde(default)]
+    pub revocation: RawRevocation,
     /// What counts as evidence.
     #[serde(default)]
     pub attestation: RawAttestation,
@@ -273,6 +281,29 @@ impl Default for RawStatus {
             crl_validity: HumanDuration(Duration::from_secs(24 * 3600)),
             ocsp_validity: HumanDuration(Duration::from_secs(3600)),
             set_refresh: HumanDuration(Duration::from_secs(60)),
+        }
+    }
+}
+
+/// `[revocation]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRevocation {
+    /// Percent of an environment's certificates above which a second operator has to approve; 100 for never.
+    pub limit_share: u8,
+    /// Certificates of an environment that may always be revoked or held.
+    pub limit_floor: u64,
+    /// How long a change waits for approval.
+    pub approval_lifetime: HumanDuration,
+}
+
+impl Default for RawRevocation {
+    fn default() -> Self {
+        let ChangeLimits { share, floor } = ChangeLimits::default();
+        Self {
+            limit_share: share,
+            limit_floor: floor,
+            approval_lifetime: HumanDuration(Duration::from_secs(3600)),
         }
     }
 }
@@ -388,8 +419,13 @@ impl Config {
             })
             .collect();
         let limits = check_limits(&raw.limits, &mut mistakes);
+        if !(1..=100).contains(&raw.revocation.limit_share) {
+            let share = raw.revocation.limit_share;
+            mistakes.push(format!("revocation.limit_share: {share} is no percentage from 1 to 100"));
+        }
         let federation = federation::check(raw.federation, trust_domain.as_ref(), directory, &mut mistakes);
         for (field, duration, least) in [
+            ("revocation.approval_lifetime", raw.revocation.approval_lifetime.0, 1),
             ("status.crl_validity", raw.status.crl_validity.0, 60),
             ("status.ocsp_validity", raw.status.ocsp_validity.0, 60),
         ] {
@@ -455,6 +491,11 @@ impl Config {
             renew_same_key: raw.attestation.renew_same_key,
             crl_validity: raw.status.crl_validity.0,
             ocsp_validity: raw.status.ocsp_validity.0,
+            change_limits: ChangeLimits {
+                share: raw.revocation.limit_share,
+                floor: raw.revocation.limit_floor,
+            },
+            approval_lifetime: raw.revocation.approval_lifetime.0,
             set_refresh: raw.status.set_refresh.0,
             limits,
         })

@@ -16,6 +16,7 @@ mod agents;
 pub mod authority;
 pub mod bootstrap;
 mod callers;
+mod changes;
 mod chassis;
 pub mod config;
 mod connections;

@@ -5,14 +5,15 @@ use std::sync::OnceLock;
 use chancery_api::{
     AgentEvent, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, Audience,
     AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery,
-    CertificateView, ChangeResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest,
-    EnrollResponse, FeedAcknowledgement, FeedEvent, FeedQuery, HealthResponse, HoldRequest,
-    IDEMPOTENCY_KEY_HEADER, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
-    IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method,
-    NonceResponse, OpenIdConfiguration, Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery,
-    PolicyCheckRequest, PolicyCheckResponse, PolicyView, Problem, ReleaseRequest, RelyingPartiesResponse,
-    RelyingPartyView, RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest, StatusAnswer,
-    StatusQuestion, StatusResponse, TemplateDocument, TemplateView, TokenQuery, TokenView,
+    CertificateView, ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView, ChangesResponse,
+    CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse,
+    FeedAcknowledgement, FeedEvent, FeedQuery, HealthResponse, HoldRequest, IDEMPOTENCY_KEY_HEADER,
+    IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView, IssuersResponse, JwksBundle,
+    LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method, NonceResponse, OpenIdConfiguration,
+    Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse,
+    PolicyView, Problem, ReleaseRequest, RelyingPartiesResponse, RelyingPartyView, RenewRequest,
+    RenewalRequest, RenewalResponse, RevokeRequest, StatusAnswer, StatusQuestion, StatusResponse,
+    TemplateDocument, TemplateView, TokenQuery, TokenView,
 };
 use http::StatusCode;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
@@ -171,6 +172,13 @@ fn shape(operation: Operation) -> Shape {
         Operation::Revoke => exchange(json::<RevokeRequest>(), json::<ChangeResponse>()),
         Operation::Hold => exchange(json::<HoldRequest>(), json::<ChangeResponse>()),
         Operation::Release => exchange(json::<ReleaseRequest>(), json::<ChangeResponse>()),
+        Operation::ListChanges => search::<ChangeQuery>(json::<ChangesResponse>()),
+        Operation::ReadChange => answer(json::<ChangeView>()),
+        Operation::ApproveChange
+        | Operation::WithdrawChange
+        | Operation::PauseChange
+        | Operation::ResumeChange
+        | Operation::UndoChange => exchange(json::<ChangeStepRequest>(), json::<ChangeView>()),
         Operation::AskRenewal => exchange(json::<RenewalRequest>(), json::<RenewalResponse>()),
         Operation::StatusOfMany => exchange(json::<StatusQuestion>(), json::<StatusAnswer>()),
         Operation::Status => answer(json::<StatusResponse>()),

@@ -136,12 +136,15 @@ pub(crate) fn status(code: ProblemCode) -> StatusCode {
         | ProblemCode::PolicyDenied
         | ProblemCode::LineageForked
         | ProblemCode::CertificateRevoked
+        | ProblemCode::SameOperator
         | ProblemCode::KeyProofRefused => StatusCode::FORBIDDEN,
         ProblemCode::NotFound => StatusCode::NOT_FOUND,
         ProblemCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ProblemCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ProblemCode::AlreadyExists
         | ProblemCode::VersionConflict
+        | ProblemCode::ApprovalNeeded
+        | ProblemCode::ScopeGrown
         | ProblemCode::NotInThisState
         | ProblemCode::IdempotencyInProgress => StatusCode::CONFLICT,
         ProblemCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

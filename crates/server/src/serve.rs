@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::agents::{Agents, StreamLimits};
 use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerCredential};
 use crate::callers::LedgerCallers;
+use crate::changes::Changes;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
 use crate::federation;
@@ -101,6 +102,8 @@ impl Server {
             .map_err(AuthorityError::from)?;
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
+        let changes = Changes::start(Arc::clone(&authority), chassis.shutdown().clone()).await;
+        let changes = changes.map_err(AuthorityError::from)?;
         let ledger = Arc::clone(authority.ledger());
         let (feed, sources) =
             Feed::load(Arc::clone(&board), ledger, Arc::clone(&clock), FeedLimits::default())
@@ -112,6 +115,7 @@ impl Server {
             set: exact_set(&authority, &board)?,
             ocsp,
             crl,
+            changes,
             agents,
             feed: Arc::clone(&feed),
             chassis: Arc::clone(&chassis),

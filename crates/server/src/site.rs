@@ -7,6 +7,7 @@ use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher, StatusBoard};
 use crate::Chassis;
 use crate::agents::Agents;
 use crate::authority::Authority;
+use crate::changes::Changes;
 use crate::feed::Feed;
 
 /// The state of every route.
@@ -20,6 +21,8 @@ pub struct Site {
     pub ocsp: Arc<OcspResponder>,
     /// Publishes the list of the active issuer.
     pub crl: Arc<CrlPublisher>,
+    /// Drives changes to many certificates.
+    pub changes: Arc<Changes>,
     /// Publishes the exact set.
     pub set: Arc<SetPublisher>,
     /// Tells agents what changes.

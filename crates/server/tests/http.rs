@@ -183,10 +183,8 @@ async fn enrol_renew_revoke_and_what_others_say() {
 
     // Revoked: OCSP says so at once, the list within a second, renewal is refused.
     let revoke = RevokeRequest {
-        selector: Selector::Serial(second.serial),
-        reason: RevocationReason::KeyCompromise,
-        dry_run: false,
         note: "drill".into(),
+        ..RevokeRequest::new(Selector::Serial(second.serial), RevocationReason::KeyCompromise)
     };
     let changed = running.operator().revoke(&revoke).await.unwrap();
     assert_eq!(changed.count, 1);
@@ -221,12 +219,7 @@ async fn what_a_caller_may_not_do_is_refused_with_a_reason() {
     assert_eq!(problem(&refused), Some(ProblemCode::CertificateRequired));
     let refused = workload.register_identity(&document).await.unwrap_err();
     assert_eq!(problem(&refused), Some(ProblemCode::NotPermitted), "{refused}");
-    let revoke = RevokeRequest {
-        selector: Selector::Serial(response.serial),
-        reason: RevocationReason::KeyCompromise,
-        dry_run: false,
-        note: String::new(),
-    };
+    let revoke = RevokeRequest::new(Selector::Serial(response.serial), RevocationReason::KeyCompromise);
     let refused = anonymous.revoke(&revoke).await.unwrap_err();
     assert_eq!(problem(&refused), Some(ProblemCode::NotPermitted), "{refused}");
     let why = running.operator().why(response.serial).await.unwrap();

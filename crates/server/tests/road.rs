@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chancery_attest::{Evidence, RenewalEvidence, TokenEvidence};
 use chancery_ledger::CertificateState;
-use chancery_revoke::Selector;
+use chancery_revoke::{Hand, Selector};
 use chancery_server::authority::{
     Authority, AuthorityError, Enrolment, OnlineRoot, Requester, TokenFor, Wish,
 };
@@ -85,8 +85,8 @@ async fn from_init_to_a_revoked_certificate() {
     assert_eq!(renewed.issued.generation().0, 1);
     assert_eq!(renewed.issued.lineage(), enrolled.issued.lineage());
 
-    let (selector, reason) = (Selector::Identity(id.clone()), RevocationReason::KeyCompromise);
-    let operation = authority.revoker().revoke(&selector, reason, "test", "").await.unwrap();
+    let (scope, reason) = (Selector::Identity(id.clone()).into(), RevocationReason::KeyCompromise);
+    let operation = authority.revoker().revoke(&scope, reason, Hand::of("test", "")).await.unwrap();
     assert_eq!(operation.serials.len(), 2);
     let record = authority.ledger().certificate(renewed.issued.serial()).await.unwrap().unwrap();
     assert!(matches!(record.state, CertificateState::Revoked { .. }));

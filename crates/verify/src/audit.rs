@@ -9,6 +9,7 @@
 //! - each certificate: the TBS says what the entry says, keeps its profile and the lints, was recorded under an
 //!   active issuer, to an active identity, in an unbroken lineage, for a token spent once, with a serial of its
 //!   own; the signature is the issuer's over exactly these bytes;
+//! - changes to many certificates: each had the approval that it needed, and did what was asked for;
 //! - revocation: what is revoked is on the issuer's list, and nothing else is.
 //!
 //! Memory is about a hundred bytes for each certificate, token and lineage; entries pass through in batches.
@@ -16,6 +17,7 @@
 mod auditor;
 mod batch;
 mod certificate;
+mod changes;
 mod compare;
 mod crl;
 mod directory;

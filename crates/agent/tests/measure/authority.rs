@@ -90,7 +90,7 @@ impl Authority {
     pub(crate) async fn revoke(&self, admin: &Client, serial: SerialNumber) {
         let selector = Selector::Serial(serial);
         let reason = RevocationReason::Superseded;
-        let request = RevokeRequest { selector, reason, dry_run: false, note: String::new() };
+        let request = RevokeRequest::new(selector, reason);
         admin.revoke(&request).await.unwrap();
     }
 

@@ -43,7 +43,7 @@ async fn a_process_gets_its_identity_and_loses_it_within_a_second() {
 
     // Held certificates of an identity count as revoked ones.
     let serial = states.borrow().svids[0].serial;
-    let hold = HoldRequest { selector: Selector::Serial(serial), dry_run: false, note: String::new() };
+    let hold = HoldRequest::new(Selector::Serial(serial));
     admin.hold(&hold).await.unwrap();
     wait(&mut states, SOON, |state| state.svids.iter().all(|svid| svid.serial != serial)).await;
     serving.stop().await;

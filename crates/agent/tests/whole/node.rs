@@ -129,12 +129,7 @@ async fn a_banned_node_serves_nothing_any_more() {
     let mut states = world.follow();
     wait(&mut states, PATIENCE, |state| !state.svids.is_empty()).await;
     let admin = world.admin();
-    let revoke = |selector| RevokeRequest {
-        selector,
-        reason: RevocationReason::KeyCompromise,
-        dry_run: false,
-        note: String::new(),
-    };
+    let revoke = |selector| RevokeRequest::new(selector, RevocationReason::KeyCompromise);
     // In the order of `chancery node ban`.
     admin.hold_identity(&id("node/a"), &IdentityStateRequest::default()).await.unwrap();
     admin.revoke(&revoke(Selector::Identity(id("node/a")))).await.unwrap();

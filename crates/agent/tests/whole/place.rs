@@ -171,7 +171,7 @@ impl World {
     pub(crate) async fn revoke(&self, serial: SerialNumber) {
         let selector = Selector::Serial(serial);
         let reason = RevocationReason::KeyCompromise;
-        let request = RevokeRequest { selector, reason, dry_run: false, note: String::new() };
+        let request = RevokeRequest::new(selector, reason);
         self.admin().revoke(&request).await.unwrap();
     }
 

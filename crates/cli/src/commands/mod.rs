@@ -5,7 +5,9 @@ pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod ca;
 pub(crate) mod certificate;
+mod change;
 pub(crate) mod completions;
+pub(crate) mod contain;
 pub(crate) mod crl_sync;
 pub(crate) mod enroll;
 pub(crate) mod fetch;
@@ -24,6 +26,7 @@ mod renewal;
 pub(crate) mod revoke;
 pub(crate) mod root;
 pub(crate) mod run;
+mod scope;
 pub(crate) mod serve;
 pub(crate) mod status;
 mod status_set;
@@ -31,6 +34,7 @@ pub(crate) mod template;
 pub(crate) mod token;
 pub(crate) mod verify;
 pub(crate) mod version;
+mod watch;
 
 use anyhow::Result;
 
@@ -65,6 +69,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Certificate(certificate) => certificate.run(globals, terminal).await,
         Command::Revoke(revoke) => revoke.run(globals, terminal).await,
         Command::Hold(hold) => hold.run(globals, terminal).await,
+        Command::Contain(contain) => contain.run(globals, terminal).await,
         Command::Release(release) => release.run(globals, terminal).await,
         Command::Status(status) => status.run(globals, terminal).await,
         Command::Why(why) => why.run(globals, terminal).await,

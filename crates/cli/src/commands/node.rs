@@ -178,7 +178,7 @@ impl Act {
     /// How many were revoked; none is no mistake here.
     async fn revoke(&self, client: &Client, selector: Selector) -> Result<u64> {
         let (reason, note) = (RevocationReason::PrivilegeWithdrawn, self.note.clone());
-        match client.revoke(&RevokeRequest { selector, reason, dry_run: false, note }).await {
+        match client.revoke(&RevokeRequest { note, ..RevokeRequest::new(selector, reason) }).await {
             Ok(ChangeResponse { count, .. }) => Ok(count),
             Err(ClientError::Problem(problem)) if problem.known_code() == Some(ProblemCode::NotFound) => {
                 Ok(0)

@@ -1,32 +1,41 @@
 //! `chancery revoke`, `hold` and `release`: taking trust away, and giving it back.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result};
 use chancery_api::{
-    Base64Bytes, ChangeResponse, HoldRequest, KeyProof, PublicKeyDer, ReleaseRequest, RevokeRequest,
-    Selector, key_compromise_message,
+    Base64Bytes, ChangeResponse, ChangeStatus, HoldRequest, KeyProof, PublicKeyDer, ReleaseRequest,
+    RevokeRequest, Selector, Waves, key_compromise_message,
 };
 use chancery_client::Client;
-use chancery_types::{Digest, LineageId, RevocationReason, SerialNumber};
+use chancery_types::{Digest, HumanDuration, RevocationReason};
 use chancery_x509::SubjectKey;
 use clap::Args;
 use data_encoding::BASE64URL_NOPAD;
 
+use super::change::{ChangeCommand, radius_text};
+use super::scope::{Selected, Which};
+use super::watch::{Waiting, watch};
 use crate::ask;
 use crate::connection::{Connection, OperatorIdentity, Reach};
-use crate::failure::usage;
+use crate::failure::{refused, usage};
 use crate::flags::Globals;
-use crate::place::{self, Place};
-use crate::subject::{self, NamedKey};
+use crate::place::Place;
+use crate::subject;
 use crate::terminal::Terminal;
 
 /// Revokes certificates for good.
 ///
-/// Operators select by serial, identity, lineage or key. Whoever holds a private key needs no role: with --key
-/// and the private key itself, possession is proved and everything with that key is revoked as compromised.
+/// Operators select by one or several properties, all of which a certificate then has to have. Whoever holds a
+/// private key needs no role: with --key and the private key itself, possession is proved and everything with that
+/// key is revoked as compromised.
+///
+/// An identity whose certificates are revoked may enrol again; --block holds the identity as well, until `chancery
+/// identity release`. Above a share of an environment that the server is configured with, --yes-really asks for the
+/// approval of a second operator.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Revoke {
+    #[command(subcommand)]
+    change: Option<ChangeCommand>,
     #[command(flatten)]
     which: Which,
     /// All with the key that made this proof: a text that --print-proof printed, good for two minutes.
@@ -41,16 +50,33 @@ pub(crate) struct Revoke {
     #[command(flatten)]
     how: How,
     #[command(flatten)]
+    safety: Safety,
+    #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
     connection: KeylessConnection,
 }
 
 /// Holds certificates: not valid until they are released.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Hold {
+    #[command(subcommand)]
+    change: Option<ChangeCommand>,
     #[command(flatten)]
     which: Which,
+    /// Hold a growing part of them: percentages that rise to 100, such as 1%,10%,100%. The server goes on by itself.
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', value_parser = share)]
+    waves: Vec<u8>,
+    /// How long to wait after each wave, such as 30s or 5m.
+    #[arg(long, value_name = "TIME", default_value = "5m", requires = "waves")]
+    pause: HumanDuration,
     #[command(flatten)]
     how: How,
+    #[command(flatten)]
+    safety: Safety,
+    #[command(flatten)]
+    waiting: Waiting,
     #[command(flatten)]
     connection: KeylessConnection,
 }
@@ -66,31 +92,12 @@ pub(crate) struct Release {
     connection: KeylessConnection,
 }
 
-/// Which certificates: by exactly one property.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Which certificates")]
-#[group(id = "selector", required = true, multiple = false)]
-struct Which {
-    /// The one with this serial number.
-    #[arg(long)]
-    serial: Option<SerialNumber>,
-    /// All of this identity.
-    #[arg(long, value_name = "ID")]
-    identity: Option<String>,
-    /// All of this lineage.
-    #[arg(long, value_name = "ID")]
-    lineage: Option<LineageId>,
-    /// All with the key in this file: a certificate, a public key, a certificate request or a private key.
-    #[arg(id = "key_file", long = "key", value_name = "FILE")]
-    key: Option<PathBuf>,
-}
-
 #[derive(Debug, Args)]
 struct How {
     /// A word of explanation, for the log.
     #[arg(long, default_value = "", hide_default_value = true)]
     note: String,
-    /// Only count.
+    /// Only show what would be hit.
     #[arg(long)]
     dry_run: bool,
     /// Do not ask, however many there are.
@@ -98,36 +105,41 @@ struct How {
     yes: bool,
 }
 
+#[derive(Debug, Args)]
+struct Safety {
+    /// Hold the identities too, first: they neither enrol nor renew until `chancery identity release`.
+    #[arg(long)]
+    block: bool,
+    /// Meant, however much it is: where approval is needed, ask for it.
+    #[arg(long)]
+    yes_really: bool,
+    /// Run without the approval that is needed. Only over the administration socket; recorded loudly.
+    #[arg(long)]
+    dangerous_without_approval: bool,
+}
+
 /// The connection of commands whose --key means something else.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
-struct KeylessConnection {
+pub(super) struct KeylessConnection {
     /// The operator's certificate, PEM.
     #[arg(long, env = "CHANCERY_CERT", value_name = "FILE", requires = "cert_key")]
-    cert: Option<PathBuf>,
+    cert: Option<std::path::PathBuf>,
     /// The operator's key, PEM.
     #[arg(long, env = "CHANCERY_KEY", value_name = "FILE", requires = "cert")]
-    cert_key: Option<PathBuf>,
+    cert_key: Option<std::path::PathBuf>,
     #[command(flatten)]
     reach: Reach,
 }
 
-/// What is selected, and whether somebody without a role may ask for it.
-#[derive(Debug)]
-enum Selected {
-    /// By an operator.
-    Role(Selector),
-    /// By a proof that is yet to be made.
-    Possession(Box<SubjectKey>),
-    /// By a proof that was made elsewhere.
-    Proof(KeyProof),
-}
-
 impl Revoke {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        if let Some(command) = &self.change {
+            return command.run(globals, terminal).await;
+        }
         let place = Place::find(globals.config.as_deref())?;
-        let selected = self.meaning(place.as_ref())?;
-        let (client, selector, reason) = match selected {
+        let within = self.which.within(place.as_ref())?;
+        let (client, selector, reason) = match self.meaning(place.as_ref())? {
             Selected::Role(selector) => {
                 (self.connection.operator(place.as_ref()).await?, selector, self.reason)
             }
@@ -146,18 +158,32 @@ impl Revoke {
         };
         let request = |dry_run| RevokeRequest {
             selector: selector.clone(),
+            within: within.clone(),
             reason,
+            block: self.safety.block,
             dry_run,
+            yes_really: self.safety.yes_really,
+            dangerous_without_approval: self.safety.dangerous_without_approval,
             note: self.how.note.clone(),
         };
         // A proof is good for one request, so nobody is asked in between.
         let proved = matches!(selector, Selector::KeyProof(_));
         if !proved && self.how.wants_to_ask(&selector) {
-            let counted = client.revoke(&request(true)).await?;
-            confirm("revoke for good", counted.count)?;
+            confirm(terminal, "revoke for good", &client.revoke(&request(true)).await?)?;
         }
         let changed = client.revoke(&request(self.how.dry_run)).await?;
-        print(terminal, &changed, "revoked")
+        print(terminal, &changed, "revoked")?;
+        if matches!(selector, Selector::Identity(_)) && !self.safety.block && !changed.dry_run {
+            terminal.note(
+                "the identity may enrol again with fresh evidence; --block holds it, \
+                 `chancery identity retire` ends it",
+            );
+        }
+        pending(&changed)?;
+        if self.waiting.wait && !proved && !changed.dry_run {
+            return watch(&client, terminal, &changed, self.waiting.timeout.0).await;
+        }
+        Ok(())
     }
 
     fn meaning(&self, place: Option<&Place>) -> Result<Selected> {
@@ -173,61 +199,53 @@ impl Revoke {
 
 impl Hold {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
-        let place = Place::find(globals.config.as_deref())?;
-        let selector = self.which.for_operators(place.as_ref())?;
-        let client = self.connection.operator(place.as_ref()).await?;
-        let request =
-            |dry_run| HoldRequest { selector: selector.clone(), dry_run, note: self.how.note.clone() };
-        if self.how.wants_to_ask(&selector) {
-            confirm("hold", client.hold(&request(true)).await?.count)?;
+        if let Some(command) = &self.change {
+            return command.run(globals, terminal).await;
         }
-        print(terminal, &client.hold(&request(self.how.dry_run)).await?, "held")
+        let place = Place::find(globals.config.as_deref())?;
+        let (selector, within) =
+            (self.which.for_operators(place.as_ref())?, self.which.within(place.as_ref())?);
+        let client = self.connection.operator(place.as_ref()).await?;
+        let waves = (!self.waves.is_empty()).then(|| Waves { shares: self.waves.clone(), pause: self.pause });
+        let request = |dry_run| HoldRequest {
+            selector: selector.clone(),
+            within: within.clone(),
+            waves: waves.clone(),
+            block: self.safety.block,
+            dry_run,
+            yes_really: self.safety.yes_really,
+            dangerous_without_approval: self.safety.dangerous_without_approval,
+            note: self.how.note.clone(),
+        };
+        if self.how.wants_to_ask(&selector) {
+            confirm(terminal, "hold", &client.hold(&request(true)).await?)?;
+        }
+        let changed = client.hold(&request(self.how.dry_run)).await?;
+        print(terminal, &changed, "held")?;
+        pending(&changed)?;
+        if self.waiting.wait && !changed.dry_run {
+            return watch(&client, terminal, &changed, self.waiting.timeout.0).await;
+        }
+        Ok(())
     }
 }
 
 impl Release {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
         let place = Place::find(globals.config.as_deref())?;
-        let selector = self.which.for_operators(place.as_ref())?;
+        let (selector, within) =
+            (self.which.for_operators(place.as_ref())?, self.which.within(place.as_ref())?);
         let client = self.connection.operator(place.as_ref()).await?;
-        let request =
-            |dry_run| ReleaseRequest { selector: selector.clone(), dry_run, note: self.how.note.clone() };
+        let request = |dry_run| ReleaseRequest {
+            selector: selector.clone(),
+            within: within.clone(),
+            dry_run,
+            note: self.how.note.clone(),
+        };
         if self.how.wants_to_ask(&selector) {
-            confirm("release", client.release(&request(true)).await?.count)?;
+            confirm(terminal, "release", &client.release(&request(true)).await?)?;
         }
         print(terminal, &client.release(&request(self.how.dry_run)).await?, "released")
-    }
-}
-
-impl Which {
-    fn meaning(&self, place: Option<&Place>) -> Result<Selected> {
-        if let Some(serial) = self.serial {
-            return Ok(Selected::Role(Selector::Serial(serial)));
-        }
-        if let Some(text) = &self.identity {
-            return Ok(Selected::Role(Selector::Identity(place::identity(text, place)?)));
-        }
-        if let Some(lineage) = self.lineage {
-            return Ok(Selected::Role(Selector::Lineage(lineage)));
-        }
-        let Some(path) = &self.key else {
-            return Err(usage("say which certificates: --serial, --identity, --lineage or --key"));
-        };
-        match subject::named_key(path)? {
-            NamedKey::Public(source) => Ok(Selected::Role(Selector::Key(source))),
-            NamedKey::Private(key) => Ok(Selected::Possession(key)),
-        }
-    }
-
-    fn for_operators(&self, place: Option<&Place>) -> Result<Selector> {
-        match self.meaning(place)? {
-            Selected::Role(selector) => Ok(selector),
-            Selected::Possession(key) => {
-                let key = PublicKeyDer::from_der(key.public_key().spki_der().to_vec());
-                Ok(Selector::Key(chancery_api::KeySource::PublicKey(key)))
-            }
-            Selected::Proof(proof) => Ok(Selector::KeyProof(proof)),
-        }
     }
 }
 
@@ -238,10 +256,18 @@ impl How {
 }
 
 impl KeylessConnection {
-    async fn operator(&self, place: Option<&Place>) -> Result<Client> {
+    pub(super) async fn operator(&self, place: Option<&Place>) -> Result<Client> {
         let operator = OperatorIdentity { cert: self.cert.clone(), key: self.cert_key.clone() };
         Connection { reach: self.reach.clone(), operator }.open_beside(place).await
     }
+}
+
+/// A percentage, with its sign or without.
+fn share(text: &str) -> Result<u8, String> {
+    let number = text.trim().trim_end_matches('%').parse::<u8>().ok();
+    number
+        .filter(|share| (1..=100).contains(share))
+        .ok_or_else(|| format!("{text:?} is no percentage from 1 to 100"))
 }
 
 /// Signs a fresh nonce with the key that is to be ended.
@@ -262,23 +288,41 @@ fn read_proof(text: &str) -> Result<KeyProof> {
         .context("not a proof; `chancery revoke --key PRIVATE-KEY --print-proof` prints one")
 }
 
-fn confirm(what: &str, count: u64) -> Result<()> {
-    if count == 0 {
+fn confirm(terminal: &Terminal, what: &str, counted: &ChangeResponse) -> Result<()> {
+    if counted.count == 0 {
         return Ok(());
     }
-    let certificates = if count == 1 { "certificate" } else { "certificates" };
-    let agreed =
-        ask::ask(&format!("{count} {certificates}: {what}? (yes or no)"), "no", |answer| {
-            match answer.to_ascii_lowercase().as_str() {
-                "y" | "yes" => Ok(true),
-                "n" | "no" => Ok(false),
-                _ => Err("yes or no".to_owned()),
-            }
-        })?;
+    if let Some(radius) = &counted.radius {
+        terminal.warn(radius_text(terminal, radius));
+    }
+    let certificates = if counted.count == 1 { "certificate" } else { "certificates" };
+    agree(&format!("{} {certificates}: {what}?", counted.count))
+}
+
+/// Asks; no is a misuse that changes nothing.
+pub(super) fn agree(question: &str) -> Result<()> {
+    let agreed = ask::ask(&format!("{question} (yes or no)"), "no", |answer| {
+        match answer.to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(true),
+            "n" | "no" => Ok(false),
+            _ => Err("yes or no".to_owned()),
+        }
+    })?;
     if agreed { Ok(()) } else { Err(usage("nothing was changed")) }
 }
 
-fn print(terminal: &Terminal, changed: &ChangeResponse, verb: &str) -> Result<()> {
+/// What waits for approval has not happened, and no script should go on as if it had.
+pub(super) fn pending(changed: &ChangeResponse) -> Result<()> {
+    match &changed.change {
+        Some(change) if change.status == ChangeStatus::Pending => Err(refused(format!(
+            "nothing was changed yet: another operator has to run `chancery revoke approve {}` before {}",
+            change.change, change.expires
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn print(terminal: &Terminal, changed: &ChangeResponse, verb: &str) -> Result<()> {
     terminal.data(changed, || {
         let would = if changed.dry_run { "would be " } else { "" };
         let plural = if changed.count == 1 { "" } else { "s" };
@@ -289,6 +333,13 @@ fn print(terminal: &Terminal, changed: &ChangeResponse, verb: &str) -> Result<()
         let unlisted = changed.count.saturating_sub(changed.serials.len() as u64);
         if unlisted > 0 {
             text.push_str(&format!("  and {unlisted} more\n"));
+        }
+        if let Some(radius) = changed.radius.as_ref().filter(|_| changed.dry_run || changed.change.is_some())
+        {
+            text.push_str(&radius_text(terminal, radius));
+        }
+        if let Some(change) = &changed.change {
+            text.push_str(&format!("change {}: {}\n", change.change, change.status));
         }
         text
     })
@@ -311,9 +362,15 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_selected_by_exactly_one_property() {
+    fn certificates_are_selected_by_one_property_or_several() {
         assert!(parse(&[]).is_err());
-        assert!(parse(&["--identity", "spiffe://e/x", "--lineage", &"0".repeat(32)]).is_err());
+        let both = parse(&["--identity", "spiffe://e/x", "--lineage", &"0".repeat(32)]).unwrap();
+        assert!(matches!(both.meaning(None).unwrap(), Selected::Role(Selector::Identity(_))));
+        assert!(matches!(both.which.within(None).unwrap().as_slice(), [Selector::Lineage(_)]));
+        let claim = parse(&["--selector", "unix:sha256:00", "--environment", "prod"]).unwrap();
+        assert!(matches!(claim.meaning(None).unwrap(), Selected::Role(Selector::Claim(_))));
+        assert!(matches!(claim.which.within(None).unwrap().as_slice(), [Selector::Environment(_)]));
+        assert!(parse(&["--selector", "nonsense"]).is_err());
         assert!(parse(&["--identity", "spiffe://e/x", "--token-proof", "x"]).is_err());
         assert!(parse(&["--token-proof", "x"]).is_ok());
         assert!(parse(&["--identity", "spiffe://e/x", "--print-proof"]).is_err());
@@ -346,6 +403,22 @@ mod tests {
         let text = BASE64URL_NOPAD.encode(&serde_json::to_vec(&proof).unwrap());
         assert_eq!(read_proof(&format!("{text}\n")).unwrap(), proof);
         assert!(read_proof("nonsense").unwrap_err().to_string().contains("--print-proof"));
+    }
+
+    #[test]
+    fn waves_are_percentages() {
+        for (text, expected) in
+            [("1", Some(1)), ("10%", Some(10)), ("100 %", None), ("0", None), ("101", None)]
+        {
+            assert_eq!(share(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_step_of_a_change_needs_no_selector_and_takes_none() {
+        assert!(parse(&["approve", "12"]).unwrap().change.is_some());
+        assert!(parse(&["pending"]).unwrap().change.is_some());
+        assert!(parse(&["--identity", "spiffe://e/x", "approve", "12"]).is_err());
     }
 
     #[test]

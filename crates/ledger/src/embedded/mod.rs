@@ -51,6 +51,7 @@ pub use check::{CheckError, CheckReport};
 pub use journal::JournalError;
 pub use open::OpenError;
 
+use crate::model::change::{self, ChangeRecord};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
     CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
@@ -391,6 +392,18 @@ impl ReadModel for EmbeddedLedger {
 
     async fn tokens(&self, page: &PageRequest) -> Result<Page<TokenRecord>, ModelError> {
         query::tokens(&self.shared.memtable, page)
+    }
+
+    async fn change(&self, change: u64) -> Result<Option<ChangeRecord>, ModelError> {
+        change::change(&self.shared.memtable, change)
+    }
+
+    async fn changes(&self, page: &PageRequest) -> Result<Page<ChangeRecord>, ModelError> {
+        change::changes(&self.shared.memtable, page)
+    }
+
+    async fn held_by(&self, change: u64, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError> {
+        change::held_by(&self.shared.memtable, change, page)
     }
 
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {

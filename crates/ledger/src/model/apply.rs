@@ -2,14 +2,14 @@
 
 use chancery_entry::{Body, Document, Entry, HoldTarget, IdentityRegistration, Issuance, TokenBinding};
 use chancery_types::{
-    Identity, IdentityState, LineageId, RevocationReason, SerialNumber, SpiffeId, Timestamp,
+    EvidenceKind, Identity, IdentityState, LineageId, RevocationReason, SerialNumber, SpiffeId, Timestamp,
 };
 
 use super::record::{
     CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead,
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, to_json,
 };
-use super::{Changes, ModelError, Table, View, Write, query, search};
+use super::{Changes, ModelError, Table, View, Write, change as changes, query, search};
 
 /// The changes that the entry at `index` makes, in no particular order; each key at most once.
 ///
@@ -50,6 +50,8 @@ pub(crate) fn changes_standing(body: &Body) -> bool {
         | Body::PolicyChanged(_)
         | Body::ProfileChanged(_)
         | Body::OperatorAction(_)
+        | Body::ChangeProposed(_)
+        | Body::ChangeStepped(_)
         | Body::Ceremony(_) => false,
     }
 }
@@ -65,11 +67,20 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
         | Body::Ceremony(_) => Ok(Vec::new()),
         Body::Revocation(revocation) => {
             let state = CertificateState::Revoked { at: time, reason: revocation.reason };
-            change_certificate(revocation.serial, state, view)
+            let mut writes = change_certificate(revocation.serial, state, view)?;
+            if let Some(change) = changes::change_number(&revocation.by).filter(|_| !writes.is_empty()) {
+                writes.push(changes::counts(change, view)?);
+            }
+            Ok(writes)
         }
         Body::Hold(hold) => match hold.target {
             HoldTarget::Certificate(serial) => {
-                change_certificate(serial, CertificateState::Held { since: time }, view)
+                let mut writes = change_certificate(serial, CertificateState::Held { since: time }, view)?;
+                if let Some(change) = changes::change_number(&hold.by).filter(|_| !writes.is_empty()) {
+                    writes.push(changes::holds(change, serial, time));
+                    writes.push(changes::counts(change, view)?);
+                }
+                Ok(writes)
             }
             HoldTarget::Lineage(lineage) => change_lineage(lineage, Some(time), view),
         },
@@ -159,6 +170,8 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
             record.state = IssuerState::Retired;
             Ok(vec![(Table::Issuer.key(&[&issuer.epoch.0.to_be_bytes()]), Some(record.to_bytes()))])
         }
+        Body::ChangeProposed(proposal) => Ok(changes::propose(index, time, proposal)),
+        Body::ChangeStepped(step) => changes::step(time, step, view),
         Body::PolicyChanged(change) => Ok(vec![(
             Table::Policy.key(&[change.policy_hash.as_bytes(), change.name.as_bytes()]),
             Some(index.to_be_bytes().to_vec()),
@@ -188,6 +201,7 @@ fn issue(index: u64, time: Timestamp, issuance: &Issuance, view: &dyn View) -> R
         profile: issuance.profile.clone(),
         evidence: issuance.evidence,
         assurance: issuance.assurance,
+        node: node(issuance),
         state: CertificateState::Good,
     };
     let before = if issuance.generation.0 == 0 { None } else { query::lineage_head(view, issuance.lineage)? };
@@ -216,12 +230,20 @@ fn issue(index: u64, time: Timestamp, issuance: &Issuance, view: &dyn View) -> R
     if let Some(hash) = issuance.idempotency {
         writes.push((Table::Idempotency.key(&[hash.as_bytes()]), Some(serial.as_bytes().to_vec())));
     }
-    let search = vec![
-        search::by_identity(&issuance.identity).key(serial),
-        search::by_key(&issuance.key).key(serial),
-        search::by_expiry(issuance.not_after, serial),
-    ];
+    let mut search = Vec::with_capacity(4);
+    search.push(search::by_identity(&issuance.identity).key(serial));
+    search.push(search::by_key(&issuance.key).key(serial));
+    search.push(search::by_expiry(issuance.not_after, serial));
+    if issuance.evidence == EvidenceKind::Workload {
+        search.push(search::by_node(&issuance.requester).key(serial));
+    }
     Ok(Changes { pairs: writes, search })
+}
+
+/// The node that vouched for a process.
+fn node(issuance: &Issuance) -> Option<SpiffeId> {
+    let vouched = issuance.evidence == EvidenceKind::Workload;
+    vouched.then(|| SpiffeId::parse(&issuance.requester).ok()).flatten()
 }
 
 /// The writes that bring a certificate into this state. A revoked one stays revoked.
@@ -345,6 +367,6 @@ fn change_token(
     Ok(vec![(Table::Token.key(&[token.as_bytes()]), Some(TokenRecord::in_state(bytes, state)?))])
 }
 
-fn json(document: &Document) -> serde_json::Value {
+pub(super) fn json(document: &Document) -> serde_json::Value {
     serde_json::from_str(&document.0).unwrap_or(serde_json::Value::Null)
 }

@@ -4,7 +4,7 @@ use chancery_entry::HoldTarget;
 use chancery_types::{IdentityState, RevocationReason};
 
 use super::record::{CertificateState, IssuerState, TokenState};
-use super::{ModelError, View, query};
+use super::{ModelError, View, change, query};
 use crate::proposal::{Precondition, Standing};
 
 /// `None` when it holds, else how things stand instead.
@@ -75,6 +75,10 @@ pub(crate) fn check(
                 Some(CertificateState::Good | CertificateState::Held { .. }) => None,
             }
         }
+        Precondition::InForce(serial) => match standing(&HoldTarget::Certificate(*serial), view)? {
+            Some(Standing::NotHeld) => None,
+            other => other.or(Some(Standing::Unknown)),
+        },
         Precondition::Holdable(target) => match standing(target, view)? {
             Some(Standing::NotHeld) => None,
             other => other.or(Some(Standing::Unknown)),
@@ -87,6 +91,10 @@ pub(crate) fn check(
         Precondition::CrlNumberAbove { epoch, number } => match query::last_crl(view, *epoch)? {
             Some(last) if last.number >= *number => Some(Standing::Number(last.number)),
             _ => None,
+        },
+        Precondition::ChangeAt { change, steps } => match change::steps(view, *change)? {
+            None => Some(Standing::Unknown),
+            Some(taken) => (taken != *steps).then_some(Standing::Steps(taken)),
         },
         Precondition::StatusSetFollows { previous, sequence } => {
             let last = query::last_status_set(view)?;

@@ -5,6 +5,7 @@
 //! yet indexed. No value here is worth a backup.
 
 pub(crate) mod apply;
+pub(crate) mod change;
 pub(crate) mod check;
 pub(crate) mod query;
 pub(crate) mod record;
@@ -13,6 +14,7 @@ pub(crate) mod search;
 use async_trait::async_trait;
 use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 
+use change::ChangeRecord;
 use query::{IdentityQuery, Page, PageRequest};
 use record::{
     CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
@@ -44,6 +46,8 @@ pub(crate) enum Table {
     CertificateByIdentity = b'i',
     /// bucket, hash of the key, serial
     CertificateByKey = b'k',
+    /// bucket, hash of the node, serial
+    CertificateByNode = b'w',
     /// notAfter, serial
     CertificateByExpiry = b'e',
     /// lineage -> head; lineage, serial -> notAfter of a certificate before the latest
@@ -59,6 +63,12 @@ pub(crate) enum Table {
     Profile = b'p',
     Policy = b'y',
     Idempotency = b'q',
+    /// number -> record
+    Change = b'o',
+    /// number of a change, serial -> since when the change holds it
+    ChangeHeld = b'h',
+    /// number of a change -> certificates that it has changed
+    ChangeCount = b'm',
 }
 
 impl Table {
@@ -162,6 +172,15 @@ pub trait ReadModel: Send + Sync + 'static {
 
     /// Join tokens.
     async fn tokens(&self, page: &PageRequest) -> Result<Page<TokenRecord>, ModelError>;
+
+    /// A change to many certificates, by its number.
+    async fn change(&self, change: u64) -> Result<Option<ChangeRecord>, ModelError>;
+
+    /// Changes to many certificates, in the order in which they were asked for.
+    async fn changes(&self, page: &PageRequest) -> Result<Page<ChangeRecord>, ModelError>;
+
+    /// What a change holds, by serial: what was released or revoked since is not among it.
+    async fn held_by(&self, change: u64, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError>;
 
     /// All issuers, by epoch.
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError>;

@@ -191,7 +191,6 @@ pub(crate) fn earlier(
 }
 
 /// A lineage's certificates that had not expired when the latest was issued, the latest last.
-/// A lineage's certificates that had not expired when the latest was issued, the latest last.
 pub(crate) fn living(
     view: &dyn View,
     lineage: LineageId,
@@ -304,7 +303,7 @@ pub(crate) fn issuers(view: &dyn View) -> Result<Vec<IssuerRecord>, ModelError> 
 }
 
 /// The prefix of an issuer's serials in a table whose keys are serials.
-fn of_issuer(table: Table, epoch: IssuerEpoch) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn of_issuer(table: Table, epoch: IssuerEpoch) -> (Vec<u8>, Vec<u8>) {
     let prefix = table.key(&[&[SerialNumber::PREFIX], &epoch.0.to_be_bytes()]);
     let end = prefix_end(&prefix);
     (prefix, end)

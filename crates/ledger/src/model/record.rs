@@ -56,6 +56,9 @@ pub struct CertificateRecord {
     pub evidence: EvidenceKind,
     /// What that evidence was worth.
     pub assurance: AssuranceLevel,
+    /// The node whose agent asked for it on behalf of a process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<SpiffeId>,
     /// How it stands.
     pub state: CertificateState,
 }
@@ -64,9 +67,11 @@ const FIXED: usize = 8 + 16 + 4 + 8 + 8 + 32 + 1 + 1 + 1 + 1 + 8;
 
 impl CertificateRecord {
     /// index | lineage | generation | not before | not after | key | evidence | assurance | state | reason |
-    /// state's time | length of profile | profile | identity
+    /// state's time | length of profile | profile | length of identity | identity | node
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(FIXED + 2 + self.profile.len() + self.identity.as_str().len());
+        let node = self.node.as_ref().map_or("", |node| node.as_str());
+        let texts = self.profile.len() + self.identity.as_str().len() + node.len();
+        let mut bytes = Vec::with_capacity(FIXED + 4 + texts);
         bytes.extend_from_slice(&self.index.to_be_bytes());
         bytes.extend_from_slice(self.lineage.as_bytes());
         bytes.extend_from_slice(&self.generation.0.to_be_bytes());
@@ -82,10 +87,12 @@ impl CertificateRecord {
         };
         bytes.extend_from_slice(&[state, reason]);
         bytes.extend_from_slice(&time.to_be_bytes());
-        let profile = u16::try_from(self.profile.len()).expect("a text in an entry has at most 65,535 bytes");
-        bytes.extend_from_slice(&profile.to_be_bytes());
-        bytes.extend_from_slice(self.profile.as_bytes());
-        bytes.extend_from_slice(self.identity.as_str().as_bytes());
+        for text in [self.profile.as_str(), self.identity.as_str()] {
+            let length = u16::try_from(text.len()).expect("a text in an entry has at most 65,535 bytes");
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        bytes.extend_from_slice(node.as_bytes());
         bytes
     }
 
@@ -103,9 +110,12 @@ impl CertificateRecord {
         let key = Digest::from_array(fields.array()?);
         let [evidence, assurance, state, reason] = fields.array()?;
         let time = fields.time()?;
-        let profile_length = usize::from(u16::from_be_bytes(fields.array()?));
-        let profile = std::str::from_utf8(fields.take(profile_length)?).ok()?.to_owned();
-        let identity = SpiffeId::parse(std::str::from_utf8(fields.0).ok()?).ok()?;
+        let profile = fields.text()?.to_owned();
+        let identity = SpiffeId::parse(fields.text()?).ok()?;
+        let node = match fields.0 {
+            [] => None,
+            node => Some(SpiffeId::parse(std::str::from_utf8(node).ok()?).ok()?),
+        };
         let state = match state {
             0 => CertificateState::Good,
             1 => CertificateState::Held { since: time },
@@ -124,6 +134,7 @@ impl CertificateRecord {
             profile,
             evidence: EVIDENCE.get(usize::from(evidence)).copied()?,
             assurance: AssuranceLevel::from_number(assurance)?,
+            node,
             state,
         })
     }
@@ -571,6 +582,12 @@ impl<'a> Fields<'a> {
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
+    }
+
+    /// A text behind its length.
+    fn text(&mut self) -> Option<&'a str> {
+        let length = usize::from(u16::from_be_bytes(self.array()?));
+        std::str::from_utf8(self.take(length)?).ok()
     }
 
     fn u64(&mut self) -> Option<u64> {

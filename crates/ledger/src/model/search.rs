@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chancery_types::{Digest, LineageId, SerialNumber, SpiffeId, Timestamp};
+use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp};
 
 use super::query::{self, Page, PageRequest, Walk, serial_at_end};
 use super::record::{CertificateRecord, CertificateState};
@@ -17,6 +17,12 @@ pub struct CertificateQuery {
     pub lineage: Option<LineageId>,
     /// Those with this public key (SHA-256 of the SPKI).
     pub key: Option<Digest>,
+    /// Those that the agent of this node asked for on behalf of processes.
+    pub node: Option<SpiffeId>,
+    /// Those of this issuer.
+    pub issuer: Option<IssuerEpoch>,
+    /// Those whose counter is higher than that of this serial, of the same issuer.
+    pub issued_after: Option<SerialNumber>,
     /// Those whose identity has this owner. Needs the identities' documents, so it is the slow one.
     pub owner: Option<String>,
     /// Those that stand so.
@@ -66,6 +72,12 @@ enum Path {
 
 impl CertificateQuery {
     fn path(&self, view: &dyn View) -> Result<Path, ModelError> {
+        if let Some(last) = self.issued_after {
+            let (_, end) = query::of_issuer(Table::Certificate, last.epoch());
+            let next = SerialNumber::compose(last.epoch(), last.counter() + 1, [0; 8]);
+            return Ok(next
+                .map_or(Path::Nowhere, |next| Path::Range(Table::Certificate.key(&[next.as_bytes()]), end)));
+        }
         if let Some(key) = &self.key {
             return Ok(Path::Buckets(by_key(key)));
         }
@@ -78,8 +90,15 @@ impl CertificateQuery {
             let latest = latest.map(|serial| query::certificate(view, serial)).transpose()?.flatten();
             return Ok(latest.map_or(Path::Nowhere, |latest| Path::Buckets(by_identity(&latest.identity))));
         }
+        if let Some(node) = &self.node {
+            return Ok(Path::Buckets(by_node(node.as_str())));
+        }
         if self.state.is_some_and(|state| state != StateFilter::Good) {
             return Ok(whole(Table::Revoked));
+        }
+        if let Some(epoch) = self.issuer {
+            let (start, end) = query::of_issuer(Table::Certificate, epoch);
+            return Ok(Path::Range(start, end));
         }
         if self.expires_before.is_none() && self.expires_after.is_none() {
             return Ok(whole(Table::Certificate));
@@ -99,6 +118,8 @@ impl CertificateQuery {
         self.identity.as_ref().is_none_or(|id| *id == record.identity)
             && self.lineage.is_none_or(|lineage| lineage == record.lineage)
             && self.key.is_none_or(|key| key == record.key)
+            && self.node.as_ref().is_none_or(|node| Some(node) == record.node.as_ref())
+            && self.issuer.is_none_or(|epoch| epoch == record.serial.epoch())
             && self.state.is_none_or(|wanted| wanted == state)
             && self.expires_before.is_none_or(|time| record.not_after < time)
             && self.expires_after.is_none_or(|time| record.not_after >= time)
@@ -153,7 +174,12 @@ impl SearchKey {
 
     /// Whether a key of the read model belongs to a search index.
     pub(crate) fn is_one(key: &[u8]) -> bool {
-        let tables = [Table::CertificateByIdentity, Table::CertificateByKey, Table::CertificateByExpiry];
+        let tables = [
+            Table::CertificateByIdentity,
+            Table::CertificateByKey,
+            Table::CertificateByNode,
+            Table::CertificateByExpiry,
+        ];
         key.first().is_some_and(|first| tables.iter().any(|table| *table as u8 == *first))
     }
 
@@ -194,6 +220,10 @@ pub(crate) fn by_identity(identity: &SpiffeId) -> Buckets {
 
 pub(crate) fn by_key(key: &Digest) -> Buckets {
     Buckets::new(Table::CertificateByKey, key)
+}
+
+pub(crate) fn by_node(node: &str) -> Buckets {
+    Buckets::new(Table::CertificateByNode, &Digest::of(node.as_bytes()))
 }
 
 impl Buckets {

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use chancery_entry::{
-    Blob, Body, CrlPublished, Document, Entry, Genesis, Hold, HoldTarget, IdentityChange,
-    IdentityRegistration, Issuance, IssuerActivation, IssuerRetirement, OperatorAction, PolicyChange,
-    ProfileChange, Release, Revocation, StatusSetPublished, TemplateRegistration, TemplateRemoval,
-    TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
+    Blob, Body, ChangeProposal, ChangeStep, CrlPublished, Document, Entry, Genesis, Hold, HoldTarget,
+    IdentityChange, IdentityRegistration, Issuance, IssuerActivation, IssuerRetirement, OperatorAction,
+    PolicyChange, ProfileChange, Release, Revocation, StatusSetPublished, Step, TemplateRegistration,
+    TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
 };
 use chancery_ledger::{Precondition, Proposal};
 use chancery_merkle::{Ed25519NoteSigner, NoteKeyKind, NoteSigner, NoteVerifier};
@@ -323,6 +323,10 @@ impl Mix {
         issuance.not_before = at;
         issuance.not_after = at + Duration::from_secs(self.below(10_000));
         issuance.key = digest("key", self.below(10));
+        if self.below(4) == 0 && before.is_none() {
+            issuance.evidence = EvidenceKind::Workload;
+            issuance.requester = identity(self.below(3)).to_string();
+        }
         if self.below(3) == 0 {
             issuance.idempotency = Some(digest("idempotency", self.below(40)));
         }
@@ -335,7 +339,7 @@ impl Mix {
 
     pub(crate) fn proposal(&mut self) -> Proposal {
         let (at, id, name, epoch) = (self.time(), self.identity(), self.name(), self.issuer());
-        match self.below(22) {
+        match self.below(24) {
             0 => registration(self.below(6)),
             1 => {
                 let mut document = Identity::new(id.clone(), &format!("owner-{}", self.below(3)));
@@ -399,8 +403,48 @@ impl Mix {
                 };
                 propose(vec![], at, vec![Body::OperatorAction(action), Body::Null])
             }
+            19 => self.change(at),
             _ => self.enrol_or_renew(),
         }
+    }
+
+    /// A change to certificates, a step of one, or something that it does. Every number may be one of a change.
+    fn change(&mut self, at: Timestamp) -> Proposal {
+        let number = self.below(200);
+        match self.below(3) {
+            0 => {
+                let proposal = ChangeProposal {
+                    request: Document(r#"{"action":"hold"}"#.into()),
+                    radius: Document("{}".into()),
+                    expires: at + Duration::from_secs(3600),
+                    by: BY.into(),
+                    note: String::new(),
+                };
+                let begun = self.step(self.counter, Step::Begun);
+                propose(vec![], at, vec![Body::ChangeProposed(proposal), begun])
+            }
+            1 => {
+                let steps =
+                    [Step::Approved, Step::Wave, Step::Paused, Step::Resumed, Step::Undone, Step::Ended];
+                let step = steps[usize::try_from(self.below(6)).expect("below 6")];
+                let requires = match self.below(2) {
+                    0 => vec![Precondition::ChangeAt { change: number, steps: 1 }],
+                    _ => vec![],
+                };
+                propose(requires, at, vec![self.step(number, step)])
+            }
+            _ => {
+                let target = self.target();
+                let (cause, by) = ("operator".into(), chancery_ledger::change_name(number));
+                let hold = Hold { target: target.clone(), cause, by, note: String::new() };
+                propose(vec![Precondition::Holdable(target)], at, vec![Body::Hold(hold)])
+            }
+        }
+    }
+
+    fn step(&self, change: u64, step: Step) -> Body {
+        let details = Document(r#"{"changed":3}"#.into());
+        Body::ChangeStepped(ChangeStep { change, step, by: BY.into(), details, note: String::new() })
     }
 }
 

@@ -86,12 +86,7 @@ impl World {
     }
 
     pub(crate) async fn revoke(&self, held: &Held) {
-        let request = RevokeRequest {
-            selector: Selector::Serial(serial(held)),
-            reason: RevocationReason::KeyCompromise,
-            dry_run: false,
-            note: String::new(),
-        };
+        let request = RevokeRequest::new(Selector::Serial(serial(held)), RevocationReason::KeyCompromise);
         self.running.admin().revoke(&request).await.unwrap();
     }
 

@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 
 use super::{InitError, InitPlan};
 use crate::config::{
-    RawAttestation, RawConfig, RawKeys, RawLimits, RawListen, RawRoot, RawStatus, RawStorage, ServerName,
+    RawAttestation, RawConfig, RawKeys, RawLimits, RawListen, RawRevocation, RawRoot, RawStatus, RawStorage,
+    ServerName,
 };
 
 /// The reference profiles, as ca-config/profiles has them.
@@ -253,6 +254,7 @@ fn config_text(plan: &InitPlan, keys: RawKeys) -> Result<String, InitError> {
         keys,
         storage: RawStorage::default(),
         status: RawStatus::default(),
+        revocation: RawRevocation::default(),
         attestation: RawAttestation::default(),
         limits: RawLimits::default(),
     };

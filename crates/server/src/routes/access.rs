@@ -73,6 +73,12 @@ pub(crate) fn action(operation: Operation) -> Action {
         Operation::AskRenewal => Action::CertificateAskRenewal,
         Operation::Hold => Action::CertificateHold,
         Operation::Release => Action::CertificateRelease,
+        Operation::ListChanges | Operation::ReadChange => Action::ChangeRead,
+        Operation::ApproveChange => Action::ChangeApprove,
+        Operation::WithdrawChange
+        | Operation::PauseChange
+        | Operation::ResumeChange
+        | Operation::UndoChange => Action::ChangeControl,
         Operation::Status
         | Operation::StatusOfMany
         | Operation::StatusSet
@@ -161,21 +167,37 @@ impl Site {
         resource: ResourceFacts,
         affected: Option<u64>,
     ) -> Result<(), HttpProblem> {
+        match self.decide(who, action, resource, affected, None) {
+            Some(denial) => Err(self.denied(who, denial).await),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks policy, with an approval or without; nothing when it permits.
+    pub(super) fn decide(
+        &self,
+        who: &Who,
+        action: Action,
+        resource: ResourceFacts,
+        affected: Option<u64>,
+        approval: Option<String>,
+    ) -> Option<Denial> {
         let rules = self.authority.rules();
         if rules.engine().permits_everybody(action) {
-            return Ok(());
+            return None;
         }
         let mut request =
             OperatorRequest::new(who.facts.clone(), action, resource, self.authority.clock().now());
         request.affected = affected;
+        request.approval = approval;
         request.network = who.address.map(|address| NetworkFacts { address, zone: None });
         match rules.engine().decide_operator(request) {
-            OperatorDecision::Permitted(_) => Ok(()),
-            OperatorDecision::Denied(denial) => Err(self.denied(who, *denial).await),
+            OperatorDecision::Permitted(_) => None,
+            OperatorDecision::Denied(denial) => Some(*denial),
         }
     }
 
-    async fn denied(&self, who: &Who, denial: Denial) -> HttpProblem {
+    pub(super) async fn denied(&self, who: &Who, denial: Denial) -> HttpProblem {
         if denial.alarm {
             tracing::error!(reason = %denial.reason, "POLICY COULD NOT BE EVALUATED; the request was denied");
         }

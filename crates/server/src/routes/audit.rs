@@ -143,6 +143,8 @@ async fn subject(fact: &Fact, ledger: &dyn Ledger) -> Result<Option<SpiffeId>, M
         | Fact::IssuerRetired(_)
         | Fact::PolicyChanged(_)
         | Fact::ProfileChanged(_)
+        | Fact::ChangeProposed(_)
+        | Fact::ChangeStepped(_)
         | Fact::Ceremony(_) => Ok(None),
     }
 }

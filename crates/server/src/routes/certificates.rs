@@ -43,6 +43,7 @@ pub(super) async fn list(
         state: None,
         expires_before: query.expires_before,
         expires_after: query.expires_after,
+        ..ledger::CertificateQuery::default()
     };
     match query.status {
         None => {}

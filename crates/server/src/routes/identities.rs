@@ -9,10 +9,12 @@ use chancery_api::{
 };
 use chancery_ledger::{self as ledger, CertificateQuery, IdentityRecord, PageRequest, StateFilter};
 use chancery_policy::{Action, ResourceFacts};
-use chancery_types::SpiffeId;
+use chancery_revoke::{Aim, Scope, Selector};
+use chancery_types::{RevocationReason, SpiffeId};
 
 use super::access::Who;
 use super::problem_of;
+use super::revocation::radius_of;
 use crate::site::Site;
 use crate::{ExpectedVersion, HttpProblem, Json, Path, Query};
 
@@ -94,6 +96,7 @@ pub(super) async fn retire(
     Json(request): Json<IdentityStateRequest>,
 ) -> Result<Json<IdentityView>, HttpProblem> {
     permit(&site, &who, Action::IdentityRetire, &id).await?;
+    is_small(&site, &id, Aim::Revoke(RevocationReason::CessationOfOperation)).await?;
     site.authority
         .revoker()
         .retire_identity(&id, &who.name(), note(&request.note)?)
@@ -109,6 +112,7 @@ pub(super) async fn hold(
     Json(request): Json<IdentityStateRequest>,
 ) -> Result<Json<IdentityView>, HttpProblem> {
     permit(&site, &who, Action::IdentityHold, &id).await?;
+    is_small(&site, &id, Aim::Hold).await?;
     site.authority
         .revoker()
         .hold_identity(&id, &who.name(), note(&request.note)?)
@@ -135,6 +139,17 @@ pub(super) async fn release(
 async fn permit(site: &Site, who: &Who, action: Action, id: &SpiffeId) -> Result<(), HttpProblem> {
     let record = record(site, id).await?;
     site.permit(who, action, ResourceFacts::of("identity", id.as_str(), &record.identity), None).await
+}
+
+/// Whether what happens to an identity's certificates needs no approval; else they come first, by themselves.
+async fn is_small(site: &Site, id: &SpiffeId, aim: Aim) -> Result<(), HttpProblem> {
+    let scope = Scope::from(Selector::Identity(id.clone()));
+    let Some(why) = radius_of(site, &scope, aim).await?.blast.needs_approval else { return Ok(()) };
+    let first = match aim {
+        Aim::Hold => "hold the certificates first, with block and with approval: POST /v1/hold",
+        _ => "revoke the certificates first, with block and with approval: POST /v1/revoke",
+    };
+    Err(HttpProblem::new(ProblemCode::ApprovalNeeded, format!("{why}; {first}")))
 }
 
 pub(super) async fn record(site: &Site, id: &SpiffeId) -> Result<IdentityRecord, HttpProblem> {

@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod audit;
 mod certificates;
+mod changes;
 mod enrolment;
 mod feed;
 mod identities;
@@ -85,6 +86,13 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::Revoke => handle(operation, revocation::revoke),
         Operation::Hold => handle(operation, revocation::hold),
         Operation::Release => handle(operation, revocation::release),
+        Operation::ListChanges => handle(operation, changes::list),
+        Operation::ReadChange => handle(operation, changes::read),
+        Operation::ApproveChange => handle(operation, changes::approve),
+        Operation::WithdrawChange => handle(operation, changes::withdraw),
+        Operation::PauseChange => handle(operation, changes::pause),
+        Operation::ResumeChange => handle(operation, changes::resume),
+        Operation::UndoChange => handle(operation, changes::undo),
         Operation::AskRenewal => handle(operation, renewals::ask),
         Operation::StatusOfMany => handle(operation, status::of_many),
         Operation::Status => handle(operation, status::certificate),
@@ -169,6 +177,7 @@ pub(crate) fn problem_of(error: impl Into<AuthorityError>) -> HttpProblem {
             OperationError::Commit { error, .. } => commit_problem(&error),
             OperationError::Model(error) => HttpProblem::internal(error),
             OperationError::TooLong(_) => HttpProblem::new(ProblemCode::MalformedRequest, text),
+            OperationError::Unreadable { .. } => HttpProblem::internal(text),
         },
         AuthorityError::Issue(error) => issue_problem(error),
         AuthorityError::Sign(error) => HttpProblem::new(
@@ -241,6 +250,8 @@ fn conflict_problem(conflict: &Conflict) -> HttpProblem {
         (Precondition::LineageAt { .. }, Standing::Generation(_)) => ProblemCode::LineageForked,
         (Precondition::LineageAt { .. }, Standing::Held) => ProblemCode::CertificateRevoked,
         (Precondition::IdentityActive(_), Standing::Held) => ProblemCode::IdentityHeld,
+        (Precondition::InForce(_), _) => ProblemCode::CertificateRevoked,
+        (Precondition::ChangeAt { .. }, Standing::Steps(_)) => ProblemCode::VersionConflict,
         (_, Standing::Unknown) => ProblemCode::NotFound,
         (_, Standing::Exists) => ProblemCode::AlreadyExists,
         (_, Standing::Retired) => ProblemCode::IdentityRetired,

@@ -124,12 +124,10 @@ async fn many_certificates_are_asked_about_at_once() {
     for _ in 0..3 {
         serials.push(node.svid("web", &process("1000")).await.unwrap().serial);
     }
-    let revoked = chancery_api::RevokeRequest {
-        selector: Selector::Serial(serials[1]),
-        reason: chancery_types::RevocationReason::Superseded,
-        dry_run: false,
-        note: String::new(),
-    };
+    let revoked = chancery_api::RevokeRequest::new(
+        Selector::Serial(serials[1]),
+        chancery_types::RevocationReason::Superseded,
+    );
     running.admin().revoke(&revoked).await.unwrap();
     let after = running.server.site().authority.ledger().head().size;
     let anybody = running.client(None);

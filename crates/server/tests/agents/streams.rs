@@ -11,7 +11,7 @@ use crate::running::{Running, id, problem};
 
 fn revoke(selector: Selector) -> RevokeRequest {
     let reason = RevocationReason::Superseded;
-    RevokeRequest { selector, reason, dry_run: false, note: String::new() }
+    RevokeRequest::new(selector, reason)
 }
 
 async fn revoke_serial(running: &Running, serial: SerialNumber) {
@@ -86,7 +86,7 @@ async fn a_revoked_or_held_certificate_reaches_the_node_that_it_was_issued_throu
 
     let second = node.svid("web", &process("1000")).await.unwrap();
     let selector = Selector::Serial(second.serial);
-    running.admin().hold(&HoldRequest { selector, dry_run: false, note: String::new() }).await.unwrap();
+    running.admin().hold(&HoldRequest::new(selector)).await.unwrap();
     let event = stream.next().await;
     assert!(matches!(event, AgentEvent::Revoked { serials, .. } if serials == [second.serial]));
 
@@ -95,6 +95,42 @@ async fn a_revoked_or_held_certificate_reaches_the_node_that_it_was_issued_throu
     // The other node hears of its own alone.
     let event = others.next().await;
     assert!(matches!(event, AgentEvent::Revoked { serials, .. } if serials == [third.serial]));
+    running.server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_process_was_and_the_node_that_vouched_for_it_select_its_certificates() {
+    let running = Running::start().await;
+    let (node, other) = (Node::enrol(&running, "node/a").await, Node::enrol(&running, "node/b").await);
+    for (name, node, uid) in [("web", "node/a", "1000"), ("db", "node/a", "26"), ("cache", "node/b", "1000")]
+    {
+        register(&running, workload(name, node, uid)).await;
+    }
+    let web = node.svid("web", &process("1000")).await.unwrap().serial;
+    let db = node.svid("db", &process("26")).await.unwrap().serial;
+    let cache = other.svid("cache", &process("1000")).await.unwrap().serial;
+    // Enrolled without a word of any process; the identity asks for one of this user.
+    let token = running.enroll_again("web").await.response.serial;
+    let found = async |selector: Selector, within: Vec<Selector>| {
+        let request = RevokeRequest { within, dry_run: true, ..revoke(selector) };
+        let mut serials = running.admin().revoke(&request).await.unwrap().serials;
+        serials.sort_unstable();
+        serials
+    };
+    let claim = |text: &str| Selector::Claim(text.parse().unwrap());
+    let sorted = |mut serials: Vec<SerialNumber>| {
+        serials.sort_unstable();
+        serials
+    };
+    assert_eq!(found(Selector::Node(id("node/a")), vec![]).await, sorted(vec![web, db]));
+    assert_eq!(found(Selector::Node(id("node/b")), vec![]).await, [cache]);
+    assert_eq!(found(claim("unix:uid:1000"), vec![]).await, sorted(vec![web, cache, token]));
+    assert_eq!(found(claim("unix:uid:26"), vec![]).await, [db]);
+    assert_eq!(found(claim("unix:uid:1000"), vec![Selector::Node(id("node/a"))]).await, [web]);
+    let request = RevokeRequest { dry_run: true, ..revoke(claim("unix:uid:1000")) };
+    let nodes = running.admin().revoke(&request).await.unwrap().radius.unwrap().nodes;
+    let nodes: Vec<_> = nodes.iter().map(|part| (part.name.as_str(), part.certificates)).collect();
+    assert_eq!(nodes, [("spiffe://example.org/node/a", 1), ("spiffe://example.org/node/b", 1)]);
     running.server.stop().await;
 }
 

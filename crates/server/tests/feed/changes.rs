@@ -164,12 +164,10 @@ async fn an_instance_that_connects_anew_takes_its_own_place() {
     old.any().await;
     new.any().await;
     assert_eq!(old.next().await.change, FeedChange::End { reason: FeedEnd::Replaced });
-    let request = RevokeRequest {
-        selector: Selector::Serial(running.enroll("web").await.response.serial),
-        reason: RevocationReason::Superseded,
-        dry_run: false,
-        note: String::new(),
-    };
+    let request = RevokeRequest::new(
+        Selector::Serial(running.enroll("web").await.response.serial),
+        RevocationReason::Superseded,
+    );
     running.admin().revoke(&request).await.unwrap();
     assert_eq!(told(&new.next().await).0, "revoke");
     running.server.stop().await;

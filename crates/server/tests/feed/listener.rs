@@ -47,18 +47,18 @@ impl Listener {
 
 pub(crate) async fn revoke(client: &Client, selector: Selector) {
     let reason = RevocationReason::KeyCompromise;
-    let request = RevokeRequest { selector, reason, dry_run: false, note: String::new() };
+    let request = RevokeRequest::new(selector, reason);
     client.revoke(&request).await.unwrap();
 }
 
 pub(crate) async fn hold(running: &Running, serial: SerialNumber) {
     let selector = Selector::Serial(serial);
-    running.admin().hold(&HoldRequest { selector, dry_run: false, note: String::new() }).await.unwrap();
+    running.admin().hold(&HoldRequest::new(selector)).await.unwrap();
 }
 
 pub(crate) async fn release(running: &Running, serial: SerialNumber) {
     let selector = Selector::Serial(serial);
-    running.admin().release(&ReleaseRequest { selector, dry_run: false, note: String::new() }).await.unwrap();
+    running.admin().release(&ReleaseRequest::new(selector)).await.unwrap();
 }
 
 /// What was done, and to which certificates.

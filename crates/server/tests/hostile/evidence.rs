@@ -155,16 +155,14 @@ async fn whoever_holds_a_key_revokes_its_certificates_and_no_others() {
     let domain = "example.org".parse().unwrap();
     let request = |key: &SubjectKey, signer: &SubjectKey, nonce: &Base64Bytes| {
         let message = key_compromise_message(&nonce.0, &domain, &key.public_key().fingerprint());
-        RevokeRequest {
-            selector: Selector::KeyProof(KeyProof {
+        RevokeRequest::new(
+            Selector::KeyProof(KeyProof {
                 public_key: PublicKeyDer::from_der(key.public_key().spki_der().to_vec()),
                 nonce: nonce.clone(),
                 signature: Base64Bytes(signer.sign(&message).unwrap()),
             }),
-            reason: RevocationReason::Superseded,
-            dry_run: false,
-            note: String::new(),
-        }
+            RevocationReason::Superseded,
+        )
     };
     let nonce = client.nonce().await.unwrap().nonce;
     let refused = client.revoke(&request(&other.key, &held.key, &nonce)).await.unwrap_err();

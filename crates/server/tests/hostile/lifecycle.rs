@@ -27,7 +27,7 @@ async fn two_renewals_of_one_certificate_hold_both_and_stay_held() {
     // An operator who knows which copy is genuine releases the lineage, and revokes the other.
     let admin = running.admin();
     let lineage = Selector::Lineage(first.response.lineage);
-    let release = ReleaseRequest { selector: lineage, dry_run: false, note: "found out".into() };
+    let release = ReleaseRequest { note: "found out".into(), ..ReleaseRequest::new(lineage) };
     admin.release(&release).await.unwrap();
     assert_eq!(status(&running, &second).await, CertificateStatus::Good);
     running.renew(&second).await.unwrap();
@@ -67,7 +67,8 @@ async fn a_held_identity_does_nothing_until_it_is_released_and_a_retired_one_nev
     assert_eq!(status(&running, &renewed).await, CertificateStatus::Revoked);
     let request = enrolment(&new_key(), Evidence::JoinToken { token: late });
     let refused = client.enroll(&request, &fresh()).await.unwrap_err();
-    assert_eq!(problem(&refused), Some(ProblemCode::IdentityRetired), "{refused}");
+    // Its tokens were withdrawn with it.
+    assert_eq!(problem(&refused), Some(ProblemCode::EvidenceRefused), "{refused}");
     let refused = admin.release_identity(&web, &why).await.unwrap_err();
     assert!(
         matches!(problem(&refused), Some(ProblemCode::IdentityRetired | ProblemCode::NotInThisState)),
@@ -88,18 +89,14 @@ async fn a_revocation_is_for_good_and_a_hold_is_not() {
     let held = running.enroll("web").await;
     let admin = running.admin();
     let selector = || Selector::Serial(held.response.serial);
-    let hold = HoldRequest { selector: selector(), dry_run: false, note: String::new() };
+    let hold = HoldRequest::new(selector());
     assert_eq!(admin.hold(&hold).await.unwrap().count, 1);
     assert_eq!(status(&running, &held).await, CertificateStatus::Held);
-    let release = ReleaseRequest { selector: selector(), dry_run: false, note: String::new() };
+    let release = ReleaseRequest::new(selector());
     assert_eq!(admin.release(&release).await.unwrap().count, 1);
     assert_eq!(status(&running, &held).await, CertificateStatus::Good);
-    let mut revoke = RevokeRequest {
-        selector: selector(),
-        reason: RevocationReason::KeyCompromise,
-        dry_run: true,
-        note: String::new(),
-    };
+    let mut revoke =
+        RevokeRequest { dry_run: true, ..RevokeRequest::new(selector(), RevocationReason::KeyCompromise) };
     assert_eq!(admin.revoke(&revoke).await.unwrap().count, 1);
     assert_eq!(status(&running, &held).await, CertificateStatus::Good);
     revoke.dry_run = false;
@@ -210,12 +207,7 @@ async fn an_idempotency_key_belongs_to_its_caller_and_its_request() {
         "{refused}"
     );
     // Not even once it is revoked does a repetition make a new one.
-    let revoke = RevokeRequest {
-        selector: Selector::Serial(enrolled.serial),
-        reason: RevocationReason::KeyCompromise,
-        dry_run: false,
-        note: String::new(),
-    };
+    let revoke = RevokeRequest::new(Selector::Serial(enrolled.serial), RevocationReason::KeyCompromise);
     running.admin().revoke(&revoke).await.unwrap();
     if let Ok(again) = client.enroll(&first, &key).await {
         assert_eq!(again.serial, enrolled.serial);

@@ -51,6 +51,8 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::ListRelyingParties
         | Operation::Metrics => "--xxxx",
         Operation::ListTokens
+        | Operation::ListChanges
+        | Operation::ReadChange
         | Operation::LogTile
         | Operation::LogEntries
         | Operation::ExportAudit
@@ -69,7 +71,12 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::AskRenewal
         | Operation::Revoke
         | Operation::Hold
-        | Operation::Release => "----xx",
+        | Operation::Release
+        | Operation::ApproveChange
+        | Operation::WithdrawChange
+        | Operation::PauseChange
+        | Operation::ResumeChange
+        | Operation::UndoChange => "----xx",
         Operation::EnrollBatch | Operation::CreateOperator => "-----x",
         // For nodes alone: tests/agents.
         Operation::AgentStream | Operation::AgentSvids | Operation::AgentJwt => "------",
@@ -142,12 +149,7 @@ async fn an_operator_does_not_make_itself_an_admin() {
     assert_eq!(problem(&refused), Some(ProblemCode::NotPermitted), "{refused}");
     let refused = client.retire_identity(&id("operator/admin"), &Default::default()).await.unwrap_err();
     assert_eq!(problem(&refused), Some(ProblemCode::NotPermitted), "{refused}");
-    let revoke = RevokeRequest {
-        selector: Selector::Identity(id("operator/admin")),
-        reason: RevocationReason::Superseded,
-        dry_run: false,
-        note: String::new(),
-    };
+    let revoke = RevokeRequest::new(Selector::Identity(id("operator/admin")), RevocationReason::Superseded);
     let refused = client.revoke(&revoke).await.unwrap_err();
     assert_eq!(problem(&refused), Some(ProblemCode::NotPermitted), "{refused}");
     running.server.stop().await;
@@ -169,12 +171,8 @@ async fn a_revoked_operator_is_refused_on_the_connection_that_is_open() {
     let operator = running.operator("olga", Role::Operator).await;
     let mut wire = wire_of(&running, &operator).await;
     assert_eq!(wire.ask("GET /v1/identities", &[], b"").await.unwrap().status, 200);
-    let revoke = RevokeRequest {
-        selector: Selector::Serial(operator.response.serial),
-        reason: RevocationReason::KeyCompromise,
-        dry_run: false,
-        note: String::new(),
-    };
+    let revoke =
+        RevokeRequest::new(Selector::Serial(operator.response.serial), RevocationReason::KeyCompromise);
     assert_eq!(running.admin().revoke(&revoke).await.unwrap().count, 1);
     let answer = wire.ask("GET /v1/identities", &[], b"").await.unwrap();
     assert_eq!(answer.problem().as_deref(), Some("certificate-not-accepted"));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use chancery_attest::{Evidence, OperatorChannel, OperatorEvidence};
-use chancery_revoke::Selector;
+use chancery_revoke::{Hand, Selector};
 use chancery_server::authority::{Enrolment, Requester, Wish};
 use chancery_types::{Identity, KeyAlgorithm, RevocationReason, Role, SerialNumber};
 use chancery_x509::{SubjectKey, read_certificates, write_pem};
@@ -59,7 +59,8 @@ impl Exhibits {
         let revoked = exhibits.certificates[0].serial.unwrap();
         let revoker = exhibits.running.server.site().authority.revoker();
         let reason = RevocationReason::KeyCompromise;
-        revoker.revoke(&Selector::Serial(revoked), reason, "test", "").await.unwrap();
+        let scope = Selector::Serial(revoked).into();
+        revoker.revoke(&scope, reason, Hand::of("test", "")).await.unwrap();
         exhibits.revoked = Some(revoked);
         exhibits.lists[1] = exhibits.publish().await;
         exhibits

@@ -112,12 +112,8 @@ impl Worker {
         let renewed = holder.renew(&renewal, &fresh()).await?;
         self.acknowledged(&renewed);
         if turn.is_multiple_of(2) {
-            let request = RevokeRequest {
-                selector: Selector::Serial(renewed.serial),
-                reason: RevocationReason::KeyCompromise,
-                dry_run: false,
-                note: String::new(),
-            };
+            let request =
+                RevokeRequest::new(Selector::Serial(renewed.serial), RevocationReason::KeyCompromise);
             self.admin.revoke(&request).await?;
             (self.note)(format!("revoked {}", renewed.serial));
         }

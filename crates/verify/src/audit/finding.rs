@@ -131,6 +131,14 @@ checks! {
     IdentityUnknown = "identity-unknown", Error;
     /// A certificate or lineage was revoked, held or released that does not exist or was not in that state.
     Revocation = "revocation", Error;
+    /// A change to many certificates is recorded in a way that cannot be read, or goes on without having been asked for.
+    ChangeRecord = "change-record", Error;
+    /// A change to many certificates ran without the approval that it needed, or did more than was approved.
+    ChangeUnapproved = "change-unapproved", Error;
+    /// A local administrator dispensed with the approval that a change needed.
+    ChangeOverridden = "change-overridden", Warning;
+    /// Very many certificates were revoked or held by one hand, and not as a change.
+    ChangeOutside = "change-outside", Warning;
     /// A revocation list cannot be read or is not signed by its issuer.
     CrlSignature = "crl-signature", Error;
     /// The numbers of an issuer's revocation lists do not rise, or a list is not the one that is recorded.

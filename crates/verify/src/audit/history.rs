@@ -15,6 +15,7 @@ use chancery_types::{
 use chancery_x509::Certificate;
 
 use super::certificate::{Job, RecordedProfile};
+use super::changes::Changes;
 use super::finding::{Check, Finding, Findings};
 use super::holds::HoldEvent;
 use super::issuers::Issuer;
@@ -36,6 +37,7 @@ pub(crate) struct History {
     revoked: HashMap<SerialNumber, Revoked>,
     holds: Vec<HoldEvent>,
     lists: HashMap<IssuerEpoch, Vec<RecordedList>>,
+    changes: Changes,
     /// Sequence and hash.
     last_set: Option<(u64, Digest)>,
 }
@@ -141,11 +143,17 @@ impl History {
             | Body::PolicyChanged(_)
             | Body::OperatorAction(_)
             | Body::Ceremony(_) => {}
+            Body::ChangeProposed(proposal) => self.changes.propose(index, proposal, report),
+            Body::ChangeStepped(step) => self.changes.step(time, step, report),
             Body::Genesis(genesis) => self.follow_genesis(index, genesis, report),
             Body::Revocation(revocation) => {
+                self.changes.touch(time, &revocation.by, report);
                 self.follow_revocation(index, time, revocation.serial, revocation.reason, report);
             }
-            Body::Hold(hold) => self.follow_hold(placed, &hold.target, true),
+            Body::Hold(hold) => {
+                self.changes.touch(time, &hold.by, report);
+                self.follow_hold(placed, &hold.target, true);
+            }
             Body::Release(release) => self.follow_hold(placed, &release.target, false),
             Body::CrlPublished(list) => self.follow_list(index, list, report),
             Body::StatusSetPublished(set) => self.follow_set(index, set, report),

@@ -503,7 +503,7 @@ async fn checking_changes_nothing() {
     let (origin, client) = made(hasty()).await;
     // Also of a ledger that was killed: with a torn end, an index that needs repair, and much to replay.
     let ledger = open(origin.path()).unwrap();
-    ledger.commit(vec![workload::registration(1)]).await.unwrap();
+    ledger.commit(vec![workload::registration(1_000)]).await.unwrap();
     let killed = copy(origin.path());
     drop(ledger);
     let last = segments(killed.path()) - 1;
