@@ -208,6 +208,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::Status
         | Operation::StatusFeed
         | Operation::PollStatusFeed
+        | Operation::FollowStatus
         | Operation::Acknowledge
         | Operation::ListRelyingParties
         | Operation::Why

@@ -9,6 +9,7 @@ pub(crate) mod completions;
 pub(crate) mod crl_sync;
 pub(crate) mod enroll;
 pub(crate) mod fetch;
+pub(crate) mod follow;
 pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod ledger;
@@ -18,6 +19,7 @@ pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod policy;
 pub(crate) mod profile;
+pub(crate) mod relying_party;
 pub(crate) mod renew;
 pub(crate) mod revoke;
 pub(crate) mod root;
@@ -64,6 +66,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Hold(hold) => hold.run(globals, terminal).await,
         Command::Release(release) => release.run(globals, terminal).await,
         Command::Status(status) => status.run(globals, terminal).await,
+        Command::RelyingParty(parties) => parties.run(globals, terminal).await,
         Command::Why(why) => why.run(globals, terminal).await,
         Command::Policy(policy) => policy.run(globals, terminal).await,
         Command::Profile(profile) => profile.run(globals, terminal).await,

@@ -1,24 +1,35 @@
 //! `chancery status` and `chancery why`: what a certificate is worth, and why it was given.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use chancery_api::{CertificateStatus, DecisionView, Outcome, RevocationView};
 use chancery_types::SerialNumber;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::commands::follow::Follow;
 use crate::commands::text_of;
 use crate::connection::{Connection, Reach};
 use crate::flags::Globals;
 use crate::place::Place;
 use crate::terminal::{Terminal, Tone};
 
-/// Says what a certificate is worth now. Anybody may ask.
+/// Says what a certificate is worth now, for anybody; or follows every change, for whoever holds a certificate.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Status {
     /// The certificate's serial number.
-    serial: SerialNumber,
+    #[arg(required = true)]
+    serial: Option<SerialNumber>,
     #[command(flatten)]
     reach: Reach,
+    #[command(subcommand)]
+    changes: Option<Changes>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Changes {
+    /// Print what is revoked, held and released, as it happens.
+    Follow(Follow),
 }
 
 /// Explains the decision behind a certificate: what was known, which policies decided, and what was reduced.
@@ -32,8 +43,12 @@ pub(crate) struct Why {
 
 impl Status {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        if let Some(Changes::Follow(follow)) = &self.changes {
+            return follow.run(globals, terminal).await;
+        }
+        let serial = self.serial.context("a serial number is required")?;
         let place = Place::find(globals.config.as_deref())?;
-        let answer = self.reach.open(place.as_ref(), None).await?.status(self.serial).await?;
+        let answer = self.reach.open(place.as_ref(), None).await?.status(serial).await?;
         terminal.data(&answer, || {
             terminal.fields([
                 ("serial", answer.serial.to_string()),
