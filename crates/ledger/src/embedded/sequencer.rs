@@ -224,7 +224,8 @@ fn decide<'b>(
     Ok(Outcome::Accepted { first_index })
 }
 
-/// What changes how something stands, and what begins or ends: everything but what is merely issued.
+/// What changes how something stands, and what begins or ends: everything but what is merely issued. And a version of
+/// the exact set, so that whoever follows stands behind it when the next one is made.
 fn is_news(body: &Body) -> bool {
     changes_standing(body)
         || matches!(
@@ -234,6 +235,7 @@ fn is_news(body: &Body) -> bool {
                 | Body::TemplateRemoved(_)
                 | Body::IssuerActivated(_)
                 | Body::IssuerRetired(_)
+                | Body::StatusSetPublished(_)
         )
 }
 
