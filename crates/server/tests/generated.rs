@@ -3,8 +3,6 @@
 //! After a change of a `.proto` file, `CHANCERY_REGENERATE=1 cargo test -p chancery-server --test generated` writes the
 //! code anew.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test that called it")]
-
 use std::path::Path;
 
 #[test]
