@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use chancery_types::{Clock as _, SystemClock, TrustDomain};
 use chancery_verify::live::{
-    Acceptor, Allowed, Authority, CredentialFiles, Credentials, Follower, Following, Judge, LogKey, RelyingPartyKind,
-    Rules, Trust,
+    Acceptor, Allowed, Authority, CredentialFiles, Credentials, Follower, Following, Judge, LogKey,
+    RelyingPartyKind, Rules, Trust,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,7 +52,8 @@ impl Place {
         follower.ready().await;
         let trust = Trust::default();
         trust.follow(domain, &credentials, follower.status())?;
-        let acceptor = Acceptor::new(Judge::new(trust, Allowed::members_of(domain.clone())), &credentials, &[]);
+        let acceptor =
+            Acceptor::new(Judge::new(trust, Allowed::members_of(domain.clone())), &credentials, &[]);
         let place = Self::open(move |stream| {
             let acceptor = acceptor.clone();
             async move { answer(acceptor.accept(stream).await?).await }

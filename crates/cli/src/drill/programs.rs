@@ -94,7 +94,8 @@ impl Home<'_> {
 
     /// HAProxy that reads lists from a file.
     pub(crate) async fn haproxy(&self, program: &Path, lists: &Path) -> Result<Program> {
-        let [chain, key] = ["tls.crt", "tls.key"].map(|name| std::fs::read_to_string(self.credential.join(name)));
+        let [chain, key] =
+            ["tls.crt", "tls.key"].map(|name| std::fs::read_to_string(self.credential.join(name)));
         let combined = self.write("tls.pem", &(chain? + &key?))?;
         let text = HAPROXY
             .replace("/run/haproxy/admin.sock", &self.directory.join("admin.sock").display().to_string())
@@ -125,7 +126,8 @@ impl Home<'_> {
 
     async fn start(&self, mut command: Command) -> Result<Program> {
         let log = self.directory.join("log");
-        let errors = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let errors =
+            std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut child = command
             .process_group(0)
             .stdin(Stdio::null())

@@ -72,9 +72,17 @@ impl Theft {
         if terminal.is_json() {
             terminal.json(&json!({ "findings": findings, "steps": stage.steps() }))?;
         }
-        let left: Vec<&str> =
-            findings.iter().filter(|one| !one.is_out && one.learns != NOTHING).map(|one| &*one.relying_party).collect();
-        ensure!(left.is_empty(), "the thief was still let in after {} by {}", shown(LONGEST), left.join(", "));
+        let left: Vec<&str> = findings
+            .iter()
+            .filter(|one| !one.is_out && one.learns != NOTHING)
+            .map(|one| &*one.relying_party)
+            .collect();
+        ensure!(
+            left.is_empty(),
+            "the thief was still let in after {} by {}",
+            shown(LONGEST),
+            left.join(", ")
+        );
         Ok(())
     }
 }
@@ -109,18 +117,24 @@ async fn authority(stage: &mut Stage<'_>, (api, status): (SocketAddr, SocketAddr
     stage.succeed(&init).await?;
     stage.succeed(&["root", "crl", "--root-dir", "chancery-root", "--out", "root.crl"]).await?;
     stage.show("mv chancery-root offline-root; chancery serve &")?;
-    std::fs::rename(stage.path("chancery-root"), stage.path("offline-root")).context("cannot move the root")?;
+    std::fs::rename(stage.path("chancery-root"), stage.path("offline-root"))
+        .context("cannot move the root")?;
     let log = stage.path("serve.log");
     let server =
-        ServerProcess::start(stage.directory(), &["serve"], &log, &[Door::Tcp(api), Door::Tcp(status)]).await?;
+        ServerProcess::start(stage.directory(), &["serve"], &log, &[Door::Tcp(api), Door::Tcp(status)])
+            .await?;
     stage.done(&[format!("the API on {api}, status on {status}")])?;
     Ok(server)
 }
 
 async fn enroll(stage: &mut Stage<'_>) -> Result<()> {
-    stage.begin("Let two workloads in: payroll, from which will be stolen, and api, which everybody connects to.")?;
+    stage.begin(
+        "Let two workloads in: payroll, from which will be stolen, and api, which everybody connects to.",
+    )?;
     for name in ["payroll", "api"] {
-        stage.succeed(&["identity", "create", name, "--owner", "you@drill.example", "--dns", "localhost"]).await?;
+        stage
+            .succeed(&["identity", "create", name, "--owner", "you@drill.example", "--dns", "localhost"])
+            .await?;
         let_in(stage, name, name).await?;
     }
     stage.done(&[format!("spiffe://{DOMAIN}/payroll and spiffe://{DOMAIN}/api")])
@@ -133,7 +147,11 @@ async fn let_in(stage: &mut Stage<'_>, name: &str, directory: &str) -> Result<()
     Ok(())
 }
 
-async fn relying_parties(stage: &mut Stage<'_>, running: &mut Running, api: SocketAddr) -> Result<Vec<Target>> {
+async fn relying_parties(
+    stage: &mut Stage<'_>,
+    running: &mut Running,
+    api: SocketAddr,
+) -> Result<Vec<Target>> {
     stage.begin("Start every kind of relying party, all with api's certificate.")?;
     let server = format!("https://{api}");
     let credential = stage.path("api");
@@ -173,9 +191,21 @@ async fn within(
     let api = Arc::new(Workload::load(credential)?);
     let payroll = Arc::new(Workload::load(&stage.path("payroll"))?);
     let all = [
-        ("program with chancery-verify", "feed", Place::live(CredentialFiles { chain, key, bundle }, server, &domain).await?),
-        ("program that asks OCSP", "asking each time", Place::with_ocsp(Arc::clone(&api), Arc::clone(&payroll)).await?),
-        ("program that fetches the list", "asking each time", Place::with_lists(Arc::clone(&api), payroll).await?),
+        (
+            "program with chancery-verify",
+            "feed",
+            Place::live(CredentialFiles { chain, key, bundle }, server, &domain).await?,
+        ),
+        (
+            "program that asks OCSP",
+            "asking each time",
+            Place::with_ocsp(Arc::clone(&api), Arc::clone(&payroll)).await?,
+        ),
+        (
+            "program that fetches the list",
+            "asking each time",
+            Place::with_lists(Arc::clone(&api), payroll).await?,
+        ),
         ("program that looks at the chain", NOTHING, Place::careless(api).await?),
     ];
     let targets = all.into_iter().map(|(name, learns, place)| {
@@ -192,8 +222,21 @@ async fn proxy(stage: &mut Stage<'_>, running: &mut Running, server: &str) -> Re
     let (listen, to) = (address.to_string(), behind.address().to_string());
     let allowed = format!("spiffe://{DOMAIN}/*");
     let arguments = [
-        "proxy", "--server", server, "--cert", "api/tls.crt", "--key", "api/tls.key", "--trust-bundle", "api/ca.crt",
-        "--listen", &listen, "--to", &to, "--allow-client", &allowed,
+        "proxy",
+        "--server",
+        server,
+        "--cert",
+        "api/tls.crt",
+        "--key",
+        "api/tls.key",
+        "--trust-bundle",
+        "api/ca.crt",
+        "--listen",
+        &listen,
+        "--to",
+        &to,
+        "--allow-client",
+        &allowed,
     ];
     child(stage, running, &arguments, "proxy.log", &[Door::Tcp(address)]).await?;
     running.places.push(behind);
@@ -323,7 +366,9 @@ async fn steal(stage: &mut Stage<'_>, targets: &[Target]) -> Result<Vec<Thief>> 
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(PATIENCE, all_in).await.context("the thief is not let in while the certificate is good")?;
+    tokio::time::timeout(PATIENCE, all_in)
+        .await
+        .context("the thief is not let in while the certificate is good")?;
     stage.done(&["let in by all of them: to them it is payroll".to_owned()])?;
     Ok(thieves)
 }
@@ -334,7 +379,17 @@ async fn revoke(stage: &mut Stage<'_>) -> Result<Instant> {
     stage.begin("Revoke it, and wait until every relying party that registered has confirmed.")?;
     let typed = Instant::now();
     stage
-        .succeed(&["revoke", "--serial", &serial, "--reason", "key-compromise", "--yes", "--wait", "--timeout", "20s"])
+        .succeed(&[
+            "revoke",
+            "--serial",
+            &serial,
+            "--reason",
+            "key-compromise",
+            "--yes",
+            "--wait",
+            "--timeout",
+            "20s",
+        ])
         .await?;
     stage.done(&[format!("confirmed by all {} after the command was typed", shown(typed.elapsed()))])?;
     Ok(typed)
@@ -359,13 +414,16 @@ async fn watch(
         .collect();
     drop(thieves);
     stage.say(&format!("\n{}", table(terminal, &findings)))?;
-    stage.done(&["times since the command was typed; open connection: until when it was answered".to_owned()])?;
+    stage.done(&[
+        "times since the command was typed; open connection: until when it was answered".to_owned()
+    ])?;
     Ok(findings)
 }
 
 async fn renewal_is_refused(stage: &mut Stage<'_>) -> Result<()> {
     stage.begin("The thief tries to get the next certificate, while there is time.")?;
-    let why = stage.run(&["renew", "--in", "stolen"]).await?.refused(REFUSED, "renewing with what was stolen")?;
+    let why =
+        stage.run(&["renew", "--in", "stolen"]).await?.refused(REFUSED, "renewing with what was stolen")?;
     stage.done(&[format!("refused: {why}")])
 }
 
@@ -379,5 +437,7 @@ async fn owner_is_back(stage: &mut Stage<'_>, targets: &[Target]) -> Result<()> 
             Err(error) => bail!("{} does not let the owner in: {error:#}", target.name),
         }
     }
-    stage.done(&["with another serial number and another key: it was never its name that was revoked".to_owned()])
+    stage.done(&[
+        "with another serial number and another key: it was never its name that was revoked".to_owned()
+    ])
 }

@@ -9,8 +9,8 @@ use chancery_agent::ask_status;
 use chancery_types::Digest;
 
 use super::programs::{Listener, Program};
-use crate::stage::Stage;
 use crate::loopback::{Door, ServerProcess};
+use crate::stage::Stage;
 
 /// Where workloads reach the agent.
 const SOCKET: &str = "agent.sock";

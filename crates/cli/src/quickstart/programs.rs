@@ -12,9 +12,9 @@ use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout};
 
-use crate::stage::Said;
 use crate::commands::fetch::Identity;
 use crate::loopback::copy_of_this_program;
+use crate::stage::Said;
 
 /// How long a program may have to wait for what it is shown to get.
 const PATIENCE: Duration = Duration::from_secs(10);

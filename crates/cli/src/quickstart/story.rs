@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::agent;
+use crate::loopback::{Door, ServerProcess, free_addresses};
 use crate::peers::{Workload, meet};
 use crate::stage::{Stage, shown};
-use crate::loopback::{Door, ServerProcess, free_addresses};
 
 /// How long a revocation may take to reach a relying party that fetches the list for every connection.
 const REVOCATION: Duration = Duration::from_secs(5);

@@ -100,6 +100,7 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::StatusDelta => handle(operation, status_set::delta),
         Operation::StatusFeed => handle(operation, feed::follow),
         Operation::PollStatusFeed => handle(operation, feed::poll),
+        Operation::FollowStatus => handle(operation, feed::grpc),
         Operation::Acknowledge => handle(operation, feed::acknowledge),
         Operation::ListRelyingParties => handle(operation, feed::relying_parties),
         Operation::CrlDer => handle(operation, status::crl_der),
