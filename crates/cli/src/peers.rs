@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use chancery_types::{SpiffeId, Timestamp};
 use chancery_x509::ocsp::{CertIdHash, CertificateStatus, IssuerHashes, OcspRequest, OcspResponse};
 use chancery_x509::{Certificate, PRIVATE_KEY, read_certificates, read_pem_one};
@@ -99,7 +99,9 @@ impl Workload {
         let request =
             OcspRequest::to_der(&IssuerHashes::of(&issuer), CertIdHash::Sha256, &[tbs.serial()], None);
         let answer = StatusPort::ask_ocsp(url, &request).await?;
-        let answer = OcspResponse::from_der(&answer)?;
+        let OcspResponse::Basic(answer) = OcspResponse::from_der(&answer)? else {
+            bail!("the OCSP responder does not answer");
+        };
         Ok(answer.verified_status(&issuer, tbs.serial(), None, now)? == CertificateStatus::Good)
     }
 

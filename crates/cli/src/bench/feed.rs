@@ -140,10 +140,7 @@ async fn revoke(
     arrivals: &mut mpsc::UnboundedReceiver<Arrival>,
 ) -> Result<Vec<Duration>> {
     let serial = SerialNumber::from_bytes(&victim.serial)?;
-    let selector = Selector::Serial(serial);
-    let reason = RevocationReason::Superseded;
-    let request = RevokeRequest { selector, reason, dry_run: false, note: String::new() };
-    admin.revoke(&request).await?;
+    admin.revoke(&RevokeRequest::new(Selector::Serial(serial), RevocationReason::Superseded)).await?;
     let acknowledged = Instant::now();
     let mut delays = Vec::with_capacity(listeners);
     while delays.len() < listeners {

@@ -23,7 +23,8 @@ const REQUEST: usize = 8 * 1024;
 pub(crate) struct Place {
     address: SocketAddr,
     task: JoinHandle<()>,
-    _follower: Option<Follower>,
+    /// Followed for as long as this is there.
+    follower: Option<Follower>,
 }
 
 impl Drop for Place {
@@ -54,11 +55,13 @@ impl Place {
         trust.follow(domain, &credentials, follower.status())?;
         let acceptor =
             Acceptor::new(Judge::new(trust, Allowed::members_of(domain.clone())), &credentials, &[]);
-        let place = Self::open(move |stream| {
+        let mut place = Self::open(move |stream| {
             let acceptor = acceptor.clone();
             async move { answer(acceptor.accept(stream).await?).await }
-        });
-        Ok(Self { _follower: Some(follower), ..place.await? })
+        })
+        .await?;
+        place.follower = Some(follower);
+        Ok(place)
     }
 
     /// Fetches the list that a peer's certificate names, for every connection.
@@ -112,7 +115,7 @@ impl Place {
                 tokio::spawn(serve(stream));
             }
         });
-        Ok(Self { address, task, _follower: None })
+        Ok(Self { address, task, follower: None })
     }
 }
 

@@ -120,7 +120,7 @@ async fn revoke(admin: &Client, serial: SerialNumber) {
     loop {
         let selector = Selector::Serial(serial);
         let reason = RevocationReason::Superseded;
-        let request = RevokeRequest { selector, reason, dry_run: false, note: String::new() };
+        let request = RevokeRequest::new(selector, reason);
         match admin.revoke(&request).await {
             Ok(_) => return,
             Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),

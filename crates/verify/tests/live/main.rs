@@ -93,7 +93,7 @@ fn serial(held: &Held) -> SerialNumber {
 
 async fn revoke(admin: &Client, serial: SerialNumber) {
     let (selector, reason) = (Selector::Serial(serial), RevocationReason::KeyCompromise);
-    let request = RevokeRequest { selector, reason, dry_run: false, note: String::new() };
+    let request = RevokeRequest::new(selector, reason);
     assert_eq!(admin.revoke(&request).await.unwrap().count, 1);
 }
 
