@@ -1,33 +1,38 @@
 //! `chancery status` and `chancery why`: what a certificate is worth, and why it was given.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use chancery_api::{CertificateStatus, DecisionView, Outcome, RevocationView};
 use chancery_types::SerialNumber;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::commands::follow::Follow;
+use crate::commands::status_set::Set;
 use crate::commands::text_of;
 use crate::connection::{Connection, Reach};
+use crate::failure::usage;
 use crate::flags::Globals;
 use crate::place::Place;
 use crate::terminal::{Terminal, Tone};
 
-/// Says what a certificate is worth now, for anybody; or follows every change, for whoever holds a certificate.
+/// Says what a certificate is worth now, or shows the exact set of those that are not good, for anybody; or follows
+/// every change, for whoever holds a certificate.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Status {
+    #[command(subcommand)]
+    form: Option<Form>,
     /// The certificate's serial number.
     #[arg(required = true)]
     serial: Option<SerialNumber>,
     #[command(flatten)]
     reach: Reach,
-    #[command(subcommand)]
-    changes: Option<Changes>,
 }
 
+/// Status of many certificates at once.
 #[derive(Debug, Subcommand)]
-enum Changes {
+enum Form {
+    Set(Set),
     /// Print what is revoked, held and released, as it happens.
     Follow(Follow),
 }
@@ -43,10 +48,11 @@ pub(crate) struct Why {
 
 impl Status {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
-        if let Some(Changes::Follow(follow)) = &self.changes {
-            return follow.run(globals, terminal).await;
-        }
-        let serial = self.serial.context("a serial number is required")?;
+        let serial = match (&self.form, self.serial) {
+            (Some(Form::Set(set)), _) => return set.run(globals, terminal).await,
+            (Some(Form::Follow(follow)), _) => return follow.run(globals, terminal).await,
+            (None, serial) => serial.ok_or_else(|| usage("name a certificate by its serial number"))?,
+        };
         let place = Place::find(globals.config.as_deref())?;
         let answer = self.reach.open(place.as_ref(), None).await?.status(serial).await?;
         terminal.data(&answer, || {
