@@ -16,6 +16,7 @@ extern crate self as chancery_ledger;
 pub mod embedded;
 mod model;
 mod proposal;
+mod sequence;
 
 pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
 pub use model::query::{IdentityQuery, Page, PageRequest};

@@ -11,17 +11,15 @@
 //! Two threads: the sequencer decides the order and makes batches durable, the indexer commits the read model
 //! behind it. After a crash the index says how far it got and only the rest of the journal is replayed.
 
-mod batch_view;
 mod check;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod derived;
-mod disk;
+pub(crate) mod disk;
 mod index;
 mod indexer;
 mod journal;
 mod layer;
 mod memtable;
-mod merge;
 mod open;
 mod recover;
 mod sequencer;
@@ -59,6 +57,7 @@ use crate::model::record::{
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
+use crate::sequence::Request;
 use crate::{Head, IssuedSignature, Ledger, News, ReadError};
 
 /// What can be chosen about an embedded ledger.
@@ -157,7 +156,7 @@ impl Shared {
 /// A ledger in a directory, open for this process alone.
 pub struct EmbeddedLedger {
     shared: Arc<Shared>,
-    requests: Mutex<Option<mpsc::Sender<sequencer::Request>>>,
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     _lock: std::fs::File,
 }
@@ -243,7 +242,7 @@ impl Ledger for EmbeddedLedger {
             .clone()
             .ok_or(CommitError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        requests.send(sequencer::Request { proposals, reply }).await.map_err(|_| CommitError::Closing)?;
+        requests.send(Request { proposals, reply }).await.map_err(|_| CommitError::Closing)?;
         drop(requests);
         let answer = answer.await.map_err(|_| self.shared.halted().unwrap_or(CommitError::Closing))?;
         // The proposals come back with it: freeing them is the caller's work, not the sequencer's.
