@@ -5,7 +5,8 @@
 //! certificate, which token is spent, what is revoked) is a pure function of the entries, kept as the read
 //! model: a set of ordered keys and values that can be thrown away and rebuilt.
 //!
-//! [`embedded`] is the backend for one process and one directory. The crate does not know what makes a
+//! [`embedded`] is the backend for one process and one directory, [`postgres`] the one for many replicas on one
+//! database. The crate does not know what makes a
 //! certificate valid or who may ask for one; it trusts its caller to propose only what was decided, and its
 //! directory to nobody else: see docs/TRUST.md.
 
@@ -15,6 +16,7 @@ extern crate self as chancery_ledger;
 
 pub mod embedded;
 mod model;
+pub mod postgres;
 mod proposal;
 mod sequence;
 
@@ -26,6 +28,7 @@ pub use model::record::{
 };
 pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};
+pub use postgres::{Fence, PostgresError, PostgresLedger, PostgresOptions, PostgresReport};
 pub use proposal::{CommitError, Conflict, Outcome, Precondition, Proposal, Standing};
 
 use std::sync::Arc;
