@@ -57,18 +57,12 @@ impl HeadRow {
         })
     }
 
-    /// That it fits itself, and what this process knows of it.
+    /// That it fits itself, and goes on from what this process knows of the log.
     pub(super) fn check(&self, known: &Known) -> Result<(), Fence> {
         let Head { size, root } = self.head;
         if self.log != known.log {
             let (found, expected) = (self.log.origin.clone(), known.log.origin.clone());
             return Err(Fence::OtherLog { found, expected });
-        }
-        if let Some(reason) = &self.closed {
-            return Err(Fence::Closed(reason.clone()));
-        }
-        if self.epoch != known.epoch {
-            return Err(Fence::TakenOver { found: self.epoch, known: known.epoch });
         }
         if self.frontier.size() != size || self.frontier.root() != root {
             return Err(Fence::Damaged { size, found: self.frontier.root(), expected: root });
@@ -78,6 +72,17 @@ impl HeadRow {
         }
         if size == known.head.size && root != known.head.root {
             return Err(Fence::NotPublished { size, found: root, published: known.head.root });
+        }
+        Ok(())
+    }
+
+    /// That this process may still write to it.
+    pub(super) fn check_open(&self, known: &Known) -> Result<(), Fence> {
+        if let Some(reason) = &self.closed {
+            return Err(Fence::Closed(reason.clone()));
+        }
+        if self.epoch != known.epoch {
+            return Err(Fence::TakenOver { found: self.epoch, known: known.epoch });
         }
         Ok(())
     }

@@ -158,7 +158,9 @@ pub(super) async fn admit(
     let head = published.as_ref().map_or(nothing, |published| published.head);
     let mut log = row.log.clone();
     signer.name().clone_into(&mut log.origin);
-    let row = verify(session, &Known { log, epoch: row.epoch, head }).await?;
+    let known = Known { log, epoch: row.epoch, head };
+    let row = verify(session, &known).await?;
+    row.check_open(&known)?;
     if let Some(published) = published.filter(|published| published.head.size > 0) {
         let first = session.rows(&ENTRIES, &[(&0_i64, Type::INT8), (&1_i64, Type::INT8)]).await?;
         let first: Option<&[u8]> = first.first().map(|row| column(&ENTRIES, row, 2)).transpose()?;

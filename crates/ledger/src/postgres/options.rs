@@ -76,7 +76,11 @@ impl PostgresOptions {
             config.application_name("chancery");
             config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE);
             config.keepalives_idle(SILENCE).keepalives_interval(SILENCE).keepalives_retries(2);
-            Ok::<_, PostgresError>(Target { config, tls: self.tls.clone().map(Tls), schema: self.schema.clone() })
+            Ok::<_, PostgresError>(Target {
+                config,
+                tls: self.tls.clone().map(Tls),
+                schema: self.schema.clone(),
+            })
         };
         let usual = target(&self.url)?;
         let listen = self.listen_url.as_deref().map(target).transpose()?;

@@ -135,7 +135,10 @@ impl PostgresLedger {
 }
 
 /// A connection to a database that goes on from the published checkpoint.
-async fn enter(options: &PostgresOptions, signer: &(dyn NoteSigner + Send + Sync)) -> Result<Session, PostgresError> {
+async fn enter(
+    options: &PostgresOptions,
+    signer: &(dyn NoteSigner + Send + Sync),
+) -> Result<Session, PostgresError> {
     let (target, _) = options.targets()?;
     let session = target.connect().await?;
     migrate(&session, false).await?;

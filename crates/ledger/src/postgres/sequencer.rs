@@ -232,7 +232,7 @@ impl Sequencer {
                     };
                     break CommitError::Unavailable { reason: format!("{reason}{unknown}") };
                 }
-                Ok(_) => self.runtime.block_on(tokio::time::sleep(pause)),
+                Ok(_) => self.runtime.block_on(async { tokio::time::sleep(pause).await }),
             }
             pause = (2 * pause).min(LONGEST_PAUSE);
         };
@@ -301,7 +301,8 @@ impl Sequencer {
         let began = Instant::now();
         let proposals = || batch.iter().flat_map(|request| &request.proposals);
         let (row, last_batch, known) = self.runtime.block_on(lock(session, &shared.replica, proposals()))?;
-        row.check(&shared.known()).map_err(Failure::Fenced)?;
+        let known_here = shared.known();
+        row.check(&known_here).and_then(|()| row.check_open(&known_here)).map_err(Failure::Fenced)?;
         if let Some(decided) = self.unanswered.take()
             && last_batch == Some(self.batch)
         {
