@@ -36,7 +36,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chancery_entry::Entry;
 use chancery_merkle::SignedNote;
-use chancery_types::Digest;
+use chancery_types::{Digest, IssuerEpoch};
 
 /// The size and the root of the log at a moment when everything in it is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,13 @@ pub trait Ledger: ReadModel {
     /// # Errors
     /// [`CommitError`] when they could not be written.
     async fn keep_signatures(&self, signatures: Vec<IssuedSignature>) -> Result<(), CommitError>;
+
+    /// Serial counters of an issuer that nobody else has or will get, above every recorded one: so many from this one
+    /// on. What is not recorded afterwards is lost, which the revocation set can bear.
+    ///
+    /// # Errors
+    /// [`CommitError`] when they could not be reserved.
+    async fn reserve_counters(&self, epoch: IssuerEpoch, count: u64) -> Result<u64, CommitError>;
 
     /// The durable head.
     fn head(&self) -> Head;

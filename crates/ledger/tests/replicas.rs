@@ -427,6 +427,112 @@ async fn an_altered_database_does_not_pass_the_check() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pooler_that_gives_each_transaction_another_session_does_no_harm() {
+    let Some(server) = Server::find() else { return };
+    let Some(pooler) = server::Pooler::start(&server) else { return };
+    let (place, first) = Place::create(&pooler.address).await;
+    // This one hears nothing, for it listens through the pooler; the other has the server's own address.
+    let mut options = place.options(&pooler.address, 1);
+    options.listen_url = Some(server.address().to_owned());
+    let second = PostgresLedger::open(options, workload::signer(), &SystemRandom).await.unwrap();
+    let replicas = [Arc::new(first), Arc::new(second)];
+    let load = Load::start(&replicas, 6);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let told = load.stop().await;
+    println!("{} acknowledged through the pooler", told.entries.len());
+    assert_eq!(told.unanswered, 0);
+    told.verify(&*replicas[0]).await;
+    for replica in &replicas {
+        let size = replica.entries(0, usize::MAX).await.unwrap().len() as u64;
+        until(Duration::from_secs(3), || async { replica.head().size == size }).await;
+    }
+    place.check(&pooler.address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_database_is_known_by_its_certificate_and_asks_for_ours() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("localhost");
+    let made = |directory: &Path| {
+        let write = |name: &str, text: &str| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            server::give(&path);
+            path.display().to_string()
+        };
+        let (crt, key) = (write("tls.crt", &certificate.pem()), write("tls.key", &key.serialize_pem()));
+        let ca = write("ca.crt", &authority.certificate.pem());
+        let rules = "hostssl all all all cert\nhost all chancery 127.0.0.1/32 trust\n";
+        let hba = write("hba.conf", rules);
+        format!(
+            "ssl = on\nssl_cert_file = '{crt}'\nssl_key_file = '{key}'\nssl_ca_file = '{ca}'\nhba_file = '{hba}'\n"
+        )
+    };
+    let Some(server) = Server::start_with(made) else { return };
+    let plain = server.address().to_owned();
+    let address = plain.replace("127.0.0.1", "localhost") + "?sslmode=require";
+    let place = Place { schema: server::schema(), directories: tempfile::tempdir().unwrap() };
+    let with = |url: &str, tls: Option<rustls::ClientConfig>| {
+        let mut options = place.options(url, 0);
+        options.tls = tls.map(Arc::new);
+        options
+    };
+    let create = |options| PostgresLedger::create(options, workload::signer(), &SystemRandom);
+    let refused = create(with(&address, None)).await.unwrap_err();
+    println!("without TLS: {refused}");
+    let stranger = Authority::new().client("chancery", &authority);
+    let refused = create(with(&address, Some(stranger))).await.unwrap_err();
+    println!("with a certificate of nobody: {refused}");
+    let of_stranger = authority.client("chancery", &Authority::new());
+    let refused = create(with(&address, Some(of_stranger))).await.unwrap_err();
+    println!("trusting another authority: {refused}");
+    assert!(refused.to_string().contains("certificate"), "{refused}");
+    let somebody = authority.client("somebody", &authority);
+    let refused = create(with(&address, Some(somebody))).await.unwrap_err();
+    println!("as somebody else: {refused}");
+    let ours = authority.client("chancery", &authority);
+    let ledger = create(with(&address, Some(ours))).await.unwrap();
+    load::set_up(&ledger).await;
+    assert!(ledger.entry(0).await.unwrap().is_some());
+}
+
+/// A certificate authority of the database's.
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = parameters.self_signed(&key).unwrap();
+        Self { certificate, issuer: rcgen::Issuer::new(parameters, key) }
+    }
+
+    fn issue(&self, name: &str) -> (rcgen::Certificate, rcgen::KeyPair) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        (parameters.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// Somebody with a certificate of this authority, who trusts that one.
+    fn client(&self, name: &str, trusted: &Authority) -> rustls::ClientConfig {
+        let (certificate, key) = self.issue(name);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(trusted.certificate.der().clone()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate.der().clone()], key)
+            .unwrap()
+    }
+}
+
 /// Where the children find their ledger: address, schema, directory and a number, with spaces between.
 const CHILD: &str = "CHANCERY_REPLICA_TEST_CHILD";
 

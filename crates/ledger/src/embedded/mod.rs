@@ -27,6 +27,7 @@ mod signatures;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -104,6 +105,8 @@ struct Shared {
     signer: Box<dyn NoteSigner + Send + Sync>,
     checkpoint: Mutex<Option<(u64, SignedNote)>>,
     halted: Mutex<Option<String>>,
+    /// The next serial counter of each issuer that was asked for one.
+    counters: Mutex<HashMap<IssuerEpoch, u64>>,
     /// The indexer has no room to go on; it tries again.
     index_is_full: std::sync::atomic::AtomicBool,
     syncs: std::sync::atomic::AtomicU64,
@@ -266,6 +269,20 @@ impl Ledger for EmbeddedLedger {
         })?;
         shared.wake.soon();
         Ok(())
+    }
+
+    async fn reserve_counters(&self, epoch: IssuerEpoch, count: u64) -> Result<u64, CommitError> {
+        let mut counters = self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match counters.get(&epoch) {
+            Some(next) => *next,
+            None => {
+                let last = query::last_counter(&self.shared.memtable, epoch);
+                let last = last.map_err(|error| CommitError::Halted { reason: error.to_string() })?;
+                last.map_or(0, |last| last + 1)
+            }
+        };
+        counters.insert(epoch, next + count);
+        Ok(next)
     }
 
     fn head(&self) -> Head {

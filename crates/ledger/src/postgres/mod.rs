@@ -18,6 +18,7 @@
 //! quarter of a second where none comes. [`Ledger::standing_epoch`] never vouches for longer than a second: while it
 //! cannot be known that nothing has changed, it is another number each time.
 
+mod counters;
 mod error;
 mod follow;
 mod hashes;
@@ -44,7 +45,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use chancery_merkle::{NoteSigner, SignedNote, consistency_proof, inclusion_proof, leaf_hash};
-use chancery_types::Digest;
+use chancery_types::{Digest, IssuerEpoch};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -106,6 +107,7 @@ struct Shared {
     checkpoint: Mutex<Option<(u64, SignedNote)>>,
     halted: Mutex<Option<Halt>>,
     news: broadcast::Sender<News>,
+    counters: counters::Counters,
 }
 
 /// Why writes have stopped for the life of this process.
@@ -365,6 +367,10 @@ impl Ledger for PostgresLedger {
         let (reply, answer) = oneshot::channel();
         self.signatures.send(Keep { signatures, reply }).await.map_err(|_| CommitError::Closing)?;
         answer.await.map_err(|_| CommitError::Closing)?
+    }
+
+    async fn reserve_counters(&self, epoch: IssuerEpoch, count: u64) -> Result<u64, CommitError> {
+        counters::reserve(&self.shared, epoch, count).await
     }
 
     fn head(&self) -> Head {

@@ -13,6 +13,7 @@ use chancery_types::Random;
 use tokio::sync::mpsc;
 use tokio_postgres::types::Type;
 
+use super::counters::Counters;
 use super::hashes::Tiles;
 use super::head::{HeadRow, Known, READ, verify};
 use super::migrate::migrate;
@@ -118,6 +119,7 @@ impl PostgresLedger {
             signer,
             checkpoint: Mutex::new(None),
             halted: Mutex::new(None),
+            counters: Counters::default(),
             news: tokio::sync::broadcast::Sender::new(NEWS),
         });
         let (requests, receiver) = mpsc::channel(QUEUE);

@@ -46,6 +46,11 @@ impl Server {
 
     /// One of the caller's own, which may be killed.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(|_| String::new())
+    }
+
+    /// With more lines of configuration, made when its directory is known.
+    pub(crate) fn start_with(more: impl FnOnce(&Path) -> String) -> Option<Self> {
         let Some(programs) = programs() else {
             println!("SKIPPED the ledger in PostgreSQL: it is not installed (Debian package postgresql)");
             return None;
@@ -65,6 +70,7 @@ impl Server {
              max_connections = 300\nshared_buffers = 256MB\nmax_wal_size = 4GB\nlog_min_duration_statement = 2s\n"
         );
         let path = data.join("postgresql.conf");
+        let settings = settings + &more(directory.path());
         fs::write(&path, fs::read_to_string(&path).unwrap() + &settings).unwrap();
         let child = spawn(&programs, &data);
         let own = Own { programs, directory, port, child };
@@ -162,7 +168,8 @@ fn unprivileged(program: &Path) -> Command {
     command
 }
 
-fn give(directory: &Path) {
+/// Gives a file or directory to whom the server runs as.
+pub(crate) fn give(directory: &Path) {
     if let Some((user, group)) = nobody() {
         chown(directory, Some(user), Some(group)).unwrap();
     }
@@ -187,6 +194,59 @@ fn programs() -> Option<PathBuf> {
     let newest =
         versions.filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.parse::<u32>().ok()).max()?;
     Some(PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin")))
+}
+
+/// A pooler that gives each transaction another connection: what is left in a session goes astray.
+pub(crate) struct Pooler {
+    child: Child,
+    _directory: tempfile::TempDir,
+    pub(crate) address: String,
+}
+
+impl Pooler {
+    /// In front of a server; nothing where pgbouncer is not installed.
+    pub(crate) fn start(server: &Server) -> Option<Self> {
+        let program = Path::new("/usr/sbin/pgbouncer");
+        if !program.exists() {
+            println!(
+                "SKIPPED the ledger behind a pooler: pgbouncer is not installed (Debian package pgbouncer)"
+            );
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        give(directory.path());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = server.address().split('@').nth(1).unwrap().split('/').next().unwrap();
+        let (host, server_port) = host.split_once(':').unwrap();
+        let users = directory.path().join("users");
+        fs::write(&users, "\"chancery\" \"\"\n").unwrap();
+        let settings = directory.path().join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\npostgres = host={host} port={server_port} dbname=postgres\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             auth_file = {}\npool_mode = transaction\ndefault_pool_size = 6\nmax_client_conn = 200\n",
+            users.display()
+        );
+        let text = text.replace("dbname=postgres", "dbname=postgres user=chancery");
+        fs::write(&settings, text).unwrap();
+        let log = fs::File::create(directory.path().join("log")).unwrap();
+        let child = unprivileged(program).arg(&settings).stderr(log).stdin(Stdio::null()).spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let log = || fs::read_to_string(directory.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < until, "pgbouncer does not answer: {}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let address = format!("postgres://chancery@127.0.0.1:{port}/postgres");
+        Some(Self { child, _directory: directory, address })
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A schema that nobody else uses.

@@ -50,6 +50,12 @@ CREATE TABLE @.model (
     value bytea NOT NULL
 );
 
+-- The next serial counter of each issuer: replicas take some at a time.
+CREATE TABLE @.counters (
+    epoch integer PRIMARY KEY,
+    next bigint NOT NULL
+);
+
 -- Each process that writes, and the number of its last batch: how it learns what became of a commit whose
 -- answer was lost.
 CREATE TABLE @.replicas (
