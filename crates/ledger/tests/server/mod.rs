@@ -10,7 +10,6 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Names the database that tests may use.
@@ -251,6 +250,7 @@ impl Drop for Pooler {
 
 /// A schema that nobody else uses.
 pub(crate) fn schema() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    let mut number = [0; 8];
+    chancery_types::Random::fill(&chancery_types::SystemRandom, &mut number).unwrap();
+    format!("test_{:016x}", u64::from_be_bytes(number))
 }
