@@ -15,6 +15,7 @@ use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerC
 use crate::callers::LedgerCallers;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
+use crate::feed::{Feed, FeedLimits};
 use crate::rate::Rate;
 use crate::site::Site;
 use crate::standing::StandingCollector;
@@ -99,12 +100,18 @@ impl Server {
             .map_err(AuthorityError::from)?;
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
+        let ledger = Arc::clone(authority.ledger());
+        let (feed, sources) =
+            Feed::load(Arc::clone(&board), ledger, Arc::clone(&clock), FeedLimits::default())
+                .await
+                .map_err(AuthorityError::from)?;
         let site = Site {
             authority: Arc::clone(&authority),
             board: Arc::clone(&board),
             ocsp,
             crl,
             agents,
+            feed: Arc::clone(&feed),
             chassis: Arc::clone(&chassis),
         };
         watch_health(&site);
@@ -112,6 +119,7 @@ impl Server {
             authority: Arc::clone(&authority),
             crl: Arc::clone(&site.crl),
             agents: Arc::clone(&site.agents),
+            feed: Arc::clone(&feed),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
@@ -146,6 +154,13 @@ impl Server {
         server.site.chassis.shutdown().spawn(async move {
             tokio::select! {
                 () = board.follow(entries) => {}
+                () = stop.begun() => {}
+            }
+        });
+        let stop = server.site.chassis.shutdown().clone();
+        server.site.chassis.shutdown().spawn(async move {
+            tokio::select! {
+                () = feed.follow(sources) => {}
                 () = stop.begun() => {}
             }
         });

@@ -7,6 +7,7 @@ use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
 use crate::Chassis;
 use crate::agents::Agents;
 use crate::authority::Authority;
+use crate::feed::Feed;
 
 /// The state of every route.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Site {
     pub crl: Arc<CrlPublisher>,
     /// Tells agents what changes.
     pub(crate) agents: Arc<Agents>,
+    /// Tells relying parties what changes.
+    pub(crate) feed: Arc<Feed>,
     /// What every request goes through.
     pub chassis: Arc<Chassis>,
 }
