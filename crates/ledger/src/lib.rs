@@ -14,12 +14,14 @@
 #[cfg(test)]
 extern crate self as chancery_ledger;
 
+mod copy;
 pub mod embedded;
 mod model;
 pub mod postgres;
 mod proposal;
 mod sequence;
 
+pub use copy::{CopyError, copy_log};
 pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{

@@ -95,3 +95,48 @@ mod in_postgresql {
         None => return,
     });
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_log_moves_into_a_database_and_back_to_the_byte() {
+    use chancery_ledger::{CopyError, EmbeddedLedger, IssuedSignature, Options, copy_log};
+    let Some(postgres) = Postgres::find(500) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let embedded = |name: &str| {
+        let (path, signer) = (directory.path().join(name), workload::signer());
+        EmbeddedLedger::create(&path, signer, Options::default(), &SystemRandom).unwrap()
+    };
+    let first = embedded("first");
+    conformance::accept(&first, workload::genesis()).await;
+    let mut mix = workload::Mix::new(11);
+    let work = async |mix: &mut workload::Mix| {
+        for _ in 0..120 {
+            let proposals = (0..mix.below(30)).map(|_| mix.proposal()).collect();
+            first.commit(proposals).await.unwrap();
+        }
+        for index in (0..first.head().size).step_by(5) {
+            let signature = IssuedSignature { index, signature: vec![7; 70] };
+            first.keep_signatures(vec![signature]).await.unwrap();
+        }
+    };
+    work(&mut mix).await;
+    let second = postgres.create().await;
+    copy_log(&first, &*second, &mut |_, _| {}).await.unwrap();
+    // The source was at work meanwhile: once more, and both are the same.
+    work(&mut mix).await;
+    let head = copy_log(&first, &*second, &mut |_, _| {}).await.unwrap();
+    assert_eq!(head, first.head());
+    let all = conformance::snapshot(&first).await;
+    assert_eq!(conformance::snapshot(&*second).await, all);
+    let second = postgres.reopen(second).await;
+    let third = embedded("third");
+    assert_eq!(copy_log(&*second, &third, &mut |_, _| {}).await.unwrap(), head);
+    assert_eq!(conformance::snapshot(&third).await, all);
+    // Not over another log, nor over one that has gone on by itself.
+    let fourth = embedded("fourth");
+    conformance::accept(&fourth, workload::registration(77)).await;
+    let refused = copy_log(&first, &fourth, &mut |_, _| {}).await.unwrap_err();
+    assert!(matches!(refused, CopyError::OtherLog { entries: 1, .. }), "{refused}");
+    conformance::accept(&third, workload::registration(77)).await;
+    let refused = copy_log(&first, &third, &mut |_, _| {}).await.unwrap_err();
+    assert!(matches!(refused, CopyError::OtherLog { .. }), "{refused}");
+}

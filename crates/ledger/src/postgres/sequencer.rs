@@ -38,12 +38,20 @@ const PUBLISH: Duration = Duration::from_millis(500);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// What is set is gone with the transaction. A replica that falls silent in the middle loses the lock after this long.
-const BEGIN: Statement = Statement {
-    name: "begin_batch",
-    text: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '3s'; \
-           SET LOCAL idle_in_transaction_session_timeout = '4s'",
-};
+/// What is set is gone with the transaction. A replica that falls silent in the middle loses the lock after so many
+/// seconds: four, and more only for a batch that takes long to send.
+fn begin(extra: Duration) -> String {
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '3s'; \
+         SET LOCAL idle_in_transaction_session_timeout = '{}s'",
+        4 + extra.as_secs()
+    )
+}
+
+/// What a batch of so many bytes is given beyond what each has: a megabyte a second is the very least.
+fn extra(proposals: impl Iterator<Item = usize>) -> Duration {
+    Duration::from_secs(proposals.sum::<usize>() as u64 >> 20)
+}
 
 const LAST_BATCH: Statement =
     Statement { name: "last_batch", text: "SELECT batch FROM @.replicas WHERE id = $1" };
@@ -346,16 +354,18 @@ impl Sequencer {
 async fn lock<'a>(
     session: &Session,
     replica: &[u8],
-    proposals: impl Iterator<Item = &'a Proposal>,
+    proposals: impl Iterator<Item = &'a Proposal> + Clone,
 ) -> Result<(HeadRow, Option<i64>, Prefetched), SqlError> {
+    let extra = extra(proposals.clone().map(Proposal::bytes));
+    let begin = begin(extra);
     let Reads { keys, ranges } = Reads::of(proposals);
     let (keys, ranges) = (keys.into_iter().collect(), ranges.into_iter().collect());
     let of_replica: [Parameter<'_>; 1] = [(&replica, Type::BYTEA)];
     let ((), row, batches, known) = tokio::try_join!(biased;
-        session.run(&BEGIN),
+        session.run_text("begin_batch", &begin, extra),
         session.row(&LOCK, &[]),
         session.rows(&LAST_BATCH, &of_replica),
-        Prefetched::read(session, keys, ranges))?;
+        Prefetched::read(session, keys, ranges, extra))?;
     let last_batch = batches.first().map(|row| column(&LAST_BATCH, row, 0)).transpose()?;
     Ok((HeadRow::read(&LOCK, &row)?, last_batch, known))
 }
@@ -456,9 +466,7 @@ async fn write_batch(
     number: i64,
 ) -> Result<(), SqlError> {
     let Writes { first_index, news, leaves, bytes, levels, places, hashes, changes, frontier } = writes;
-    let weight: usize = bytes.iter().map(Vec::len).sum();
-    // A megabyte a second at the very least.
-    let extra = Duration::from_secs(weight as u64 >> 20);
+    let extra = extra(bytes.iter().map(Vec::len));
     let first = signed(first_index);
     let entries: [Parameter<'_>; 4] = [
         (&first, Type::INT8),

@@ -182,6 +182,17 @@ impl Session {
         self.rows_in(&self.schema, statement, parameters).await
     }
 
+    /// As [`Self::rows`], given so much more time.
+    pub(super) async fn rows_within(
+        &self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+        extra: Duration,
+    ) -> Result<Vec<Row>, SqlError> {
+        let text = text(&self.schema, statement);
+        self.within(PATIENCE + extra, statement.name, self.client.query_typed(&text, parameters)).await
+    }
+
     /// As [`Self::rows`], in another schema.
     pub(super) async fn rows_in(
         &self,

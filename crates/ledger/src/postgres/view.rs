@@ -77,17 +77,18 @@ impl Prefetched {
     /// Pairs of a range.
     pub(super) const RANGE: usize = 8;
 
-    /// Reads these keys and ranges.
+    /// Reads these keys and ranges, given so much more time.
     pub(super) async fn read(
         session: &Session,
         keys: Vec<Vec<u8>>,
         ranges: Vec<(Vec<u8>, Vec<u8>)>,
+        extra: Duration,
     ) -> Result<Self, SqlError> {
         let values = async {
             if keys.is_empty() {
                 return Ok(Vec::new());
             }
-            session.rows(&VALUES, &[(&keys, Type::BYTEA_ARRAY)]).await
+            session.rows_within(&VALUES, &[(&keys, Type::BYTEA_ARRAY)], extra).await
         };
         let firsts: Vec<&[u8]> = ranges.iter().map(|(first, _)| first.as_slice()).collect();
         let lasts: Vec<&[u8]> = ranges.iter().map(|(_, last)| last.as_slice()).collect();
@@ -98,7 +99,7 @@ impl Prefetched {
             }
             let parameters: [Parameter<'_>; 3] =
                 [(&firsts, Type::BYTEA_ARRAY), (&lasts, Type::BYTEA_ARRAY), (&limit, Type::INT8)];
-            session.rows(&RANGES, &parameters).await
+            session.rows_within(&RANGES, &parameters, extra).await
         };
         let (rows, range_rows) = tokio::try_join!(biased; values, in_ranges)?;
         let mut values: HashMap<_, _> = keys.into_iter().map(|key| (key, None)).collect();
