@@ -81,6 +81,13 @@ fn one_of_each() -> Vec<Entry> {
             entries: 3,
             hash: digest,
         }),
+        Body::StatusSetPublished(StatusSetPublished {
+            sequence: 8,
+            made: time,
+            entries: 3,
+            hash: digest,
+            previous: Some(digest),
+        }),
         Body::IdentityRegistered(registration()),
         Body::IdentityChanged(registration()),
         Body::IdentityHeld(change()),
@@ -218,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bytes_decode_to_something_else_or_not_at_all(which in 0_usize..24, at in any::<prop::sample::Index>(), flip in 1_u8..) {
+    fn flipped_bytes_decode_to_something_else_or_not_at_all(which in 0_usize..25, at in any::<prop::sample::Index>(), flip in 1_u8..) {
         let entry = &one_of_each()[which];
         let mut bytes = entry.encode().unwrap();
         let at = at.index(bytes.len());

@@ -75,7 +75,8 @@ pub(crate) fn decide<'b>(
     Ok(Outcome::Accepted { first_index })
 }
 
-/// What changes how something stands, and what begins or ends: everything but what is merely issued.
+/// What changes how something stands, and what begins or ends: everything but what is merely issued. And a version of
+/// the exact set, so that whoever follows stands behind it when the next one is made.
 pub(crate) fn is_news(body: &Body) -> bool {
     changes_standing(body)
         || matches!(
@@ -85,6 +86,7 @@ pub(crate) fn is_news(body: &Body) -> bool {
                 | Body::TemplateRemoved(_)
                 | Body::IssuerActivated(_)
                 | Body::IssuerRetired(_)
+                | Body::StatusSetPublished(_)
         )
 }
 

@@ -10,9 +10,11 @@ mod crl;
 mod ocsp;
 mod operation;
 mod selection;
+mod set;
 
 pub use board::{IssuerChange, Lines, StatusBoard, StatusChange, StatusNews};
 pub use crl::{CrlPublisher, PublishError, PublishedCrl};
 pub use ocsp::{OcspAnswer, OcspResponder, ResponderCredential};
 pub use operation::{Operation, OperationError, Revoker};
 pub use selection::{Selection, Selector};
+pub use set::{PublishedSet, SetPublishError, SetPublisher, SetPublisherSpec};

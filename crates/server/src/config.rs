@@ -121,6 +121,8 @@ pub struct Config {
     pub crl_validity: Duration,
     /// How long an OCSP answer is good for.
     pub ocsp_validity: Duration,
+    /// How old the exact set gets while nothing changes.
+    pub set_refresh: Duration,
     /// Limits.
     pub limits: Limits,
 }
@@ -251,6 +253,8 @@ pub struct RawStatus {
     pub crl_validity: HumanDuration,
     /// How long an OCSP answer is good for.
     pub ocsp_validity: HumanDuration,
+    /// How old the exact set gets while nothing changes; relying parties judge its age.
+    pub set_refresh: HumanDuration,
 }
 
 impl Default for RawStatus {
@@ -259,6 +263,7 @@ impl Default for RawStatus {
             url: None,
             crl_validity: HumanDuration(Duration::from_secs(24 * 3600)),
             ocsp_validity: HumanDuration(Duration::from_secs(3600)),
+            set_refresh: HumanDuration(Duration::from_secs(60)),
         }
     }
 }
@@ -382,6 +387,10 @@ impl Config {
                 mistakes.push(format!("{field}: must lie between {least} s and 90 days"));
             }
         }
+        let set_refresh = raw.status.set_refresh.0;
+        if !(Duration::from_secs(5)..=Duration::from_secs(3600)).contains(&set_refresh) {
+            mistakes.push("status.set_refresh: must lie between 5 s and 1 hour".into());
+        }
         let (Some(trust_domain), Some(api), Some(status)) = (trust_domain, api, status) else {
             return Err(mistakes);
         };
@@ -435,6 +444,7 @@ impl Config {
             renew_same_key: raw.attestation.renew_same_key,
             crl_validity: raw.status.crl_validity.0,
             ocsp_validity: raw.status.ocsp_validity.0,
+            set_refresh: raw.status.set_refresh.0,
             limits,
         })
     }

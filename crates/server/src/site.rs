@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
+use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher, StatusBoard};
 
 use crate::Chassis;
 use crate::agents::Agents;
@@ -20,6 +20,8 @@ pub struct Site {
     pub ocsp: Arc<OcspResponder>,
     /// Publishes the list of the active issuer.
     pub crl: Arc<CrlPublisher>,
+    /// Publishes the exact set.
+    pub set: Arc<SetPublisher>,
     /// Tells agents what changes.
     pub(crate) agents: Arc<Agents>,
     /// Tells relying parties what changes.

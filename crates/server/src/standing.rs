@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use chancery_revoke::CrlPublisher;
+use chancery_revoke::{CrlPublisher, SetPublisher};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -18,13 +18,14 @@ use crate::process::encode_gauge;
 pub(crate) struct StandingCollector {
     pub(crate) authority: Arc<Authority>,
     pub(crate) crl: Arc<CrlPublisher>,
+    pub(crate) set: Arc<SetPublisher>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) feed: Arc<Feed>,
 }
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl, agents, feed } = self;
+        let Self { authority, crl, set, agents, feed } = self;
         let ledger = authority.embedded();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -35,6 +36,7 @@ impl Collector for StandingCollector {
         let left = crl.current().map_or(0, |list| list.next_update.seconds() - now);
         let help = "Seconds until the published revocation list runs out";
         encode_gauge(&mut encoder, "chancery_crl_seconds_left", help, left)?;
+        encode_set(&mut encoder, set, now)?;
         let issuer = authority.workflow().issuer();
         let left = issuer.certificate().tbs().not_after().seconds() - now;
         encode_gauge(&mut encoder, "chancery_issuer_seconds_left", "Seconds until the issuer ends", left)?;
@@ -58,4 +60,20 @@ impl Collector for StandingCollector {
         let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;
         syncs.encode(metric)
     }
+}
+
+/// Nothing before the first version.
+fn encode_set(encoder: &mut DescriptorEncoder<'_>, set: &SetPublisher, now: i64) -> Result<(), fmt::Error> {
+    let Some(current) = set.current() else { return Ok(()) };
+    let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let set = current.set();
+    let help = "Seconds since the exact set in place was made";
+    encode_gauge(encoder, "chancery_status_set_age_seconds", help, now - set.made().seconds())?;
+    let help = "Bytes of the exact set with its signature";
+    encode_gauge(encoder, "chancery_status_set_bytes", help, number(current.bytes().len()))?;
+    let help = "Certificates in the exact set";
+    encode_gauge(encoder, "chancery_status_set_entries", help, number(set.len()))?;
+    let sequence = i64::try_from(set.sequence()).unwrap_or(i64::MAX);
+    let help = "Position in the log at which the exact set is right";
+    encode_gauge(encoder, "chancery_status_set_sequence", help, sequence)
 }

@@ -53,7 +53,7 @@ pub use open::OpenError;
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
     CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
-    TemplateRecord, TokenRecord,
+    StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel};
@@ -427,6 +427,10 @@ impl ReadModel for EmbeddedLedger {
 
     async fn last_crl(&self, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError> {
         query::last_crl(&self.shared.memtable, epoch)
+    }
+
+    async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError> {
+        query::last_status_set(&self.shared.memtable)
     }
 
     async fn idempotent(&self, hash: Digest) -> Result<Option<SerialNumber>, ModelError> {

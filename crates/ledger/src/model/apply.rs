@@ -7,7 +7,7 @@ use chancery_types::{
 
 use super::record::{
     CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead,
-    RevokedCertificate, TemplateRecord, TokenRecord, TokenState, to_json,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, to_json,
 };
 use super::{Changes, ModelError, Table, View, Write, query, search};
 
@@ -38,6 +38,7 @@ pub(crate) fn changes_standing(body: &Body) -> bool {
         | Body::Issuance(_)
         | Body::Refusal(_)
         | Body::CrlPublished(_)
+        | Body::StatusSetPublished(_)
         | Body::IdentityRegistered(_)
         | Body::TemplateRegistered(_)
         | Body::TemplateRemoved(_)
@@ -84,6 +85,15 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
                 next_update: list.next_update,
                 entries: list.entries,
                 hash: list.hash,
+            })),
+        )]),
+        Body::StatusSetPublished(set) => Ok(vec![(
+            Table::StatusSet.key(&[]),
+            Some(to_json(&StatusSetRecord {
+                sequence: set.sequence,
+                made: set.made,
+                entries: set.entries,
+                hash: set.hash,
             })),
         )]),
         Body::IdentityRegistered(registration) | Body::IdentityChanged(registration) => {

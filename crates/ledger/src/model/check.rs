@@ -88,6 +88,12 @@ pub(crate) fn check(
             Some(last) if last.number >= *number => Some(Standing::Number(last.number)),
             _ => None,
         },
+        Precondition::StatusSetFollows { previous, sequence } => {
+            let last = query::last_status_set(view)?;
+            let follows =
+                last.map(|last| last.hash) == *previous && last.is_none_or(|last| last.sequence < *sequence);
+            (!follows).then(|| last.map_or(Standing::Unknown, |last| Standing::Number(last.sequence)))
+        }
     })
 }
 

@@ -18,7 +18,7 @@ use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Tim
 use query::{IdentityQuery, Page, PageRequest};
 use record::{
     CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
-    TemplateRecord, TokenRecord,
+    StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use search::CertificateQuery;
 
@@ -56,6 +56,8 @@ pub(crate) enum Table {
     Token = b'j',
     Issuer = b'n',
     Crl = b'z',
+    /// the last version of the exact set
+    StatusSet = b's',
     Profile = b'p',
     Policy = b'y',
     Idempotency = b'q',
@@ -179,6 +181,9 @@ pub trait ReadModel: Send + Sync + 'static {
 
     /// The last list published for this issuer.
     async fn last_crl(&self, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError>;
+
+    /// The version of the exact set that was recorded last.
+    async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError>;
 
     /// The certificate that an idempotency hash belongs to.
     async fn idempotent(&self, hash: Digest) -> Result<Option<SerialNumber>, ModelError>;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::record::{
     CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead, LineageRecord,
-    RevokedCertificate, TemplateRecord, TokenRecord, TokenState, from_json, time_from_bytes,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, from_json, time_from_bytes,
 };
 use super::{ModelError, Table, View, prefix_end};
 
@@ -331,6 +331,10 @@ pub(crate) fn revoked(
 
 pub(crate) fn last_crl(view: &dyn View, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError> {
     json_record(view, Table::Crl, "crl", &epoch.0.to_be_bytes())
+}
+
+pub(crate) fn last_status_set(view: &dyn View) -> Result<Option<StatusSetRecord>, ModelError> {
+    json_record(view, Table::StatusSet, "status set", &[])
 }
 
 pub(crate) fn idempotent(view: &dyn View, hash: Digest) -> Result<Option<SerialNumber>, ModelError> {

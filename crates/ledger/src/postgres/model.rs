@@ -11,7 +11,7 @@ use super::view::{Drive, SqlView};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
     CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
-    TemplateRecord, TokenRecord,
+    StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel, View};
@@ -123,6 +123,10 @@ impl ReadModel for PostgresLedger {
 
     async fn last_crl(&self, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError> {
         self.ask(move |view| query::last_crl(view, epoch)).await
+    }
+
+    async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError> {
+        self.ask(query::last_status_set).await
     }
 
     async fn idempotent(&self, hash: Digest) -> Result<Option<SerialNumber>, ModelError> {

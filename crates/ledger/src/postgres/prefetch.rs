@@ -52,7 +52,8 @@ impl Reads {
             Precondition::Holdable(target) | Precondition::Releasable(target) => self.target(target),
             Precondition::IdempotencyUnused(hash) => self.key(Table::Idempotency, hash.as_bytes()),
             Precondition::CrlNumberAbove { epoch, .. } => self.key(Table::Crl, &epoch.0.to_be_bytes()),
-            _ => {}
+            Precondition::StatusSetFollows { .. } => self.key(Table::StatusSet, &[]),
+            Precondition::TemplateExists(_) | Precondition::Empty => {}
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use chancery_entry::{
     Blob, Body, CrlPublished, Document, Entry, Genesis, Hold, HoldTarget, IdentityChange,
     IdentityRegistration, Issuance, IssuerActivation, IssuerRetirement, OperatorAction, PolicyChange,
-    ProfileChange, Release, Revocation, TemplateRegistration, TemplateRemoval, TokenBinding, TokenCreation,
-    TokenRevocation, TokenSpend,
+    ProfileChange, Release, Revocation, StatusSetPublished, TemplateRegistration, TemplateRemoval,
+    TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
 };
 use chancery_ledger::{Precondition, Proposal};
 use chancery_merkle::{Ed25519NoteSigner, NoteKeyKind, NoteSigner, NoteVerifier};
@@ -240,6 +240,17 @@ pub(crate) fn crl(epoch: IssuerEpoch, number: u64) -> Proposal {
     propose(vec![Precondition::CrlNumberAbove { epoch, number }], now(), vec![body])
 }
 
+pub(crate) fn status_set(previous: Option<Digest>, sequence: u64) -> Proposal {
+    let body = Body::StatusSetPublished(StatusSetPublished {
+        sequence,
+        made: now(),
+        entries: sequence % 5,
+        hash: digest("set", sequence),
+        previous,
+    });
+    propose(vec![Precondition::StatusSetFollows { previous, sequence }], now(), vec![body])
+}
+
 /// Proposals of every kind over few names, so that they meet each other; many of them are refused.
 ///
 /// The same seed gives the same proposals, whatever becomes of them.
@@ -353,6 +364,10 @@ impl Mix {
             }
             9 => hold(self.target(), at),
             10 | 11 => release(self.target(), at),
+            12 if self.below(3) == 0 => {
+                let previous = self.below(5);
+                status_set(previous.checked_sub(1).map(|last| digest("set", last)), self.below(5))
+            }
             12 => crl(epoch, self.below(50)),
             13 => propose(vec![Precondition::IssuerUnused(epoch)], at, vec![activation(epoch)]),
             14 if self.below(20) == 0 => {

@@ -136,6 +136,7 @@ async fn subject(fact: &Fact, ledger: &dyn Ledger) -> Result<Option<SpiffeId>, M
         Fact::Null
         | Fact::Genesis(_)
         | Fact::CrlPublished(_)
+        | Fact::StatusSetPublished(_)
         | Fact::TemplateRegistered(_)
         | Fact::TemplateRemoved(_)
         | Fact::IssuerActivated(_)

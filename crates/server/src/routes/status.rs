@@ -47,6 +47,8 @@ fn is_for_everybody(operation: Operation) -> bool {
             | Operation::IssuerCrl
             | Operation::OcspGet
             | Operation::OcspPost
+            | Operation::StatusSet
+            | Operation::StatusDelta
             | Operation::Healthz
     )
 }

@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chancery_entry::{Body, CrlPublished, Entry, Genesis, HoldTarget, Issuance, IssuerActivation};
+use chancery_entry::{
+    Body, CrlPublished, Entry, Genesis, HoldTarget, Issuance, IssuerActivation, StatusSetPublished,
+};
 use chancery_types::{
     Digest, EvidenceKind, Generation, IdentityState, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
     SpiffeId, Timestamp,
@@ -34,6 +36,8 @@ pub(crate) struct History {
     revoked: HashMap<SerialNumber, Revoked>,
     holds: Vec<HoldEvent>,
     lists: HashMap<IssuerEpoch, Vec<RecordedList>>,
+    /// Sequence and hash.
+    last_set: Option<(u64, Digest)>,
 }
 
 struct IssuerRecord {
@@ -144,6 +148,7 @@ impl History {
             Body::Hold(hold) => self.follow_hold(placed, &hold.target, true),
             Body::Release(release) => self.follow_hold(placed, &release.target, false),
             Body::CrlPublished(list) => self.follow_list(index, list, report),
+            Body::StatusSetPublished(set) => self.follow_set(index, set, report),
             Body::IdentityRegistered(registration) | Body::IdentityChanged(registration) => {
                 self.identities.entry(registration.identity.clone()).or_insert(IdentityState::Active);
             }
@@ -338,6 +343,24 @@ impl History {
             report(Finding::new(Check::CrlRecord, detail));
         }
         lists.push(RecordedList { index, number: list.number, entries: list.entries, hash: list.hash });
+    }
+
+    /// Versions of the exact set name the one before them, go forward, and say nothing about entries to come.
+    fn follow_set(&mut self, index: u64, set: &StatusSetPublished, report: &mut impl FnMut(Finding)) {
+        let mut report = |detail: String| report(Finding::new(Check::StatusSetRecord, detail));
+        let sequence = set.sequence;
+        if sequence > index {
+            report(format!("set {sequence} claims to know entries that come after its own"));
+        }
+        let last = self.last_set.replace((sequence, set.hash));
+        if let Some((last, _)) = last.filter(|(last, _)| *last >= sequence) {
+            report(format!("set {sequence} follows set {last}"));
+        }
+        if last.map(|(_, hash)| hash) != set.previous {
+            let text = |hash: Option<Digest>| hash.map_or("none".to_owned(), |hash| hash.to_string());
+            let (named, before) = (text(set.previous), text(last.map(|(_, hash)| hash)));
+            report(format!("set {sequence} names {named} as the one before it, which was {before}"));
+        }
     }
 }
 
