@@ -77,6 +77,10 @@ impl Harness for Postgres {
         self.keep(ledger, (options, directory))
     }
 
+    fn histories(&self) -> u64 {
+        1
+    }
+
     async fn reopen(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
         self.again(ledger, false).await
     }

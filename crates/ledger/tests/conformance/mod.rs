@@ -34,6 +34,11 @@ pub(crate) trait Harness: Send + Sync {
 
     /// The same ledger with a read model made anew from its entries.
     async fn rebuild(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger>;
+
+    /// How many histories are played: fewer where each question is a journey.
+    fn histories(&self) -> u64 {
+        4
+    }
 }
 
 /// Makes a test of every case: `conformance_suite!(MyHarness::new())`.
