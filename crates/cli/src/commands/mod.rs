@@ -24,6 +24,7 @@ pub(crate) mod root;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod status;
+mod status_set;
 pub(crate) mod template;
 pub(crate) mod token;
 pub(crate) mod verify;
