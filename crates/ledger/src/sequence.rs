@@ -75,8 +75,8 @@ pub(crate) fn decide<'b>(
     Ok(Outcome::Accepted { first_index })
 }
 
-/// What changes how something stands, and what begins or ends: everything but what is merely issued. And a version of
-/// the exact set, so that whoever follows stands behind it when the next one is made.
+/// What changes how something stands, what begins or ends, and what operators want: everything but what is merely
+/// issued. And a version of the exact set, so that whoever follows stands behind it when the next one is made.
 pub(crate) fn is_news(body: &Body) -> bool {
     changes_standing(body)
         || matches!(
@@ -86,6 +86,8 @@ pub(crate) fn is_news(body: &Body) -> bool {
                 | Body::TemplateRemoved(_)
                 | Body::IssuerActivated(_)
                 | Body::IssuerRetired(_)
+                | Body::ProfileChanged(_)
+                | Body::OperatorAction(_)
                 | Body::StatusSetPublished(_)
         )
 }

@@ -247,6 +247,7 @@ impl Authority {
             ledger,
             workflow,
             rules,
+            reloading: tokio::sync::Mutex::default(),
             verifiers,
             nonces,
             records,
