@@ -15,8 +15,8 @@ use crate::flags::Globals;
 use crate::place::Place;
 use crate::terminal::{Terminal, Tone};
 
-/// Says what a certificate is worth now, or shows the exact set of those that are not good, for anybody; or follows every
-/// change, for whoever holds a certificate.
+/// Says what a certificate is worth now, or shows the exact set of those that are not good, for anybody; or follows
+/// every change, for whoever holds a certificate.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Status {

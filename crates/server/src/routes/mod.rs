@@ -263,7 +263,9 @@ fn conflict_problem(conflict: &Conflict) -> HttpProblem {
 
 fn commit_problem(error: &CommitError) -> HttpProblem {
     let code = match error {
-        CommitError::DiskFull | CommitError::Halted { .. } => ProblemCode::LedgerUnavailable,
+        CommitError::DiskFull | CommitError::Halted { .. } | CommitError::Unavailable { .. } => {
+            ProblemCode::LedgerUnavailable
+        }
         CommitError::Closing => ProblemCode::ShuttingDown,
     };
     HttpProblem::new(code, error.to_string()).retry_after(RETRY)
