@@ -328,7 +328,16 @@ impl Client {
         epoch: IssuerEpoch,
         known: Option<&str>,
     ) -> Result<Option<Tagged>, ClientError> {
-        let call = Call::new(Operation::IssuerCrl, &[&format!("{epoch}.crl")]);
+        self.crl_file(&format!("{epoch}.crl"), known).await
+    }
+
+    /// The CRL of the root, as DER; nothing while it is still the one with this tag. Not found where none was made.
+    pub async fn root_crl(&self, known: Option<&str>) -> Result<Option<Tagged>, ClientError> {
+        self.crl_file("root.crl", known).await
+    }
+
+    async fn crl_file(&self, file: &str, known: Option<&str>) -> Result<Option<Tagged>, ClientError> {
+        let call = Call::new(Operation::IssuerCrl, &[file]);
         self.call_if_changed(known.into_iter().fold(call, Call::if_none_match)).await
     }
 }

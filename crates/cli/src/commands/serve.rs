@@ -31,6 +31,12 @@ pub(crate) struct CheckConfig {
     /// The configuration of `chancery crl-sync` instead.
     #[arg(long, value_name = "FILE", conflicts_with = "agent")]
     crl_sync: Option<std::path::PathBuf>,
+    /// The configuration of `chancery proxy` instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "crl_sync"])]
+    proxy: Option<std::path::PathBuf>,
+    /// The configuration of `chancery authz` instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "crl_sync", "proxy"])]
+    authz: Option<std::path::PathBuf>,
 }
 
 /// How the log is written.
@@ -61,6 +67,12 @@ impl CheckConfig {
         }
         if let Some(sync) = &self.crl_sync {
             return super::crl_sync::check_config(sync, terminal);
+        }
+        if let Some(proxy) = &self.proxy {
+            return super::proxy::check_proxy(proxy, terminal);
+        }
+        if let Some(authz) = &self.authz {
+            return super::proxy::check_authz(authz, terminal);
         }
         let config = place::required(globals.config.as_deref())?;
         let summary = authority_side::check_config(&config)?;
