@@ -4,7 +4,7 @@ use chancery_attest::{Attested, RenewedFrom};
 use chancery_entry::{Blob, Document, Entry, IdentityRegistration, Issuance, TokenSpend};
 use chancery_ledger::{Precondition, Proposal};
 use chancery_policy::Approved;
-use chancery_types::{Digest, Generation, LineageId, Random, Timestamp};
+use chancery_types::{Digest, Generation, LineageId, Random, SerialNumber, Timestamp};
 use chancery_x509::lint::{LintContext, check};
 use chancery_x509::{DistinguishedName, Issuance as Particulars, Profile, ProvenRequest, Validity};
 
@@ -45,20 +45,21 @@ impl Prepared {
     }
 }
 
-/// Encodes and lints a certificate for an approved request.
+/// Encodes and lints a certificate for an approved request, with a serial of this counter, which is its alone.
 ///
 /// # Errors
 /// [`PrepareError`]; nothing was recorded.
 pub(crate) fn prepare(
     request: IssueRequest,
     issuer: &Issuer,
+    counter: u64,
     forbidden_keys: &[Digest],
     random: &dyn Random,
     now: Timestamp,
 ) -> Result<Prepared, PrepareError> {
     check_request(&request, forbidden_keys)?;
     let profile = request.approved.profile().as_ref();
-    let serial = issuer.next_serial(random)??;
+    let serial = SerialNumber::generate(issuer.epoch(), counter, random)??;
     let validity = validity(&request.approved, profile, issuer, now)?;
     let tbs = encode(&request, issuer, serial.as_bytes(), validity)?;
     lint(&tbs, request.subject.as_ref(), profile, issuer, now)?;

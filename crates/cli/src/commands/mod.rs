@@ -11,6 +11,7 @@ pub(crate) mod contain;
 pub(crate) mod crl_sync;
 pub(crate) mod enroll;
 pub(crate) mod fetch;
+pub(crate) mod follow;
 pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod ledger;
@@ -21,6 +22,7 @@ pub(crate) mod operator;
 pub(crate) mod policy;
 pub(crate) mod profile;
 pub(crate) mod proxy;
+pub(crate) mod relying_party;
 pub(crate) mod renew;
 mod renewal;
 pub(crate) mod revoke;
@@ -72,6 +74,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Contain(contain) => contain.run(globals, terminal).await,
         Command::Release(release) => release.run(globals, terminal).await,
         Command::Status(status) => status.run(globals, terminal).await,
+        Command::RelyingParty(parties) => parties.run(globals, terminal).await,
         Command::Why(why) => why.run(globals, terminal).await,
         Command::Policy(policy) => policy.run(globals, terminal).await,
         Command::Profile(profile) => profile.run(globals, terminal).await,

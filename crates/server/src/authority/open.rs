@@ -287,7 +287,6 @@ async fn active_issuer(config: &Config, keys: &Keys, ledger: &dyn Ledger) -> Res
     let issuers = ledger.issuers().await.map_err(AuthorityError::from)?;
     let active = issuers.into_iter().rev().find(|issuer| issuer.state == IssuerState::Active);
     let active = active.ok_or(OpenError::NoIssuer)?;
-    let last_counter = ledger.last_counter(active.epoch).await.map_err(AuthorityError::from)?;
     let (epoch, base) = (active.epoch, &config.status_url);
     let urls = StatusUrls {
         crl: format!("{base}/crl/{epoch}.crl"),
@@ -295,7 +294,7 @@ async fn active_issuer(config: &Config, keys: &Keys, ledger: &dyn Ledger) -> Res
         ca_issuers: format!("{base}/ca/{epoch}.der"),
     };
     let signer = Arc::clone(&keys.issuer);
-    Ok(Issuer::new(config.trust_domain.clone(), epoch, &active.certificate, signer, urls, last_counter)?)
+    Ok(Issuer::new(config.trust_domain.clone(), epoch, &active.certificate, signer, urls)?)
 }
 
 /// No certificate is ever made for a key of the authority.
