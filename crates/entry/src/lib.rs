@@ -15,10 +15,10 @@ mod body;
 mod codec;
 
 pub use body::{
-    Body, Ceremony, CrlPublished, Document, Genesis, Hold, HoldTarget, IdentityChange, IdentityRegistration,
-    Issuance, IssuerActivation, IssuerRetirement, OperatorAction, PolicyChange, ProfileChange, Refusal,
-    Release, Revocation, TemplateRegistration, TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation,
-    TokenSpend,
+    Body, Ceremony, CrlDivision, CrlPublished, CrlShardPublished, Document, Genesis, Hold, HoldTarget,
+    IdentityChange, IdentityRegistration, Issuance, IssuerActivation, IssuerRetirement, OperatorAction,
+    PolicyChange, ProfileChange, Refusal, Release, Revocation, TemplateRegistration, TemplateRemoval,
+    TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
 };
 pub use codec::{Blob, DecodeError};
 

@@ -1,6 +1,6 @@
 use chancery_types::{
-    AssuranceLevel, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
-    Timestamp, TokenId,
+    AssuranceLevel, CrlShard, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason,
+    SerialNumber, Timestamp, TokenId,
 };
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
@@ -75,6 +75,20 @@ fn one_of_each() -> Vec<Entry> {
         Body::Release(Release { target: HoldTarget::Certificate(serial()), by: by(), note: note() }),
         Body::CrlPublished(CrlPublished {
             epoch: IssuerEpoch(1),
+            number: 9,
+            this_update: time,
+            next_update: time,
+            entries: 3,
+            hash: digest,
+        }),
+        Body::CrlDivided(CrlDivision {
+            epoch: IssuerEpoch(1),
+            shards: 16,
+            base: "http://ca.example.org".into(),
+        }),
+        Body::CrlShardPublished(CrlShardPublished {
+            epoch: IssuerEpoch(1),
+            shard: CrlShard::new(3, 16).unwrap(),
             number: 9,
             this_update: time,
             next_update: time,
@@ -218,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bytes_decode_to_something_else_or_not_at_all(which in 0_usize..24, at in any::<prop::sample::Index>(), flip in 1_u8..) {
+    fn flipped_bytes_decode_to_something_else_or_not_at_all(which in 0_usize..26, at in any::<prop::sample::Index>(), flip in 1_u8..) {
         let entry = &one_of_each()[which];
         let mut bytes = entry.encode().unwrap();
         let at = at.index(bytes.len());

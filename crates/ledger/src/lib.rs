@@ -20,8 +20,8 @@ mod proposal;
 pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
-    CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,
-    RevokedCertificate, TemplateRecord, TokenRecord, TokenState,
+    CertificateRecord, CertificateState, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord,
+    IssuerState, LineageRecord, RevokedCertificate, TemplateRecord, TokenRecord, TokenState,
 };
 pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};

@@ -1,4 +1,4 @@
-//! Revokes, holds and releases, and publishes how things stand: OCSP and one full CRL, from one ledger order.
+//! Revokes, holds and releases, and publishes how things stand: OCSP and revocation lists, from one ledger order.
 //!
 //! An operation is one commit: when it returns, the ledger holds it, the read model shows it, renewal is refused
 //! everywhere and [`OcspResponder`] answers `revoked`. [`CrlPublisher`] follows within a second. Who may revoke
@@ -12,7 +12,10 @@ mod operation;
 mod selection;
 
 pub use board::{IssuerChange, Lines, StatusBoard, StatusChange, StatusNews};
-pub use crl::{CrlPublisher, PublishError, PublishedCrl};
-pub use ocsp::{OcspAnswer, OcspResponder, ResponderCredential};
+pub use crl::{CrlPublisher, CrlRules, Place, PublishError, PublishedCrl, StatusIssuer};
+pub use ocsp::{OcspAnswer, OcspCounts, OcspResponder, ResponderCredential, SharedAnswer};
 pub use operation::{Operation, OperationError, Revoker};
 pub use selection::{Selection, Selector};
+
+#[cfg(test)]
+mod testing;

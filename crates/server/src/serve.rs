@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::{HealthCheck, HealthState};
-use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
-use chancery_types::{Clock, Random, RandomError};
+use chancery_revoke::{CrlPublisher, CrlRules, OcspResponder, ResponderCredential, StatusBoard};
+use chancery_types::{Clock, Random, RandomError, Timestamp};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -91,12 +91,14 @@ impl Server {
         let chassis =
             Arc::new(Chassis::new(request_limits(config), callers, Arc::clone(&clock), random.as_ref())?);
         let ocsp = responder(&authority).await?;
-        let crl = publisher(&authority)?;
         let credential = authority.server_credential().await?;
         let tls = TlsSlot::new(material(&authority, &credential))?;
-        let (board, entries) = StatusBoard::open(Arc::clone(authority.ledger()), Arc::clone(&clock))
-            .await
-            .map_err(AuthorityError::from)?;
+        let rules = CrlRules::new(config.crl_validity);
+        let (board, entries) =
+            StatusBoard::open(Arc::clone(authority.ledger()), Arc::clone(&clock), rules.keep())
+                .await
+                .map_err(AuthorityError::from)?;
+        let crl = publisher(&authority, &board, rules).await?;
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
         let site = Site {
@@ -111,6 +113,7 @@ impl Server {
         let standing = Box::new(StandingCollector {
             authority: Arc::clone(&authority),
             crl: Arc::clone(&site.crl),
+            ocsp: Arc::clone(&site.ocsp),
             agents: Arc::clone(&site.agents),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
@@ -218,7 +221,7 @@ impl Server {
             let stop = shutdown.clone();
             async move {
                 tokio::select! {
-                    () = site.crl.run(site.authority.status_changed()) => {}
+                    () = site.crl.run() => {}
                     () = stop.begun() => {}
                 }
             }
@@ -244,9 +247,10 @@ async fn rotate_credentials(site: &Site, tls: &TlsSlot, mut server: ServerCreden
                 Err(error) => tracing::error!(%error, "the server's certificate was not renewed"),
             }
         }
-        if site.ocsp.credential().is_none_or(|credential| credential.is_due(now)) {
+        let active = site.authority.workflow().issuer().epoch();
+        if site.ocsp.credential(active).is_none_or(|credential| credential.is_due(now)) {
             match site.authority.responder_credential().await {
-                Ok(credential) => site.ocsp.use_credential(credential),
+                Ok(credential) => site.ocsp.use_credential(active, credential),
                 Err(error) => tracing::error!(%error, "the OCSP responder's certificate was not renewed"),
             }
         }
@@ -259,25 +263,33 @@ async fn responder(authority: &Authority) -> Result<Arc<OcspResponder>, ServeErr
         Arc::clone(authority.clock()),
         authority.config().ocsp_validity,
     );
-    let issuer = authority.workflow().issuer();
-    ocsp.add_issuer(issuer.epoch(), issuer.certificate());
-    ocsp.use_credential(authority.responder_credential().await?);
+    let active = authority.workflow().issuer().epoch();
+    for issuer in authority.status_issuers().await? {
+        ocsp.add_issuer(issuer.epoch, &issuer.certificate);
+        // Only one that still issues can delegate.
+        if let Some(signer) = issuer.signer.filter(|_| issuer.epoch != active) {
+            ocsp.use_credential(issuer.epoch, ResponderCredential::of_issuer(&issuer.certificate, signer));
+        }
+    }
+    ocsp.use_credential(active, authority.responder_credential().await?);
     Ok(Arc::new(ocsp))
 }
 
-fn publisher(authority: &Authority) -> Result<Arc<CrlPublisher>, ServeError> {
+async fn publisher(
+    authority: &Authority,
+    board: &Arc<StatusBoard>,
+    rules: CrlRules,
+) -> Result<Arc<CrlPublisher>, ServeError> {
     let directory = authority.config().directory.join("crl");
     std::fs::create_dir_all(&directory)
         .map_err(|error| ServeError::Directory { path: directory.display().to_string(), error })?;
-    let issuer = authority.workflow().issuer();
     Ok(Arc::new(CrlPublisher::new(
         Arc::clone(authority.ledger()),
         Arc::clone(authority.clock()),
-        issuer.epoch(),
-        issuer.certificate().clone(),
-        Arc::clone(issuer.signer()),
-        authority.config().crl_validity,
-        directory.join(format!("{}.crl", issuer.epoch())),
+        Arc::clone(board),
+        rules,
+        authority.status_issuers().await?,
+        &directory,
     )))
 }
 
@@ -298,13 +310,23 @@ fn watch_health(site: &Site) {
         Some(error) => check("ledger", HealthState::Failed, Some(error.to_string())),
     });
     let (crl, clock) = (Arc::clone(&site.crl), Arc::clone(site.authority.clock()));
-    site.chassis.health().register(move || match crl.current() {
-        Some(list) if list.next_update > clock.now() => check("crl", HealthState::Ok, None),
-        Some(list) => {
-            check("crl", HealthState::Degraded, Some(format!("the list ran out at {}", list.next_update)))
-        }
-        None => check("crl", HealthState::Degraded, Some("no list was published yet".into())),
+    site.chassis.health().register(move || match stale(&crl, clock.now()) {
+        None => check("crl", HealthState::Ok, None),
+        Some(detail) => check("crl", HealthState::Degraded, Some(detail)),
     });
+}
+
+/// The first list that relying parties may soon do without, and why.
+fn stale(crl: &CrlPublisher, now: Timestamp) -> Option<String> {
+    crl.places().find_map(|place| {
+        let file = place.file().display();
+        if let Some(trouble) = place.trouble() {
+            return Some(format!("{file} is not published anew: {trouble}"));
+        }
+        let Some(list) = place.current() else { return Some(format!("{file} was not published yet")) };
+        let is_late = list.made + crl.rules().validity / 2 < now;
+        is_late.then(|| format!("{file} was published at {} and runs out at {}", list.made, list.next_update))
+    })
 }
 
 fn check(name: &str, state: HealthState, detail: Option<String>) -> HealthCheck {

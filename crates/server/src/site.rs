@@ -17,7 +17,7 @@ pub struct Site {
     pub board: Arc<StatusBoard>,
     /// Answers OCSP.
     pub ocsp: Arc<OcspResponder>,
-    /// Publishes the list of the active issuer.
+    /// Publishes revocation lists.
     pub crl: Arc<CrlPublisher>,
     /// Tells agents what changes.
     pub(crate) agents: Arc<Agents>,

@@ -223,12 +223,15 @@ fn decide<'b>(
     Ok(Outcome::Accepted { first_index })
 }
 
-/// What changes how something stands, and what begins or ends: everything but what is merely issued.
+/// What changes how something stands, what begins or ends, and which lists were published (another replica must not
+/// publish an older view after them): everything but what is merely issued.
 fn is_news(body: &Body) -> bool {
     changes_standing(body)
         || matches!(
             body,
             Body::IdentityRegistered(_)
+                | Body::CrlPublished(_)
+                | Body::CrlShardPublished(_)
                 | Body::TemplateRegistered(_)
                 | Body::TemplateRemoved(_)
                 | Body::IssuerActivated(_)

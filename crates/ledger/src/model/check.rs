@@ -84,10 +84,11 @@ pub(crate) fn check(
             other => other.or(Some(Standing::Unknown)),
         },
         Precondition::IdempotencyUnused(hash) => query::idempotent(view, *hash)?.map(Standing::Issued),
-        Precondition::CrlNumberAbove { epoch, number } => match query::last_crl(view, *epoch)? {
-            Some(last) if last.number >= *number => Some(Standing::Number(last.number)),
-            _ => None,
-        },
+        Precondition::CrlFollows { epoch, shard, previous, number } => {
+            let last = query::last_crl(view, *epoch, *shard)?.map(|last| last.number);
+            let follows = last == *previous && last.is_none_or(|last| last < *number);
+            (!follows).then_some(last.map_or(Standing::Unknown, Standing::Number))
+        }
     })
 }
 

@@ -6,6 +6,7 @@
 mod enrolment;
 mod enrolments;
 mod error;
+mod issuers;
 mod jwt;
 mod kept;
 mod open;
@@ -63,6 +64,7 @@ pub struct Authority {
     intermediates: Vec<Vec<u8>>,
     log_key: NoteVerifier,
     jwt: Arc<dyn Signer>,
+    former_keys: Vec<Arc<dyn Signer>>,
     enrolments: Arc<enrolments::Enrolments>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,

@@ -174,6 +174,7 @@ fn make_keys(plan: &InitPlan, random: &dyn Random) -> Result<(RawKeys, Vec<u8>),
         None => "keys/issuer-1.key".to_owned(),
     };
     let keys = RawKeys {
+        former_issuers: Vec::new(),
         issuer: issuer_place,
         ledger: "keys/ledger.key".into(),
         jwt: "keys/jwt.key".into(),

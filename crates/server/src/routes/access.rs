@@ -76,6 +76,7 @@ pub(crate) fn action(operation: Operation) -> Action {
         | Operation::CrlDer
         | Operation::CrlPem
         | Operation::IssuerCrl
+        | Operation::ShardCrl
         | Operation::OcspGet
         | Operation::OcspPost => Action::StatusRead,
         Operation::Why => Action::DecisionRead,
