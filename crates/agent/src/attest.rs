@@ -50,7 +50,7 @@ mod watch;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-pub use config::{AttestorConfig, RawAttestorConfig, RawEngine, RawKubelet};
+pub use config::{AttestorConfig, Hashing, RawAttestorConfig, RawEngine, RawKubelet};
 
 use crate::workload::{AttestationError, Attestor, Process};
 use pinned::Pinned;

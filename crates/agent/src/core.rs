@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::timing::Pace;
 use crate::tokens::Tokens;
-use crate::workload::Workload;
+use crate::workload::{Depth, Workload};
 
 /// How long a workload waits for its first certificates, before it is told what there is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +38,10 @@ impl Identities for Core {
         self.store.settle(&workload.claims, PATIENCE).await;
         receiver.mark_unchanged();
         receiver
+    }
+
+    fn depth(&self) -> watch::Receiver<Depth> {
+        self.store.depth()
     }
 
     fn bundles(&self) -> watch::Receiver<Arc<Bundles>> {

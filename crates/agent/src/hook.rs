@@ -30,6 +30,14 @@ pub struct Occasion {
     pub sink: String,
     /// `CHANCERY_DIRECTORY`: where the files are.
     pub directory: PathBuf,
+    /// The certificate in the files, where one is in them.
+    #[serde(flatten)]
+    pub certificate: Option<OccasionCertificate>,
+}
+
+/// The certificate in the files that have changed.
+#[derive(Debug, Clone, Serialize)]
+pub struct OccasionCertificate {
     /// `CHANCERY_SPIFFE_ID`: whom the certificate names.
     pub spiffe_id: SpiffeId,
     /// `CHANCERY_SERIAL`: its serial number, hexadecimal.
@@ -50,6 +58,8 @@ pub enum Reason {
     RolledBack,
     /// The files are gone, because the identity is.
     Withdrawn,
+    /// There are new revocation lists.
+    Revoked,
 }
 
 impl Reason {
@@ -59,6 +69,7 @@ impl Reason {
             Self::Retry => "retry",
             Self::RolledBack => "rolled_back",
             Self::Withdrawn => "withdrawn",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chancery_types::{SecretBytes, SerialNumber, SpiffeId, Timestamp, TrustDomain};
 use tokio::sync::watch;
 
-use crate::workload::Workload;
+use crate::workload::{Depth, Workload};
 
 /// A certificate with its key.
 #[derive(Debug, Clone)]
@@ -88,6 +88,9 @@ pub trait Identities: Send + Sync + 'static {
     fn is_ready(&self) -> bool {
         true
     }
+
+    /// How closely processes have to be looked at to know what they are, now and at every change.
+    fn depth(&self) -> watch::Receiver<Depth>;
 
     /// The state of a workload, now and at every change. The first value is there when this returns: SVIDs that
     /// had to be fetched first have been waited for.

@@ -11,7 +11,7 @@ mod config;
 mod der;
 mod directory;
 mod jks;
-mod owner;
+pub mod owner;
 mod pipeline;
 mod pkcs12;
 mod render;

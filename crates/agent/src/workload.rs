@@ -31,6 +31,19 @@ pub enum AttestationError {
     Unknown(String),
 }
 
+/// The claim that costs a reading of the executable.
+pub(crate) const EXECUTABLE_HASH: &str = "unix.sha256";
+
+/// How closely a process is looked at. What costs little is found out always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// Everything but the content of its executable.
+    #[default]
+    Facts,
+    /// The hash of its executable too, which has to be read for it: because somebody asks for `unix:sha256`.
+    Content,
+}
+
 /// Makes processes out of connections.
 pub trait Attestor: Send + Sync + 'static {
     /// Pins the process at the other end of a UNIX socket, so that its id can never come to mean another one.
@@ -47,7 +60,7 @@ pub trait Process: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AttestationError`].
-    async fn attest(&self) -> Result<Workload, AttestationError>;
+    async fn attest(&self, depth: Depth) -> Result<Workload, AttestationError>;
 
     /// Returns when it has exited, or is no longer what `workload` says: after this it has to be attested anew.
     async fn changed(&self, workload: &Workload) -> AttestationError;

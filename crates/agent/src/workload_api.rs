@@ -74,7 +74,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
     ) -> Result<Response<proto::JwtsvidResponse>, Status> {
         let visit = self.visit(&request, Profile::Jwt, "FetchJWTSVID")?;
         let (audiences, identity) = wanted(request.into_inner())?;
-        let workload = visit.attest().await?;
+        let workload = visit.attest(visit.depth()).await?;
         let made = self.desk.identities.jwt(&workload, &audiences, identity.as_ref());
         match visit.unless_changed(&workload, made).await? {
             Ok(svids) if svids.is_empty() => Err(visit.no_identity()),

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_agent::attest::{AttestorConfig, LinuxAttestor, RawAttestorConfig, RawEngine};
-use chancery_agent::workload::{AttestationError, Attestor, Process, Workload};
+use chancery_agent::attest::{AttestorConfig, Hashing, LinuxAttestor, RawAttestorConfig, RawEngine};
+use chancery_agent::workload::{AttestationError, Attestor, Depth, Process, Workload};
 use chancery_types::{ClaimValue, Digest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use workload_process::{ControlGroup, Door, Running, Started, append, is_root, program};
@@ -49,7 +49,7 @@ async fn says_what_the_kernel_says_of_a_process() {
     let door = Door::new();
     let path = program(door.directory(), "payments");
     let running = door.start(&path).await;
-    let workload = pinned(&attestor(), &running).attest().await.unwrap();
+    let workload = pinned(&attestor(), &running).attest(Depth::Content).await.unwrap();
     assert_eq!(workload.pid, running.pid());
     assert_eq!(text(&workload, "unix.uid").unwrap(), rustix::process::geteuid().as_raw().to_string());
     assert_eq!(text(&workload, "unix.gid").unwrap(), rustix::process::getegid().as_raw().to_string());
@@ -70,7 +70,8 @@ async fn tells_two_programs_of_one_user_apart() {
     let (first, second) = (door.start(&one).await, door.start(&two).await);
     let attestor = attestor();
     let (first, second) = (pinned(&attestor, &first), pinned(&attestor, &second));
-    let (first, second) = (first.attest().await.unwrap(), second.attest().await.unwrap());
+    let (first, second) =
+        (first.attest(Depth::Content).await.unwrap(), second.attest(Depth::Content).await.unwrap());
     assert_eq!(text(&first, "unix.uid"), text(&second, "unix.uid"));
     assert_ne!(text(&first, "unix.path"), text(&second, "unix.path"));
     assert_ne!(text(&first, "unix.sha256"), text(&second, "unix.sha256"));
@@ -84,7 +85,7 @@ async fn a_process_that_connects_and_becomes_another_program_gets_the_facts_of_n
     let process = pinned(&attestor(), &running);
     running.exec(&entitled).await;
     for _ in 0..3 {
-        assert_eq!(process.attest().await.unwrap_err(), AttestationError::Changed);
+        assert_eq!(process.attest(Depth::Content).await.unwrap_err(), AttestationError::Changed);
     }
 }
 
@@ -98,7 +99,9 @@ async fn a_process_that_becomes_another_program_in_the_midst_of_attestation_gets
     for _ in 0..8 {
         let mut running = door.start(&mallory).await;
         let process = pinned(&attestor, &running);
-        let attesting = tokio::spawn(async move { (process.attest().await, process.attest().await) });
+        let attesting = tokio::spawn(async move {
+            (process.attest(Depth::Content).await, process.attest(Depth::Content).await)
+        });
         running.exec(&entitled).await;
         let (first, second) = attesting.await.unwrap();
         for found in [first, second] {
@@ -119,12 +122,12 @@ async fn an_exec_after_attestation_ends_it() {
     let door = Door::new();
     let mut running = door.start(&program(door.directory(), "honest")).await;
     let process = pinned(&attestor(), &running);
-    let workload = process.attest().await.unwrap();
+    let workload = process.attest(Depth::Content).await.unwrap();
     running.exec(&other_program(door.directory(), "other")).await;
     assert_eq!(change(&process, &workload).await, AttestationError::Changed);
     // For all who wait, and for good.
     assert_eq!(change(&process, &workload).await, AttestationError::Changed);
-    assert_eq!(process.attest().await.unwrap_err(), AttestationError::Changed);
+    assert_eq!(process.attest(Depth::Content).await.unwrap_err(), AttestationError::Changed);
 }
 
 #[tokio::test]
@@ -132,7 +135,7 @@ async fn an_exec_while_somebody_waits_for_it_is_seen() {
     let door = Door::new();
     let mut running = door.start(&program(door.directory(), "honest")).await;
     let process = pinned(&attestor(), &running);
-    let workload = process.attest().await.unwrap();
+    let workload = process.attest(Depth::Content).await.unwrap();
     let waiting: Vec<_> = (0..2)
         .map(|_| {
             let (process, workload) = (Arc::clone(&process), workload.clone());
@@ -152,14 +155,14 @@ async fn an_exit_ends_it_at_once() {
     let door = Door::new();
     let mut running = door.start(&program(door.directory(), "honest")).await;
     let process = pinned(&attestor(), &running);
-    let workload = process.attest().await.unwrap();
+    let workload = process.attest(Depth::Content).await.unwrap();
     let waiting = tokio::spawn({
         let (process, workload) = (Arc::clone(&process), workload.clone());
         async move { change(&process, &workload).await }
     });
     running.end();
     assert_eq!(waiting.await.unwrap(), AttestationError::Exited);
-    assert_eq!(process.attest().await.unwrap_err(), AttestationError::Exited);
+    assert_eq!(process.attest(Depth::Content).await.unwrap_err(), AttestationError::Exited);
     assert_eq!(change(&process, &workload).await, AttestationError::Exited);
 }
 
@@ -181,7 +184,7 @@ async fn a_deleted_executable_has_a_hash_and_no_path() {
     let running = door.start(&path).await;
     let process = pinned(&attestor(), &running);
     std::fs::remove_file(&path).unwrap();
-    let workload = process.attest().await.unwrap();
+    let workload = process.attest(Depth::Content).await.unwrap();
     assert_eq!(text(&workload, "unix.path"), None);
     assert_eq!(text(&workload, "unix.sha256"), Some(hash));
 }
@@ -195,11 +198,14 @@ async fn an_upgraded_program_has_a_new_hash_and_the_old_process_keeps_its_own() 
     let attestor = attestor();
     let old = door.start(&path).await;
     let old = pinned(&attestor, &old);
-    assert_eq!(text(&old.attest().await.unwrap(), "unix.sha256").as_deref(), Some(old_hash.as_str()));
+    assert_eq!(
+        text(&old.attest(Depth::Content).await.unwrap(), "unix.sha256").as_deref(),
+        Some(old_hash.as_str())
+    );
 
     std::fs::rename(&new, &path).unwrap();
     let running = door.start(&path).await;
-    let workload = pinned(&attestor, &running).attest().await.unwrap();
+    let workload = pinned(&attestor, &running).attest(Depth::Content).await.unwrap();
     assert_eq!(text(&workload, "unix.path").as_deref(), path.to_str());
     assert_eq!(text(&workload, "unix.sha256").unwrap(), hash_of(&path));
 }
@@ -211,9 +217,25 @@ async fn a_program_that_is_too_large_is_not_hashed() {
     for hash_limit in [0, 1] {
         let raw = RawAttestorConfig { hash_limit, ..RawAttestorConfig::default() };
         let attestor = LinuxAttestor::new(AttestorConfig::check(&raw, Path::new("/")).unwrap());
-        let workload = pinned(&attestor, &running).attest().await.unwrap();
+        let workload = pinned(&attestor, &running).attest(Depth::Content).await.unwrap();
         assert_eq!(text(&workload, "unix.sha256"), None);
         assert!(text(&workload, "unix.path").is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_program_is_read_only_if_somebody_asks_for_its_hash_or_the_configuration_does() {
+    let door = Door::new();
+    let running = door.start(&program(door.directory(), "quiet")).await;
+    for (hash, depth, is_hashed) in [
+        (Hashing::WhenAsked, Depth::Facts, false),
+        (Hashing::WhenAsked, Depth::Content, true),
+        (Hashing::Always, Depth::Facts, true),
+    ] {
+        let raw = RawAttestorConfig { hash, ..RawAttestorConfig::default() };
+        let attestor = LinuxAttestor::new(AttestorConfig::check(&raw, Path::new("/")).unwrap());
+        let workload = pinned(&attestor, &running).attest(depth).await.unwrap();
+        assert_eq!(text(&workload, "unix.sha256").is_some(), is_hashed, "{hash:?}, {depth:?}");
     }
 }
 
@@ -226,9 +248,9 @@ async fn a_process_that_connects_as_root_and_becomes_somebody_else_has_lost() {
     let door = Door::new();
     let mut running = door.start(&program(door.directory(), "daemon")).await;
     let process = pinned(&attestor(), &running);
-    let workload = process.attest().await.unwrap();
+    let workload = process.attest(Depth::Content).await.unwrap();
     running.become_user(65_534).await;
-    assert_eq!(process.attest().await.unwrap_err(), AttestationError::Changed);
+    assert_eq!(process.attest(Depth::Content).await.unwrap_err(), AttestationError::Changed);
     assert_eq!(change(&process, &workload).await, AttestationError::Changed);
 }
 
@@ -240,7 +262,7 @@ async fn another_users_process_is_that_users() {
     }
     let door = Door::new();
     let running = door.start_as(&program(door.directory(), "tool"), 65_534).await;
-    let workload = pinned(&attestor(), &running).attest().await.unwrap();
+    let workload = pinned(&attestor(), &running).attest(Depth::Content).await.unwrap();
     assert_eq!(text(&workload, "unix.uid").as_deref(), Some("65534"));
     assert_eq!(text(&workload, "unix.user").as_deref(), Some("nobody"));
     assert_eq!(text(&workload, "unix.gid").as_deref(), Some("65534"));
@@ -259,7 +281,7 @@ async fn a_file_that_a_process_mounts_over_a_programs_path_does_not_get_the_path
     // The kernel shows the path of the entitled program.
     let shown = std::fs::read_link(format!("/proc/{}/exe", running.pid())).unwrap();
     assert_eq!(shown, entitled);
-    let workload = pinned(&attestor(), &running).attest().await.unwrap();
+    let workload = pinned(&attestor(), &running).attest(Depth::Content).await.unwrap();
     assert_eq!(text(&workload, "unix.path"), None);
     assert_eq!(text(&workload, "unix.sha256").unwrap(), hash_of(&mallory));
 }
@@ -273,10 +295,10 @@ async fn a_process_with_a_terminal_is_interactive_and_one_in_a_session_of_its_ow
         eprintln!("SKIPPED: needs script(1) and setsid(1) of util-linux");
         return;
     };
-    let workload = pinned(&attestor, &running).attest().await.unwrap();
+    let workload = pinned(&attestor, &running).attest(Depth::Content).await.unwrap();
     assert_eq!(workload.claims.value("unix.interactive"), Some(&ClaimValue::Flag(true)));
     let running = door.start_without_terminal(&path).await;
-    let workload = pinned(&attestor, &running).attest().await.unwrap();
+    let workload = pinned(&attestor, &running).attest(Depth::Content).await.unwrap();
     assert_eq!(workload.claims.value("unix.interactive"), Some(&ClaimValue::Flag(false)));
 }
 
@@ -289,10 +311,10 @@ async fn a_crowd_of_one_user_is_attested_in_turn() {
     let crowd: Vec<_> = (0..200)
         .map(|_| {
             let process = Arc::clone(&process);
-            tokio::spawn(async move { process.attest().await })
+            tokio::spawn(async move { process.attest(Depth::Content).await })
         })
         .collect();
-    let expected = process.attest().await.unwrap();
+    let expected = process.attest(Depth::Content).await.unwrap();
     for one in crowd {
         assert_eq!(one.await.unwrap().unwrap(), expected);
     }
@@ -320,11 +342,11 @@ async fn a_process_in_a_container_has_its_labels_or_nothing_while_the_engine_is_
     };
     let attestor = LinuxAttestor::new(AttestorConfig::check(&raw, Path::new("/")).unwrap());
     let process = pinned(&attestor, &running);
-    let error = process.attest().await.unwrap_err();
+    let error = process.attest(Depth::Content).await.unwrap_err();
     assert!(matches!(&error, AttestationError::Unknown(detail) if detail.contains("docker.sock")), "{error}");
 
     let _engine = answer_always(&socket, r#"{"Config":{"Image":"web:1","Labels":{"app":"web"}}}"#);
-    let workload = process.attest().await.unwrap();
+    let workload = process.attest(Depth::Content).await.unwrap();
     for (claim, expected) in [
         ("systemd.unit", unit.as_str()),
         ("systemd.slice", "system.slice"),

@@ -71,5 +71,7 @@ pub use trust::{IssuerState, IssuerView, IssuersResponse, Jwk, JwksBundle};
 
 /// Carries the caller's own name for a request, so that a retry is answered with the first result.
 pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
+/// Says with a published document up to which position of the log it is complete.
+pub const SEQUENCE_HEADER: &str = "chancery-sequence";
 /// Names one request in the response, the problem document and the server's log.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::commands::{
-    agent, audit, bundle, ca, certificate, completions, enroll, fetch, identity, init, ledger, log, man,
-    node, operator, policy, profile, renew, revoke, root, run, serve, status, template, token, verify,
+    agent, audit, bundle, ca, certificate, completions, crl_sync, enroll, fetch, identity, init, ledger, log,
+    man, node, operator, policy, profile, renew, revoke, root, run, serve, status, template, token, verify,
     version,
 };
 use crate::quickstart::Quickstart;
@@ -100,6 +100,9 @@ pub(crate) enum Command {
     /// Run a program with an identity from the agent.
     Run(run::Run),
 
+    /// Keep revocation lists in files for nginx, HAProxy and their like.
+    CrlSync(crl_sync::CrlSyncCommand),
+
     /// Search certificates, and look at one.
     #[command(subcommand)]
     Certificate(certificate::Certificate),
@@ -160,6 +163,7 @@ Groups:
   let in     identity, template, token, operator
   be let in  enroll, renew, agent, fetch, run
   watch      certificate, revoke, hold, release, status, why, policy, profile
+  enforce    crl-sync
   trust      bundle, ca, log, audit, verify
   try        quickstart, bench
 

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chancery_api::{IDEMPOTENCY_KEY_HEADER, Operation, PROBLEM_MEDIA_TYPE, Problem, percent_encode};
+use chancery_api::{
+    IDEMPOTENCY_KEY_HEADER, Operation, PROBLEM_MEDIA_TYPE, Problem, SEQUENCE_HEADER, percent_encode,
+};
 use chancery_types::{Random, RandomError};
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, IF_MATCH};
+use http::StatusCode;
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, IF_MATCH, IF_NONE_MATCH};
 use http_body_util::Full;
 use hyper::Request;
 use serde::Serialize;
@@ -62,6 +65,17 @@ impl IdempotencyKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// A document that changes, as it is now.
+#[derive(Debug, Clone)]
+pub struct Tagged {
+    /// The document.
+    pub bytes: Bytes,
+    /// By which to ask whether it is still the same (`ETag`).
+    pub tag: Option<String>,
+    /// The position of the log up to which it is complete, where the server says so.
+    pub sequence: Option<u64>,
 }
 
 /// What to ask.
@@ -120,6 +134,11 @@ impl Call {
 
     pub(crate) fn if_match(mut self, version: u64) -> Self {
         self.headers.push((IF_MATCH, format!("\"{version}\"")));
+        self
+    }
+
+    pub(crate) fn if_none_match(mut self, tag: &str) -> Self {
+        self.headers.push((IF_NONE_MATCH, tag.to_owned()));
         self
     }
 
@@ -193,6 +212,33 @@ impl Client {
                 let lease = self.0.pool.send(request).await?;
                 let lease = self.checked(lease).await?;
                 self.read(lease).await
+            };
+            self.within(self.0.request_timeout, "answer", work).await
+        })
+        .await
+    }
+
+    /// The answer, unless it is still the one that the call names; with the tag to name it by.
+    pub(crate) async fn call_if_changed(&self, call: Call) -> Result<Option<Tagged>, ClientError> {
+        self.repeat(&call, |request| async {
+            let work = async {
+                let lease = self.0.pool.send(request).await?;
+                if lease.response.status() == StatusCode::NOT_MODIFIED {
+                    self.read(lease).await?;
+                    return Ok(None);
+                }
+                let lease = self.checked(lease).await?;
+                let header = |name: &str| {
+                    lease
+                        .response
+                        .headers()
+                        .get(name)
+                        .and_then(|value| value.to_str().ok())
+                        .map(str::to_owned)
+                };
+                let tag = header(ETAG.as_str());
+                let sequence = header(SEQUENCE_HEADER).and_then(|text| text.parse().ok());
+                Ok(Some(Tagged { bytes: self.read(lease).await?, tag, sequence }))
             };
             self.within(self.0.request_timeout, "answer", work).await
         })

@@ -25,7 +25,7 @@ pub use agent_events::AgentEvents;
 pub use builder::ClientBuilder;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, TrustError};
-pub use exchange::{Client, IdempotencyKey};
+pub use exchange::{Client, IdempotencyKey, Tagged};
 pub use retry::RetryPolicy;
 pub use stream::ByteStream;
 pub use tls::{HttpVersion, TlsIdentity, TrustAnchors};

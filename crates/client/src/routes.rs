@@ -14,7 +14,7 @@ use chancery_api::{
 use chancery_types::{IssuerEpoch, SerialNumber, SpiffeId, TokenId};
 
 use crate::exchange::Call;
-use crate::{AgentEvents, ByteStream, Client, ClientError, IdempotencyKey};
+use crate::{AgentEvents, ByteStream, Client, ClientError, IdempotencyKey, Tagged};
 
 /// Enrolment and renewal.
 ///
@@ -229,6 +229,16 @@ impl Client {
     /// The full CRL, as DER.
     pub async fn crl(&self) -> Result<Bytes, ClientError> {
         self.call_bytes(Call::new(Operation::CrlDer, &[])).await
+    }
+
+    /// The full CRL of one issuer, as DER; nothing while it is still the one with this tag.
+    pub async fn issuer_crl(
+        &self,
+        epoch: IssuerEpoch,
+        known: Option<&str>,
+    ) -> Result<Option<Tagged>, ClientError> {
+        let call = Call::new(Operation::IssuerCrl, &[&format!("{epoch}.crl")]);
+        self.call_if_changed(known.into_iter().fold(call, Call::if_none_match)).await
     }
 }
 

@@ -1,5 +1,16 @@
-//! TLS in and TLS out for programs that cannot: who a peer is, whether it may, and whether it still may.
+//! For programs that cannot verify as they should: TLS in front of or behind them, an answer for proxies that ask,
+//! lists for those that read files.
 //!
-//! The proxy takes its credentials from a Workload API or from files, and its knowledge of what is revoked from the
-//! status feed, as `chancery-verify` does for programs that can. It ends connections of peers that are not good any
-//! more. It never sees the authority's keys.
+//! - [`crl_sync`] keeps the revocation lists of all authorities of a chain in files and has programs read them again.
+//!
+//! Credentials come from a Workload API or from files, knowledge of what is revoked from the status feed, as
+//! `chancery-verify` has it for programs that can. Nothing here ever sees the authority's keys, and what is on disk
+//! or comes over the network is believed only after its signature was verified against the configured roots.
+
+pub mod credentials;
+pub mod crl_sync;
+mod mistakes;
+mod signals;
+pub mod upstream;
+
+pub use mistakes::ConfigError;

@@ -40,6 +40,12 @@ impl Selectors {
         self.0.is_empty()
     }
 
+    /// Whether anything is asked for of this claim.
+    #[must_use]
+    pub fn names(&self, claim: &str) -> bool {
+        self.0.contains_key(claim)
+    }
+
     /// Every claim with a text that it must be or contain, in the order of the claims and then of the texts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(claim, texts)| texts.iter().map(|text| (claim.as_str(), text.as_str())))

@@ -23,6 +23,7 @@ mod frequent_key;
 mod general_name;
 pub mod lint;
 mod name_constraints;
+mod name_hash;
 pub mod ocsp;
 mod oid;
 mod pem;
@@ -54,6 +55,7 @@ pub use extension::{BasicConstraints, Extension, ExtensionKind};
 pub use frequent_key::FrequentKey;
 pub use general_name::GeneralName;
 pub use name_constraints::{IpNetwork, NameConstraints, NameConstraintsView, NetworkError, Subtree};
+pub use name_hash::openssl_name_hash;
 pub use pem::{
     CERTIFICATE, CERTIFICATE_REQUEST, MAX_PEM, PRIVATE_KEY, PUBLIC_KEY, PemBlock, PemError,
     read_certificates, read_pem, read_pem_one, write_pem, write_secret_pem,

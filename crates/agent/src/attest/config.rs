@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 /// The checked configuration.
 #[derive(Debug, Clone)]
 pub struct AttestorConfig {
+    pub(super) hash: Hashing,
     pub(super) hash_limit: u64,
     pub(super) hash_cache: usize,
     pub(super) concurrent: usize,
@@ -44,10 +45,23 @@ pub(super) struct KubeletConfig {
     pub(super) wait: Duration,
 }
 
+/// When executables are hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hashing {
+    /// As long as anything that this node may serve asks for `unix:sha256`.
+    #[default]
+    WhenAsked,
+    /// Whether or not it is asked for: the authority is told with every request, decides by it and records it.
+    Always,
+}
+
 /// The section as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawAttestorConfig {
+    /// When executables are hashed: `when_asked` or `always`.
+    pub hash: Hashing,
     /// The largest executable that is hashed, in bytes; 0: none is. Processes of larger ones have no `unix.sha256`.
     pub hash_limit: u64,
     /// How many hashes are kept.
@@ -101,6 +115,7 @@ pub struct RawKubelet {
 impl Default for RawAttestorConfig {
     fn default() -> Self {
         Self {
+            hash: Hashing::WhenAsked,
             hash_limit: 512 << 20,
             hash_cache: 4096,
             concurrent: 32,
@@ -157,6 +172,7 @@ impl AttestorConfig {
             return Err(mistakes);
         }
         Ok(Self {
+            hash: raw.hash,
             hash_limit: raw.hash_limit,
             hash_cache: raw.hash_cache,
             concurrent: raw.concurrent,
@@ -263,11 +279,12 @@ mod tests {
     #[test]
     fn reads_every_field() {
         let config = check(
-            "hash_limit = 0\nconcurrent = 4\nconcurrent_per_party = 2\ntimeout = \"1s\"\n\
+            "hash = \"always\"\nhash_limit = 0\nconcurrent = 4\nconcurrent_per_party = 2\ntimeout = \"1s\"\n\
              [docker]\nsocket = \"/run/docker.sock\"\n[podman]\nsocket = \"podman.sock\"\n\
              [kubelet]\nurl = \"http://[::1]\"\nwait = \"2s\"\n",
         )
         .unwrap();
+        assert_eq!(config.hash, Hashing::Always);
         assert_eq!(config.podman.unwrap().socket, Path::new("/etc/chancery/podman.sock"));
         let kubelet = config.kubelet.unwrap();
         assert_eq!((kubelet.host.as_str(), kubelet.port), ("::1", 10255));

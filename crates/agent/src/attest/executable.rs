@@ -12,7 +12,6 @@ use std::path::Path;
 use chancery_types::Digest;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use sha2::Digest as _;
 
 use super::proc_directory::{FileId, file_id};
 
@@ -102,7 +101,7 @@ impl Content {
     /// SHA-256, unless the file changes meanwhile or cannot be read. Blocks for as long as that takes.
     pub(super) fn hash(mut self) -> io::Result<Digest> {
         let changed = || io::Error::other("it changed while it was read");
-        let mut hasher = sha2::Sha256::new();
+        let mut hasher = ring::digest::Context::new(&ring::digest::SHA256);
         let mut buffer = vec![0; 128 * 1024];
         let mut left = self.version.size;
         loop {
@@ -115,7 +114,8 @@ impl Content {
             hasher.update(&buffer[..read]);
         }
         let unchanged = left == 0 && version(&self.file)? == self.version;
-        unchanged.then(|| Digest::from_array(hasher.finalize().into())).ok_or_else(changed)
+        let digest = hasher.finish().as_ref().try_into().map_err(io::Error::other)?;
+        unchanged.then(|| Digest::from_array(digest)).ok_or_else(changed)
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::pinned::Pinned;
 use super::sources::Sources;
-use crate::workload::{AttestationError, Process, Workload};
+use crate::workload::{AttestationError, Depth, Process, Workload};
 
 /// A pinned process and what can be asked about it.
 #[derive(Debug)]
@@ -21,10 +21,10 @@ impl LinuxProcess {
     }
 
     /// The facts of one moment: read, and believed if the process was the same before and after.
-    async fn find_out(&self) -> Result<Workload, AttestationError> {
+    async fn find_out(&self, depth: Depth) -> Result<Workload, AttestationError> {
         for _ in 0..ATTEMPTS {
             let before = self.pinned.snapshot()?;
-            let found = self.sources.claims(&self.pinned, &before).await;
+            let found = self.sources.claims(&self.pinned, &before, depth).await;
             // First of all: whatever failed, it may be because the process ended or became another.
             let after = self.pinned.snapshot()?;
             let claims = found?;
@@ -48,11 +48,11 @@ impl LinuxProcess {
 
 #[async_trait]
 impl Process for LinuxProcess {
-    async fn attest(&self) -> Result<Workload, AttestationError> {
+    async fn attest(&self, depth: Depth) -> Result<Workload, AttestationError> {
         tokio::select! {
             biased;
             gone = self.pinned.exited() => Err(gone),
-            found = self.find_out() => found,
+            found = self.find_out(depth) => found,
         }
     }
 

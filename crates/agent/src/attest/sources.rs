@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chancery_types::{ClaimValue, Claims, Clock, Digest, SystemClock};
 
 use super::cgroup::{Container, Placement, Runtime, unified};
-use super::config::AttestorConfig;
+use super::config::{AttestorConfig, Hashing};
 use super::engine::Engine;
 use super::executable::Content;
 use super::hash_cache::HashCache;
@@ -15,7 +15,7 @@ use super::kubelet::Kubelet;
 use super::pinned::{Pinned, Snapshot};
 use super::shares::{Party, Shares};
 use super::watch::Watch;
-use crate::workload::AttestationError;
+use crate::workload::{AttestationError, Depth, EXECUTABLE_HASH};
 
 /// Shared by all processes of an attestor.
 #[derive(Debug)]
@@ -49,6 +49,7 @@ impl Sources {
         self: &Arc<Self>,
         process: &Arc<Pinned>,
         snapshot: &Snapshot,
+        depth: Depth,
     ) -> Result<Claims, AttestationError> {
         if snapshot.credentials.groups.len() > MAX_GROUPS {
             return Err(AttestationError::Unknown(format!(
@@ -62,7 +63,7 @@ impl Sources {
             None => Party::User(snapshot.credentials.uid()),
         };
         let mut claims = Claims::new();
-        self.of_machine(process, snapshot, &placement, &party, &mut claims).await?;
+        self.of_machine(process, snapshot, &placement, &party, &mut claims, self.hash_limit(depth)).await?;
         of_placement(&placement, &mut claims);
         if let Some(container) = &placement.container {
             self.of_container(container, &party, &mut claims).await?;
@@ -71,7 +72,7 @@ impl Sources {
         Ok(claims)
     }
 
-    /// What the kernel, the name service, the file system and systemd say.
+    /// What the kernel, the name service, the file system and systemd say; the hash of executables up to a size.
     async fn of_machine(
         self: &Arc<Self>,
         process: &Arc<Pinned>,
@@ -79,6 +80,7 @@ impl Sources {
         placement: &Placement,
         party: &Party,
         claims: &mut Claims,
+        hash_limit: u64,
     ) -> Result<(), AttestationError> {
         // The share goes along into the thread: a file system that never answers costs its own party.
         let share = self.attesting.take(party).await;
@@ -87,14 +89,20 @@ impl Sources {
         let (found, content) = self
             .in_time(move || {
                 let _share = share;
-                sources.ask_machine(&process, &snapshot, &placement)
+                sources.ask_machine(&process, &snapshot, &placement, hash_limit)
             })
             .await?;
         append(claims, &found);
         if let Some(digest) = self.hash(content, party).await? {
-            claims.insert("unix.sha256", digest.to_string());
+            claims.insert(EXECUTABLE_HASH, digest.to_string());
         }
         Ok(())
+    }
+
+    /// The largest executable that is hashed; 0: none.
+    fn hash_limit(&self, depth: Depth) -> u64 {
+        let hashes = depth == Depth::Content || self.config.hash == Hashing::Always;
+        if hashes { self.config.hash_limit } else { 0 }
     }
 
     /// Blocks.
@@ -103,6 +111,7 @@ impl Sources {
         process: &Pinned,
         snapshot: &Snapshot,
         placement: &Placement,
+        hash_limit: u64,
     ) -> io::Result<(Claims, Option<Content>)> {
         let mut claims = Claims::new();
         let credentials = &snapshot.credentials;
@@ -123,7 +132,7 @@ impl Sources {
             let invocation = host::invocation_id(&self.config.systemd_units, unit)?;
             insert(&mut claims, "systemd.invocation_id", invocation);
         }
-        let content = match self.config.hash_limit {
+        let content = match hash_limit {
             0 => None,
             limit => process.executable().content(limit)?,
         };

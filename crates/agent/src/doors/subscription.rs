@@ -14,7 +14,7 @@ use super::config::Verifiers;
 use super::metrics::Counted;
 use super::visit::Visit;
 use crate::identities::{Bundles, X509State};
-use crate::workload::Workload;
+use crate::workload::{Depth, Workload};
 
 /// Messages of a stream.
 pub(crate) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -32,6 +32,7 @@ pub(crate) enum View {
 pub(crate) struct Subscription {
     visit: Visit,
     view: View,
+    depth: watch::Receiver<Depth>,
     standing: Standing,
     /// The bundles of everybody, for a verifier that has no state of its own.
     known: watch::Receiver<Arc<Bundles>>,
@@ -51,15 +52,17 @@ impl Subscription {
     /// Attests the caller and looks up its state; waits until there is one.
     pub(crate) async fn open(visit: Visit, view: View) -> Result<Self, Status> {
         let identities = Arc::clone(&visit.desk.identities);
+        let mut depth = identities.depth();
+        let closely = *depth.borrow_and_update();
         let standing = if visit.caller.process.is_none() && view == View::Bundles {
             Standing::Nobody
         } else {
-            let workload = visit.attest().await?;
+            let workload = visit.attest(closely).await?;
             let states = visit.unless_changed(&workload, identities.x509(&workload)).await?;
             Standing::Attested { workload, states }
         };
         let open = visit.desk.metrics.open_stream(visit.method);
-        Ok(Self { visit, view, standing, known: identities.bundles(), _open: open })
+        Ok(Self { visit, view, depth, standing, known: identities.bundles(), _open: open })
     }
 
     /// The state at this moment: what has ended is not in it.
@@ -101,6 +104,7 @@ impl Subscription {
                     () = stopping.cancelled() => Err(gone()),
                     error = process.changed(workload) => Err(self.visit.lost(&error)),
                     changed = states.changed() => changed.map_err(|_| gone()),
+                    changed = self.depth.changed() => changed.map_err(|_| gone()),
                     changed = self.known.changed(), if watches_known => changed.map_err(|_| gone()),
                 }
             }
@@ -115,7 +119,8 @@ impl Subscription {
     /// Attests the caller again, as is due before anything new is given out.
     pub(crate) async fn renew(&mut self) -> Result<(), Status> {
         let Standing::Attested { workload, states } = &mut self.standing else { return Ok(()) };
-        let fresh = self.visit.attest().await?;
+        let depth = *self.depth.borrow_and_update();
+        let fresh = self.visit.attest(depth).await?;
         if fresh != *workload {
             // The same program in other circumstances (a label of its pod, a group): perhaps entitled to other things.
             let identities = Arc::clone(&self.visit.desk.identities);

@@ -10,7 +10,7 @@ use super::config::{DoorsConfig, Profile};
 use super::metrics::DoorMetrics;
 use super::shares::{Charge, Share};
 use crate::identities::Identities;
-use crate::workload::{AttestationError, Process, Workload};
+use crate::workload::{AttestationError, Depth, Process, Workload};
 
 /// What all calls are answered from.
 #[derive(Clone)]
@@ -62,10 +62,15 @@ impl Visit {
     }
 
     /// Finds out what the caller is now.
-    pub(crate) async fn attest(&self) -> Result<Workload, Status> {
+    pub(crate) async fn attest(&self, depth: Depth) -> Result<Workload, Status> {
         let process = self.process()?;
         let _turn = self.caller.share.turn().await;
-        process.attest().await.map_err(|error| self.lost(&error))
+        process.attest(depth).await.map_err(|error| self.lost(&error))
+    }
+
+    /// How closely the caller is to be looked at now.
+    pub(crate) fn depth(&self) -> Depth {
+        *self.desk.identities.depth().borrow()
     }
 
     /// Does something for a workload as long as the caller is that workload.

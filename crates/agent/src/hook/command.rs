@@ -48,15 +48,20 @@ pub(super) async fn run(argv: &[String], occasion: &Occasion, limit: Duration) -
     }
 }
 
-fn variables(occasion: &Occasion) -> [(&'static str, String); 6] {
-    [
+fn variables(occasion: &Occasion) -> Vec<(&'static str, String)> {
+    let mut variables = vec![
         ("CHANCERY_REASON", occasion.reason.as_str().to_owned()),
         ("CHANCERY_SINK", occasion.sink.clone()),
         ("CHANCERY_DIRECTORY", occasion.directory.display().to_string()),
-        ("CHANCERY_SPIFFE_ID", occasion.spiffe_id.to_string()),
-        ("CHANCERY_SERIAL", occasion.serial.to_string()),
-        ("CHANCERY_NOT_AFTER", occasion.not_after.to_string()),
-    ]
+    ];
+    if let Some(certificate) = &occasion.certificate {
+        variables.extend([
+            ("CHANCERY_SPIFFE_ID", certificate.spiffe_id.to_string()),
+            ("CHANCERY_SERIAL", certificate.serial.to_string()),
+            ("CHANCERY_NOT_AFTER", certificate.not_after.to_string()),
+        ]);
+    }
+    variables
 }
 
 /// What a program prints, read to its end so that it never waits for a reader; the beginning is kept.

@@ -18,9 +18,11 @@ fn occasion() -> Occasion {
         reason: Reason::Issued,
         sink: "web".to_owned(),
         directory: "/etc/web".into(),
-        spiffe_id: SpiffeId::parse("spiffe://example.org/web").unwrap(),
-        serial: SerialNumber::compose(IssuerEpoch(1), 2, [3; 8]).unwrap(),
-        not_after: Timestamp::from_seconds(1_800_000_000),
+        certificate: Some(OccasionCertificate {
+            spiffe_id: SpiffeId::parse("spiffe://example.org/web").unwrap(),
+            serial: SerialNumber::compose(IssuerEpoch(1), 2, [3; 8]).unwrap(),
+            not_after: Timestamp::from_seconds(1_800_000_000),
+        }),
     }
 }
 

@@ -4,13 +4,18 @@ use std::fs;
 
 /// Whose the files are; `None` leaves it to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Ownership {
-    pub(super) uid: Option<u32>,
-    pub(super) gid: Option<u32>,
+pub struct Ownership {
+    /// The user.
+    pub uid: Option<u32>,
+    /// The group.
+    pub gid: Option<u32>,
 }
 
 /// Names to numbers. Directory services are not asked: their absence must not keep an agent from starting.
-pub(super) fn resolve(owner: Option<&str>, group: Option<&str>) -> Result<Ownership, String> {
+///
+/// # Errors
+/// What to write instead.
+pub fn resolve(owner: Option<&str>, group: Option<&str>) -> Result<Ownership, String> {
     Ok(Ownership {
         uid: owner.map(|name| number(name, "/etc/passwd", "owner")).transpose()?,
         gid: group.map(|name| number(name, "/etc/group", "group")).transpose()?,

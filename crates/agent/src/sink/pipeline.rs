@@ -12,7 +12,7 @@ use super::config::{OnWithdrawal, SinkConfig};
 use super::directory::{Directory, DirectoryError, Version};
 use super::render::{self, RenderError};
 use super::status::{Certificate, Phase, SinkStatus};
-use crate::hook::{HookOutcome, Occasion, Reason};
+use crate::hook::{HookOutcome, Occasion, OccasionCertificate, Reason};
 use crate::identities::{X509State, X509Svid};
 use crate::probe::{OnFailure, ProbeOutcome};
 
@@ -326,9 +326,11 @@ impl Sink {
             reason,
             sink: self.config.name.clone(),
             directory: self.config.directory.clone(),
-            spiffe_id: svid.spiffe_id.clone(),
-            serial: svid.serial,
-            not_after: svid.not_after,
+            certificate: Some(OccasionCertificate {
+                spiffe_id: svid.spiffe_id.clone(),
+                serial: svid.serial,
+                not_after: svid.not_after,
+            }),
         };
         let outcome = hook.run(&occasion).await;
         let failure = if outcome.is_done() { None } else { Some(hook_failure(&outcome)) };

@@ -31,12 +31,15 @@ use subscriptions::Subscriptions;
 use crate::config::Limits;
 use crate::identities::{Bundles, X509State, X509Svid};
 use crate::timing::Pace;
+use crate::workload::Depth;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Store {
     inner: Mutex<Inner>,
     bundles: watch::Sender<Arc<Bundles>>,
+    /// How closely processes have to be looked at.
+    depth: watch::Sender<Depth>,
     /// The roots of our own trust domain, for those who verify.
     roots: watch::Sender<Arc<Vec<Vec<u8>>>>,
     /// Something may be due.
@@ -116,6 +119,7 @@ impl Store {
         Self {
             inner: Mutex::new(Inner { salt, ..Inner::default() }),
             bundles: watch::Sender::default(),
+            depth: watch::Sender::default(),
             roots: watch::Sender::new(Arc::new(roots)),
             wake: Notify::new(),
             settled: watch::Sender::new(0),
@@ -138,6 +142,11 @@ impl Store {
     /// All bundles, now and at every change.
     pub(crate) fn bundles(&self) -> watch::Receiver<Arc<Bundles>> {
         self.bundles.subscribe()
+    }
+
+    /// How closely processes have to be looked at to be matched, now and at every change.
+    pub(crate) fn depth(&self) -> watch::Receiver<Depth> {
+        self.depth.subscribe()
     }
 
     /// The state of whoever has these claims, now and at every change; what is missing has been asked for.

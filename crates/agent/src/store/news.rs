@@ -173,6 +173,7 @@ impl Store {
 
     /// Finds out anew who is who, after the identities have changed.
     fn match_anew(&self, inner: &mut Inner) {
+        self.look_as_closely_as_asked(inner);
         let Inner { registry, subscriptions, .. } = inner;
         subscriptions.match_all_anew(|claims| names(&registry.matching(claims)));
         self.tell_all(inner);
@@ -182,6 +183,7 @@ impl Store {
     /// The same after one identity has changed, for those whom it concerns: of thousands of changes in a row, each
     /// costs a look at every listener's claims, and no more.
     fn match_one_anew(&self, inner: &mut Inner, id: &SpiffeId) {
+        self.look_as_closely_as_asked(inner);
         let Inner { registry, subscriptions, .. } = inner;
         let identity = registry.find(id).cloned();
         let concerned = subscriptions
@@ -190,6 +192,13 @@ impl Store {
         let now = self.pace.now();
         inner.subscriptions.tell(&concerned, |entitled| self.state(inner, entitled, now));
         self.wake.notify_one();
+    }
+}
+
+impl Store {
+    fn look_as_closely_as_asked(&self, inner: &Inner) {
+        let depth = inner.registry.depth();
+        self.depth.send_if_modified(|current| std::mem::replace(current, depth) != depth);
     }
 }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use chancery_api::{AgentIdentity, AgentTemplate};
 use chancery_types::{Claims, Selectors, SpiffeId, TrustDomain};
 
+use crate::workload::{Depth, EXECUTABLE_HASH};
+
 /// The identities, and where to look for them.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
@@ -24,6 +26,8 @@ pub(super) struct Registry {
     templates: BTreeMap<String, AgentTemplate>,
     /// What templates made and the authority has not spoken of, each with its template.
     made: HashMap<SpiffeId, String>,
+    /// How many entries ask for the hash of an executable.
+    hashed: usize,
     /// What the authority took away: no template makes it again until the authority says so.
     barred: HashSet<SpiffeId>,
 }
@@ -34,7 +38,22 @@ struct Entry {
     filed: Vec<(String, String)>,
 }
 
+impl Entry {
+    fn asks_for_hash(&self) -> bool {
+        sets(&self.identity).any(|set| set.names(EXECUTABLE_HASH))
+    }
+}
+
 impl Registry {
+    /// How closely a process has to be looked at before it can be matched.
+    pub(super) fn depth(&self) -> Depth {
+        let asks = |template: &AgentTemplate| {
+            template.selectors.names(EXECUTABLE_HASH)
+                || template.path.contains(&format!("{{{EXECUTABLE_HASH}}}"))
+        };
+        if self.hashed > 0 || self.templates.values().any(asks) { Depth::Content } else { Depth::Facts }
+    }
+
     /// Files what the authority says of an identity, in place of an earlier one of that name, which is returned.
     pub(super) fn insert(&mut self, identity: AgentIdentity) -> Option<Arc<AgentIdentity>> {
         self.made.remove(&identity.spiffe_id);
@@ -50,6 +69,7 @@ impl Registry {
             values.entry(value.clone()).or_default().insert(identity.spiffe_id.clone());
         }
         let entry = Entry { identity: Arc::new(identity), filed };
+        self.hashed += usize::from(entry.asks_for_hash());
         self.entries.insert(entry.identity.spiffe_id.clone(), entry);
         before
     }
@@ -57,6 +77,7 @@ impl Registry {
     pub(super) fn remove(&mut self, id: &SpiffeId) -> Option<Arc<AgentIdentity>> {
         let entry = self.entries.remove(id)?;
         self.made.remove(id);
+        self.hashed -= usize::from(entry.asks_for_hash());
         for (name, value) in &entry.filed {
             let Some(values) = self.index.get_mut(name) else { continue };
             if let Some(ids) = values.get_mut(value) {
@@ -140,7 +161,7 @@ impl Registry {
             let Some(values) = self.index.get(name) else { continue };
             for text in value.texts() {
                 for id in values.get(&text).into_iter().flatten() {
-                    found.entry(id).or_insert_with(|| self.depth(id, claims));
+                    found.entry(id).or_insert_with(|| self.specificity(id, claims));
                 }
             }
         }
@@ -151,7 +172,7 @@ impl Registry {
     }
 
     /// How many texts the largest of its sets asks for that these fulfil.
-    fn depth(&self, id: &SpiffeId, claims: &Claims) -> Option<usize> {
+    fn specificity(&self, id: &SpiffeId, claims: &Claims) -> Option<usize> {
         sets(self.find(id)?).filter(|set| set.fulfilled_by(claims)).map(Selectors::len).max()
     }
 
@@ -285,6 +306,21 @@ mod tests {
         assert_eq!(names(&mut registry, json!({"unix.uid": "2"})), ["web"]);
         assert!(registry.remove(&"spiffe://example.org/web".parse().unwrap()).is_some());
         assert!(registry.index.is_empty() && registry.entries.is_empty());
+    }
+
+    #[test]
+    fn executables_are_read_only_while_somebody_asks_for_their_hash() {
+        let mut registry = with_templates(&[("pods", "/ns/{k8s.ns}")]);
+        registry.insert(identity("web", json!([{"unix.uid": "1"}])));
+        assert_eq!(registry.depth(), Depth::Facts);
+        registry.insert(identity("web", json!([{"unix.uid": "1"}, {"unix.sha256": "00"}])));
+        assert_eq!(registry.depth(), Depth::Content);
+        registry.insert(identity("web", json!([{"unix.uid": "2"}])));
+        assert_eq!(registry.depth(), Depth::Facts);
+        registry.insert_template(template("by-hash", "/program/{unix.sha256}"));
+        assert_eq!(registry.depth(), Depth::Content);
+        registry.remove_template("by-hash");
+        assert_eq!(registry.depth(), Depth::Facts);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use chancery_agent::proto::workload::{
     JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, X509BundlesRequest, X509svidRequest,
     X509svidResponse,
 };
-use chancery_agent::workload::AttestationError;
+use chancery_agent::workload::{AttestationError, Depth};
 use chancery_agent::workload_api::client::Connection;
 use chancery_types::{Clock, TrustDomain};
 use prometheus_client::registry::Registry;
@@ -211,6 +211,18 @@ async fn other_circumstances_are_looked_up_anew() {
     world.entitle();
     stream.message().await.unwrap().unwrap();
     assert_eq!(world.core.lookups.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_open_stream_is_attested_more_closely_once_somebody_asks_for_it() {
+    let world = World::open().await;
+    world.entitle();
+    let mut stream = stream(&world).await;
+    stream.message().await.unwrap().unwrap();
+    world.core.depth.send_replace(Depth::Content);
+    world.entitle();
+    stream.message().await.unwrap().unwrap();
+    assert_eq!(world.core.lookups.load(Ordering::SeqCst), 2, "the hash was found and looked up");
 }
 
 #[tokio::test]

@@ -32,8 +32,8 @@ async fn from_the_start_of_an_agent_to_a_thousand_streams() {
     first.stop().await;
     // An agent that has just begun has not read the caller's executable before: these tests, which are large.
     let own = std::fs::metadata(std::env::current_exe().unwrap()).unwrap().len() as f64 / 1e6;
-    let without = "[attestation]\nhash_limit = 0\n";
-    for (more, what) in [(without, "without a hash".to_owned()), ("", format!("with a hash of {own:.0} MB"))]
+    let always = "[attestation]\nhash = \"always\"\n";
+    for (more, what) in [("", "nobody asks for a hash".to_owned()), (always, format!("hash of {own:.0} MB"))]
     {
         let mut starts = Vec::with_capacity(STARTS);
         for _ in 0..STARTS {

@@ -6,6 +6,7 @@ pub(crate) mod bundle;
 pub(crate) mod ca;
 pub(crate) mod certificate;
 pub(crate) mod completions;
+pub(crate) mod crl_sync;
 pub(crate) mod enroll;
 pub(crate) mod fetch;
 pub(crate) mod identity;
@@ -36,7 +37,9 @@ use crate::terminal::Terminal;
 /// Does what was asked.
 pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let globals = &cli.globals;
-    if globals.verbose >= 2 && !matches!(cli.command, Command::Serve(_) | Command::Agent(_)) {
+    if globals.verbose >= 2
+        && !matches!(cli.command, Command::Serve(_) | Command::Agent(_) | Command::CrlSync(_))
+    {
         serve::start_log(serve::LogFormat::Text, globals);
     }
     match &cli.command {
@@ -53,6 +56,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Enroll(enroll) => enroll.run(globals, terminal).await,
         Command::Renew(renew) => renew.run(globals, terminal).await,
         Command::Agent(agent) => agent.run(globals, terminal).await,
+        Command::CrlSync(sync) => sync.run(globals, terminal).await,
         Command::Fetch(fetch) => fetch.run(terminal).await,
         Command::Run(run) => run.run(terminal).await,
         Command::Certificate(certificate) => certificate.run(globals, terminal).await,

@@ -28,6 +28,9 @@ pub(crate) struct CheckConfig {
     /// An agent's configuration instead: agent.toml, or the directory that holds it.
     #[arg(long, value_name = "PATH")]
     agent: Option<std::path::PathBuf>,
+    /// The configuration of `chancery crl-sync` instead.
+    #[arg(long, value_name = "FILE", conflicts_with = "agent")]
+    crl_sync: Option<std::path::PathBuf>,
 }
 
 /// How the log is written.
@@ -55,6 +58,9 @@ impl CheckConfig {
     pub(crate) fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
         if let Some(agent) = &self.agent {
             return super::agent::check_config(agent, terminal);
+        }
+        if let Some(sync) = &self.crl_sync {
+            return super::crl_sync::check_config(sync, terminal);
         }
         let config = place::required(globals.config.as_deref())?;
         let summary = authority_side::check_config(&config)?;

@@ -1,0 +1,159 @@
+//! Revocation lists in files, for programs that read them: nginx, HAProxy, whatever is built on OpenSSL.
+//!
+//! The lists of every issuer of the authority are fetched, judged ([`list`]: signed by an issuer under the configured
+//! roots, complete, not ended, with a number that never goes back), written whole and renamed into place
+//! ([`output`]), and the programs are told ([`chancery_agent::hook`]). With a client certificate the status feed
+//! wakes it at every change and the authority is told how far everything is in force, after the last hook came to a
+//! good end; without, it asks from time to time.
+//!
+//! What cannot be fetched or is not as it should be leaves what is in place where it is. A program whose list has
+//! ended refuses everybody: that is how it should be, and it is said loudly long before.
+
+mod config;
+mod follow;
+mod held;
+pub mod list;
+mod output;
+mod report;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_agent::notify::Supervisor;
+use chancery_client::{Client, ClientError};
+use chancery_types::{Clock, Timestamp};
+
+pub use self::config::{CrlSyncConfig, FileForm, OutputConfig, RawCrlSync, RawOutput};
+use self::held::Held;
+use self::list::ListError;
+use self::output::Output;
+pub use self::output::OutputError;
+pub use self::report::{ListReport, OutputReport, Report};
+use crate::signals::Signals;
+use crate::upstream::UpstreamError;
+
+/// Why the lists are not in place as they should be; what was in place stays.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The authority cannot be asked at all.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The authority does not answer.
+    #[error("the authority's lists cannot be fetched: {0}")]
+    Client(#[from] ClientError),
+    /// It names an issuer that no root vouches for.
+    #[error("issuer {0} is under none of the roots in the trust bundle")]
+    Stranger(String),
+    /// It has no issuer at all.
+    #[error("the authority names no issuer")]
+    NoIssuer,
+    /// A list is not as it should be.
+    #[error("the list of {issuer}: {error}")]
+    List {
+        /// Whose.
+        issuer: String,
+        /// What is wrong.
+        error: ListError,
+    },
+    /// A file cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A program was not told.
+    #[error("{output}: the hook failed: {how}")]
+    Hook {
+        /// Which output.
+        output: String,
+        /// How it ended.
+        how: String,
+    },
+}
+
+/// Keeps the files of one configuration.
+pub struct CrlSync {
+    config: CrlSyncConfig,
+    client: Client,
+    clock: Arc<dyn Clock>,
+    held: Held,
+    outputs: Vec<Output>,
+}
+
+impl CrlSync {
+    /// Connects nowhere yet; with a Workload API it waits for the first credential.
+    ///
+    /// # Errors
+    /// [`SyncError::Upstream`].
+    pub async fn new(config: CrlSyncConfig, clock: Arc<dyn Clock>) -> Result<Self, SyncError> {
+        let client = config.upstream.client().await?;
+        let roots = config.upstream.roots()?;
+        let outputs: Vec<Output> = config.outputs.iter().cloned().map(Output::new).collect();
+        let in_place = outputs.iter().flat_map(Output::in_place).collect();
+        let held = Held::new(roots, config.also.clone(), in_place);
+        Ok(Self { config, client, clock, held, outputs })
+    }
+
+    /// Fetches, judges, writes and tells, once.
+    ///
+    /// # Errors
+    /// [`SyncError`], the first of what went wrong; what could be done was done.
+    pub async fn once(&mut self) -> Result<Report, SyncError> {
+        let now = self.clock.now();
+        let fetched = self.held.refresh(&self.client, now).await;
+        // One list that cannot be had does not keep the others from being put in place.
+        let lists = self.held.lists();
+        let mut failure = fetched.err();
+        let mut reports = Vec::with_capacity(self.outputs.len());
+        if let Some(lists) = &lists {
+            for output in &mut self.outputs {
+                match output.put(lists).await {
+                    Ok(report) => reports.push(report),
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => {
+                Ok(Report { lists: self.held.report(), outputs: reports, sequence: self.held.sequence() })
+            }
+        }
+    }
+
+    /// Keeps them until it is dropped. `looked` is called after the first round, however it ended.
+    pub async fn run(mut self, looked: impl FnOnce()) {
+        follow::run(&mut self, looked).await;
+    }
+
+    /// Keeps them until SIGTERM or SIGINT; SIGHUP does nothing.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub async fn run_until_told(self) -> std::io::Result<()> {
+        let supervisor = Supervisor::from_environment();
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            () = self.run(|| supervisor.ready("keeping revocation lists")) => {}
+            () = feed(&supervisor) => {}
+            () = signals.stop() => supervisor.stopping(),
+        }
+        Ok(())
+    }
+
+    /// When the first of the lists in place ends.
+    fn first_end(&self) -> Option<Timestamp> {
+        self.held.first_end()
+    }
+}
+
+/// Shows the supervisor that the runtime turns.
+async fn feed(supervisor: &Supervisor) {
+    match supervisor.watchdog() {
+        None => std::future::pending().await,
+        Some(every) => loop {
+            supervisor.alive();
+            tokio::time::sleep(every).await;
+        },
+    }
+}
+
+/// How far the clock of the authority may be ahead of ours.
+const SKEW: Duration = Duration::from_mins(5);

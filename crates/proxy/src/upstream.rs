@@ -1,0 +1,106 @@
+//! The authority, as relying parties reach it: where it is, why it is believed, and as whom it is asked.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chancery_client::{Client, ClientError, Endpoint, TrustAnchors};
+use chancery_x509::{Certificate, read_certificates};
+use tokio::sync::watch;
+
+use crate::credentials::{Credential, CredentialSource, RawIdentity};
+use crate::mistakes::Mistakes;
+
+/// Where the authority is and how it is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where.
+    pub server: Endpoint,
+    /// Its roots, PEM.
+    pub trust_bundle: PathBuf,
+    /// As whom it is asked; nobody in particular if absent, which the status feed does not take.
+    pub identity: Option<CredentialSource>,
+}
+
+/// Why the authority cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The roots cannot be read.
+    #[error("{path}: {why}")]
+    Bundle {
+        /// Where they should be.
+        path: String,
+        /// Why they are not.
+        why: String,
+    },
+    /// The client cannot be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl Upstream {
+    pub(crate) fn check(
+        server: &str,
+        trust_bundle: &Path,
+        identity: Option<RawIdentity>,
+        directory: &Path,
+        mistakes: &mut Mistakes,
+    ) -> Option<Self> {
+        let server = mistakes.keep("server", server.parse::<Endpoint>());
+        if matches!(server, Some(Endpoint::Unix(_))) {
+            mistakes.add("server: a relying party asks over TLS; write https://host:port");
+        }
+        let identity = match identity {
+            Some(raw) => Some(CredentialSource::check(raw, directory, mistakes)?),
+            None => None,
+        };
+        Some(Self { server: server?, trust_bundle: directory.join(trust_bundle), identity })
+    }
+
+    /// The roots.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Bundle`].
+    pub fn roots(&self) -> Result<Vec<Certificate>, UpstreamError> {
+        let fail = |why: String| UpstreamError::Bundle { path: self.trust_bundle.display().to_string(), why };
+        let pem = std::fs::read(&self.trust_bundle).map_err(|error| fail(error.to_string()))?;
+        let roots = read_certificates(&pem, MOST_ROOTS).map_err(|error| fail(error.to_string()))?;
+        roots.iter().map(|der| Certificate::from_der(der).map_err(|error| fail(error.to_string()))).collect()
+    }
+
+    /// A client that always shows the newest credential. With an identity it waits for the first one.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn client(&self) -> Result<Client, UpstreamError> {
+        let roots = self.roots()?.into_iter().map(|root| root.der().to_vec().into());
+        let anchors = TrustAnchors::from_certificates(roots).map_err(ClientError::from)?;
+        let builder = Client::builder(self.server.clone()).trust(anchors).response_bytes(MOST_BYTES);
+        let Some(source) = &self.identity else { return Ok(builder.build()?) };
+        let mut credentials = source.follow();
+        let first = loop {
+            if let Some(credential) = credentials.borrow_and_update().clone() {
+                break credential;
+            }
+            if credentials.changed().await.is_err() {
+                unreachable!("whoever follows a credential ends with its last reader");
+            }
+        };
+        let client = builder.identity(first.identity.clone()).build()?;
+        tokio::spawn(renew(client.clone(), credentials));
+        Ok(client)
+    }
+}
+
+async fn renew(client: Client, mut credentials: watch::Receiver<Option<Arc<Credential>>>) {
+    while credentials.changed().await.is_ok() {
+        let Some(credential) = credentials.borrow_and_update().clone() else { continue };
+        if let Err(error) = client.replace_identity(Some(&credential.identity)) {
+            tracing::error!(%error, "the new credential cannot be shown to the authority; the one in use stays");
+        }
+    }
+}
+
+/// Roots that are read.
+const MOST_ROOTS: usize = 64;
+/// Bytes of an answer: a list of a million entries.
+const MOST_BYTES: usize = 64 << 20;
