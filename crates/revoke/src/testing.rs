@@ -15,7 +15,7 @@ use chancery_x509::{
     BasicConstraints, Certificate, CertificateSpec, DistinguishedName, KeyUsages, Validity, assemble,
 };
 
-use crate::{CrlPublisher, CrlRules, StatusBoard, StatusIssuer};
+use chancery_revoke::{CrlPublisher, CrlRules, StatusBoard, StatusIssuer};
 
 pub(crate) const BASE: &str = "http://ca.example.org";
 pub(crate) const EPOCH: IssuerEpoch = IssuerEpoch(1);
@@ -37,21 +37,24 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let place = tempfile::tempdir().unwrap();
+        let options = Options { segment_bytes: 1 << 20, ..Options::default() };
+        Self::inside(tempfile::tempdir().unwrap(), options).await
+    }
+
+    pub(crate) async fn inside(place: tempfile::TempDir, options: Options) -> Self {
         let key = EphemeralSigner::generate(KeyAlgorithm::Ed25519).unwrap();
         let public: [u8; 32] = key.public_key().key_bytes().try_into().unwrap();
         let note = Ed25519NoteSigner::new("example.org/log", public, move |message: &[u8]| key.sign(message));
         let ledger = EmbeddedLedger::create(
             &place.path().join("ledger"),
             Box::new(note.unwrap()),
-            Options { segment_bytes: 1 << 20, ..Options::default() },
+            options,
             &SystemRandom,
         );
         let (ledger, clock) = (Arc::new(ledger.unwrap()), Arc::new(ManualClock::at(start())));
         let signer = EphemeralSigner::generate(KeyAlgorithm::P256).unwrap();
         let issuer = issuer(signer.as_ref());
-        let rules = CrlRules::new(Duration::from_secs(86_400));
-        let (board, news) = StatusBoard::open(ledger.clone(), clock.clone(), rules.keep()).await.unwrap();
+        let (board, news) = StatusBoard::open(ledger.clone(), clock.clone(), rules().keep()).await.unwrap();
         let following = Arc::clone(&board);
         tokio::spawn(async move { following.follow(news).await });
         let world = Self { ledger, clock, issuer, signer, place, board };
@@ -72,9 +75,16 @@ impl World {
 
     /// Puts a certificate on record that is valid for an hour.
     pub(crate) async fn issue(&self, counter: u64) -> SerialNumber {
+        let issuance = self.issuance(counter);
+        let serial = issuance.serial;
+        self.record(issuance).await;
+        serial
+    }
+
+    pub(crate) fn issuance(&self, counter: u64) -> Issuance {
         let serial = SerialNumber::compose(EPOCH, counter, [7; 8]).unwrap();
         let now = self.clock.now();
-        self.record(Issuance {
+        Issuance {
             serial,
             identity: "spiffe://example.org/web".parse().unwrap(),
             lineage: LineageId::from_array(u128::from(counter + 1).to_be_bytes()),
@@ -90,10 +100,8 @@ impl World {
             evidence_hash: Digest::of(b"evidence"),
             decision: Document("{}".into()),
             idempotency: None,
-            tbs: Blob(vec![0x30, 0]),
-        })
-        .await;
-        serial
+            tbs: Blob(vec![0x30; 600]),
+        }
     }
 
     pub(crate) async fn revoke(&self, serial: SerialNumber, reason: RevocationReason) {
@@ -106,14 +114,16 @@ impl World {
 
     /// A publisher over what the ledger says, as a process that has just started has it.
     pub(crate) async fn publisher(&self) -> Arc<CrlPublisher> {
+        self.publisher_by(CrlRules { gather: Duration::from_millis(1), ..rules() }).await
+    }
+
+    pub(crate) async fn publisher_by(&self, rules: CrlRules) -> Arc<CrlPublisher> {
         let issuer = StatusIssuer {
             epoch: EPOCH,
             certificate: self.issuer.clone(),
             signer: Some(Arc::clone(&self.signer)),
             divisions: self.ledger_divisions().await,
         };
-        let rules =
-            CrlRules { gather: Duration::from_millis(1), ..CrlRules::new(Duration::from_secs(86_400)) };
         Arc::new(CrlPublisher::new(
             self.ledger.clone(),
             self.clock.clone(),
@@ -128,6 +138,11 @@ impl World {
         use chancery_ledger::ReadModel as _;
         self.ledger.crl_divisions(EPOCH).await.unwrap()
     }
+}
+
+/// Lists that are good for a day.
+pub(crate) fn rules() -> CrlRules {
+    CrlRules::new(Duration::from_secs(86_400))
 }
 
 fn issuer(key: &dyn Signer) -> Certificate {

@@ -15,6 +15,7 @@ use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerC
 use crate::callers::LedgerCallers;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
+use crate::prober::Prober;
 use crate::rate::Rate;
 use crate::site::Site;
 use crate::standing::StandingCollector;
@@ -101,7 +102,9 @@ impl Server {
         let crl = publisher(&authority, &board, rules).await?;
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
+        let prober = Arc::new(Prober::new(Arc::clone(&crl), Arc::clone(&board), Arc::clone(&clock)));
         let site = Site {
+            prober,
             authority: Arc::clone(&authority),
             board: Arc::clone(&board),
             ocsp,
@@ -114,6 +117,7 @@ impl Server {
             authority: Arc::clone(&authority),
             crl: Arc::clone(&site.crl),
             ocsp: Arc::clone(&site.ocsp),
+            prober: Arc::clone(&site.prober),
             agents: Arc::clone(&site.agents),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
@@ -221,7 +225,7 @@ impl Server {
             let stop = shutdown.clone();
             async move {
                 tokio::select! {
-                    () = site.crl.run() => {}
+                    () = async { tokio::join!(site.crl.run(), site.prober.run()); } => {}
                     () = stop.begun() => {}
                 }
             }
@@ -310,6 +314,17 @@ fn watch_health(site: &Site) {
         Some(error) => check("ledger", HealthState::Failed, Some(error.to_string())),
     });
     let (crl, clock) = (Arc::clone(&site.crl), Arc::clone(site.authority.clock()));
+    let prober = Arc::clone(&site.prober);
+    site.chassis.health().register(move || {
+        let troubles = prober.found().map(|round| round.troubles).unwrap_or_default();
+        match troubles.first() {
+            None => check("crl-prober", HealthState::Ok, None),
+            Some(first) => {
+                let more = troubles.len() - 1;
+                check("crl-prober", HealthState::Degraded, Some(format!("{first} (and {more} more)")))
+            }
+        }
+    });
     site.chassis.health().register(move || match stale(&crl, clock.now()) {
         None => check("crl", HealthState::Ok, None),
         Some(detail) => check("crl", HealthState::Degraded, Some(detail)),

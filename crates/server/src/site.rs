@@ -7,6 +7,7 @@ use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
 use crate::Chassis;
 use crate::agents::Agents;
 use crate::authority::Authority;
+use crate::prober::Prober;
 
 /// The state of every route.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Site {
     pub ocsp: Arc<OcspResponder>,
     /// Publishes revocation lists.
     pub crl: Arc<CrlPublisher>,
+    /// Fetches the lists as relying parties do.
+    pub prober: Arc<Prober>,
     /// Tells agents what changes.
     pub(crate) agents: Arc<Agents>,
     /// What every request goes through.

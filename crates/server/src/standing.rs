@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 
 use crate::agents::Agents;
 use crate::authority::Authority;
+use crate::prober::Prober;
 use crate::process::encode_gauge;
 
 /// The state of the ledger and of the published list.
@@ -19,12 +20,13 @@ pub(crate) struct StandingCollector {
     pub(crate) authority: Arc<Authority>,
     pub(crate) crl: Arc<CrlPublisher>,
     pub(crate) ocsp: Arc<OcspResponder>,
+    pub(crate) prober: Arc<Prober>,
     pub(crate) agents: Arc<Agents>,
 }
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl, ocsp, agents } = self;
+        let Self { authority, crl, ocsp, prober, agents } = self;
         let ledger = authority.embedded();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -39,6 +41,10 @@ impl Collector for StandingCollector {
         let made = lists().map(|list| list.map_or(0, |list| list.made.seconds())).min();
         let help = "Seconds since the oldest published revocation list was made";
         encode_gauge(&mut encoder, "chancery_crl_age_seconds", help, now - made.unwrap_or(0))?;
+        let troubles = prober.found().map_or(0, |round| round.troubles.len());
+        let help = "Published revocation lists that did not arrive as they should";
+        let troubles = i64::try_from(troubles).unwrap_or(i64::MAX);
+        encode_gauge(&mut encoder, "chancery_crl_probe_troubles", help, troubles)?;
         let answers = ocsp.counts();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (name, help, count) in [

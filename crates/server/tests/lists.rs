@@ -5,16 +5,21 @@
 mod running;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::HealthState;
-use chancery_revoke::Selector;
-use chancery_server::Server;
-use chancery_types::{RevocationReason, SerialNumber};
+use chancery_ledger::CrlDivisionRecord;
+use chancery_revoke::{CrlPublisher, Selector, StatusIssuer};
+use chancery_server::bootstrap::{RevokedIssuer, make_root_crl};
+use chancery_server::{Prober, Server};
+use chancery_types::{
+    Clock, IssuerEpoch, ManualClock, RevocationReason, SecretString, SerialNumber, SystemClock,
+};
 use chancery_x509::crl::CrlView;
 use chancery_x509::{Certificate, read_certificates};
 
-use running::{Held, Running, published};
+use running::{Held, Running, published, skipped};
 
 fn certificate(held: &Held) -> Certificate {
     let der = read_certificates(held.response.certificate.as_bytes(), 1).unwrap().remove(0);
@@ -150,6 +155,98 @@ async fn a_list_that_cannot_be_replaced_stays_and_is_tried_again() {
     published(&running.server).await;
     let der = fetch(&running.server, &list_of(&held)).await;
     assert!(CrlView::from_der(&der).unwrap().entry(serial(&held).as_bytes()).is_some());
+    running.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_prober_finds_what_relying_parties_would() {
+    let running = Running::start().await;
+    let held = running.enroll("web").await;
+    published(&running.server).await;
+    let site = running.server.site();
+    let prober = |crl: &Arc<CrlPublisher>, clock: Arc<dyn Clock>| {
+        Prober::new(Arc::clone(crl), Arc::clone(&site.board), clock).with_lag(Duration::from_millis(200))
+    };
+    let own = prober(&site.crl, Arc::new(SystemClock));
+    let round = own.look().await;
+    assert_eq!((round.good, round.troubles), (16, vec![]));
+
+    let late = SystemClock.now() + Duration::from_secs(13 * 3600);
+    let round = prober(&site.crl, Arc::new(ManualClock::at(late))).look().await;
+    assert_eq!((round.good, round.troubles.len()), (0, 16));
+    assert!(round.troubles[0].contains("more than half of its time is over"), "{}", round.troubles[0]);
+
+    forbid(&running.place.file("crl/1/16"), true);
+    revoke(&running.server, &held).await;
+    for _ in 0..500 {
+        if site.crl.failures() > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let round = own.look().await;
+    assert_eq!((round.good, round.troubles.len()), (15, 1));
+    assert!(round.troubles[0].contains("it differs in 1 lines"), "{}", round.troubles[0]);
+    assert!(round.troubles[0].contains(&list_of(&held)));
+    forbid(&running.place.file("crl/1/16"), false);
+    published(&running.server).await;
+    assert!(own.look().await.troubles.is_empty());
+
+    let elsewhere = StatusIssuer {
+        epoch: IssuerEpoch(1),
+        certificate: site.crl.full(IssuerEpoch(1)).unwrap().issuer().certificate.clone(),
+        signer: None,
+        divisions: vec![CrlDivisionRecord {
+            shards: 1,
+            base: format!("http://{}", running::free_address()),
+            index: 0,
+        }],
+    };
+    let crl = Arc::new(CrlPublisher::new(
+        Arc::clone(site.authority.ledger()),
+        Arc::new(SystemClock),
+        Arc::clone(&site.board),
+        *site.crl.rules(),
+        vec![elsewhere],
+        &running.place.beside("elsewhere"),
+    ));
+    let round = prober(&crl, Arc::new(SystemClock)).look().await;
+    assert!(round.troubles[0].contains("it cannot be fetched"), "{:?}", round.troubles);
+    running.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_that_want_a_list_of_every_authority_get_them_in_one_file() {
+    let running = Running::start().await;
+    let held = running.enroll("web").await;
+    published(&running.server).await;
+    let (root, passphrase) = (running.place.beside("root"), SecretString::new("a long passphrase".into()));
+    let (leaf, chain) = (running.place.beside("leaf.pem"), running.place.beside("chain.pem"));
+    std::fs::write(&leaf, &held.response.certificate).unwrap();
+    let issuer_path = running.place.file("certs/issuer-1.crt");
+    let issuer = read_certificates(&std::fs::read(&issuer_path).unwrap(), 1).unwrap().remove(0);
+    let issuer = Certificate::from_der(&issuer).unwrap();
+    let revoked = RevokedIssuer { certificate: issuer, reason: RevocationReason::CaCompromise };
+    let mut number = 0;
+    for (issuers, expected) in
+        [(vec![], "leaf.pem: OK"), (vec![revoked], "certificate revoked"), (vec![], "certificate revoked")]
+    {
+        let month = Duration::from_secs(30 * 86_400);
+        let list = make_root_crl(&root, &passphrase, &issuers, month, SystemClock.now()).unwrap();
+        assert!(list.number > number);
+        number = list.number;
+        std::fs::copy(&list.path, running.place.file("certs/root.crl")).unwrap();
+        assert_eq!(fetch(&running.server, "http://x/crl/root.crl").await, list.der);
+        std::fs::write(&chain, fetch(&running.server, "http://x/crl/chain.pem").await).unwrap();
+        let mut openssl = tokio::process::Command::new("openssl");
+        openssl.args(["verify", "-crl_check_all", "-CRLfile"]).arg(&chain);
+        openssl.arg("-CAfile").arg(running.place.file("certs/root.crt"));
+        let Ok(output) = openssl.arg("-untrusted").arg(&issuer_path).arg(&leaf).output().await else {
+            return skipped("lists", "openssl is not installed");
+        };
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
     running.server.stop().await;
 }
 

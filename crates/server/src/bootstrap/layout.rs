@@ -276,3 +276,13 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Init
     };
     write().map_err(|error| InitError::file(path, error))
 }
+
+/// Replaces a file, durably and whole.
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitError> {
+    let temporary = path.with_extension("new");
+    let _ = std::fs::remove_file(&temporary);
+    write_new(&temporary, bytes, mode)?;
+    std::fs::rename(&temporary, path).map_err(|error| InitError::file(path, error))?;
+    let directory = path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all());
+    directory.map_err(|error| InitError::file(path, error))
+}

@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::certificates::standing;
 use super::{authorized, problem_of};
 use crate::authority::AuthorityError;
+use crate::bootstrap::read_list;
 use crate::published::{Published, http_date, names_tag};
 use crate::router::assemble_some;
 use crate::site::Site;
@@ -89,9 +90,39 @@ pub(crate) async fn issuer_crl(
     Path(file): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, HttpProblem> {
+    match file.as_str() {
+        "root.crl" => {
+            let list = root_list(&site)?.ok_or_else(|| no_list(file))?;
+            return Ok(Published::new("application/pkix-crl", list, LIST_AGE).answer(&headers));
+        }
+        "chain.pem" => {
+            let list = Published::new("application/x-pem-file", chain(&site)?, LIST_AGE);
+            return Ok(list.answer(&headers));
+        }
+        _ => {}
+    }
     let place = number(&file).and_then(|epoch| site.crl.full(IssuerEpoch(epoch)));
     let place = place.ok_or_else(|| no_list(file))?;
     Ok(der(in_place(place)?).answer(&headers))
+}
+
+/// The list that somebody made where the root's key is, and put beside the root's certificate.
+fn root_list(site: &Site) -> Result<Option<Vec<u8>>, HttpProblem> {
+    let authority = &site.authority;
+    let path = authority.config().root_certificate.with_extension("crl");
+    read_list(&path, authority.root()).map_err(HttpProblem::internal)
+}
+
+/// The full lists of all issuers and the root's, for programs that want one from every authority of a chain.
+fn chain(site: &Site) -> Result<String, HttpProblem> {
+    let mut pem = String::new();
+    for place in site.crl.places().filter(|place| place.shard().is_none()) {
+        pem.push_str(&write_pem("X509 CRL", &in_place(place)?.der));
+    }
+    if let Some(list) = root_list(site)? {
+        pem.push_str(&write_pem("X509 CRL", &list));
+    }
+    Ok(pem)
 }
 
 /// The list of one part of an issuer's certificates, DER: `/crl/1/16/3.crl`.
