@@ -2,6 +2,10 @@
 //!
 //! Positions are sizes of the log. An event says from which position to which it speaks, so that a reader knows
 //! whether it has missed something: one that stands before `after` has, and fetches the exact set.
+//!
+//! What happened at one position may be too much for one event. All but the last of such events stay at `after`:
+//! their `sequence` is no higher, and who breaks off between them is told all of them again. So no event is passed
+//! over for its `sequence`; doing what it says a second time changes nothing.
 
 use chancery_types::{IssuerEpoch, RevocationReason, SerialNumber, SpiffeId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -15,9 +19,14 @@ pub struct FeedQuery {
     /// The position that was reached; absent for only what happens from now on. `Last-Event-ID` says the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
-    /// For the long poll: seconds to wait for something to happen, at most 60.
+    /// For the long poll: seconds to wait for something to happen, at most 45.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<u64>,
+    /// Which program of the identity listens, as in its acknowledgements: one that connects anew takes the place of
+    /// its older connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 128)]
+    pub instance: Option<String>,
 }
 
 /// One event of the feed.
@@ -25,11 +34,19 @@ pub struct FeedQuery {
 pub struct FeedEvent {
     /// The position from which it speaks. Who stands before it has missed something.
     pub after: u64,
-    /// The position that is reached with it.
+    /// The position that is reached with it; `after` again when there is more to come of the same.
     pub sequence: u64,
     /// What happened.
     #[serde(flatten)]
     pub change: FeedChange,
+}
+
+impl FeedEvent {
+    /// Whether a reader that stands at this position has missed something before the event.
+    #[must_use]
+    pub fn leaves_gap(&self, position: u64) -> bool {
+        position < self.after
+    }
 }
 
 /// What an event says.
@@ -79,6 +96,25 @@ pub enum FeedChange {
     },
     /// Nothing happened, and the feed lives.
     Heartbeat,
+    /// The server ends the stream; connecting again after `sequence` goes on with it.
+    End {
+        /// Why.
+        reason: FeedEnd,
+    },
+}
+
+/// Why the server ends a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeedEnd {
+    /// The reader was too far behind.
+    TooSlow,
+    /// The certificate that the stream was opened with is revoked, held or expired.
+    Certificate,
+    /// The same instance has connected anew.
+    Replaced,
+    /// The server stops.
+    Stopping,
 }
 
 /// What became of an issuer.
@@ -95,7 +131,7 @@ pub enum IssuerEvent {
 
 impl FeedChange {
     /// What `event` can be.
-    pub const NAMES: [&str; 6] = ["revoke", "hold", "release", "issuer", "bulk", "heartbeat"];
+    pub const NAMES: [&str; 7] = ["revoke", "hold", "release", "issuer", "bulk", "heartbeat", "end"];
 
     /// The name of the event.
     #[must_use]
@@ -107,6 +143,7 @@ impl FeedChange {
             Self::Issuer { .. } => "issuer",
             Self::Bulk { .. } => "bulk",
             Self::Heartbeat => "heartbeat",
+            Self::End { .. } => "end",
         }
     }
 }
@@ -172,8 +209,12 @@ pub struct RelyingPartyView {
     /// When that was.
     #[schema(value_type = String)]
     pub acknowledged_at: Timestamp,
-    /// Whether it follows the feed at this moment.
+    /// Whether it follows the feed at this moment: this instance, or a program of the identity that does not say
+    /// which it is.
     pub connected: bool,
+    /// The higher position that it had confirmed before it confirmed a lower one: it has begun anew, or lied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub went_back_from: Option<u64>,
 }
 
 /// Every relying party that is known.
@@ -202,9 +243,11 @@ mod tests {
             r#"{"after":7,"sequence":9,"event":"release","serials":["0100010000000000050707070707070707"]}"#;
         assert_eq!(serde_json::to_string(&event).unwrap(), text);
         assert_eq!(serde_json::from_str::<FeedEvent>(text).unwrap(), event);
-        for (name, change) in
-            [("heartbeat", FeedChange::Heartbeat), ("bulk", FeedChange::Bulk { count: None })]
-        {
+        for (name, change) in [
+            ("heartbeat", FeedChange::Heartbeat),
+            ("bulk", FeedChange::Bulk { count: None }),
+            ("end", FeedChange::End { reason: FeedEnd::TooSlow }),
+        ] {
             assert_eq!(change.name(), name);
             assert_eq!(serde_json::to_value(&change).unwrap()["event"], name);
             assert!(FeedChange::NAMES.contains(&name));

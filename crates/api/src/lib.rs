@@ -48,7 +48,7 @@ pub use enroll::{
 };
 pub use export::{EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 pub use feed::{
-    FeedAcknowledgement, FeedChange, FeedEvent, FeedQuery, IssuerEvent, RelyingPartiesResponse,
+    FeedAcknowledgement, FeedChange, FeedEnd, FeedEvent, FeedQuery, IssuerEvent, RelyingPartiesResponse,
     RelyingPartyKind, RelyingPartyView, WhenUnknown,
 };
 pub use health::{HealthCheck, HealthResponse, HealthState};

@@ -146,6 +146,14 @@ operations! {
     Hold, "hold", Post, "/v1/hold", Operator, "Holds certificates.";
     Release, "release", Post, "/v1/release", Operator, "Releases held certificates.";
     Status, "status", Get, "/v1/status/{serial}", Anybody, "Says what a certificate is worth now.";
+    StatusFeed, "status-feed", Get, "/v1/status/feed", Holder,
+        "Follows what stops being good and what is good again, as server-sent events.";
+    PollStatusFeed, "poll-status-feed", Get, "/v1/status/feed/poll", Holder,
+        "The same events by long poll: what was missed, or what happens while the request waits.";
+    Acknowledge, "acknowledge", Post, "/v1/status/acknowledgements", Holder,
+        "Registers a relying party, or confirms how far it has enforced.";
+    ListRelyingParties, "list-relying-parties", Get, "/v1/relying-parties", Operator,
+        "Lists relying parties and what they have confirmed.";
     Why, "why", Get, "/v1/why/{serial}", Operator, "Shows the decision behind a certificate.";
 
     Bundle, "bundle", Get, "/v1/bundle", Anybody, "The roots, as PEM.";

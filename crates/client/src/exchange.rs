@@ -85,6 +85,7 @@ pub(crate) struct Call {
     body: Option<(&'static str, Bytes)>,
     headers: Vec<(http::HeaderName, String)>,
     repeatable: bool,
+    once: bool,
 }
 
 impl Call {
@@ -99,6 +100,7 @@ impl Call {
                 operation.method(),
                 chancery_api::Method::Get | chancery_api::Method::Delete
             ),
+            once: false,
         }
     }
 
@@ -124,6 +126,12 @@ impl Call {
     /// Repeating it does no harm: it only reads, or the server recognises it.
     pub(crate) fn repeatable(mut self) -> Self {
         self.repeatable = true;
+        self
+    }
+
+    /// The caller repeats it when it likes.
+    pub(crate) fn once(mut self) -> Self {
+        self.once = true;
         self
     }
 
@@ -271,7 +279,7 @@ impl Client {
                 Err(error) => error,
             };
             // What was never sent can be repeated whatever it was.
-            if !call.repeatable && !matches!(error, ClientError::Connect { .. }) {
+            if call.once || !call.repeatable && !matches!(error, ClientError::Connect { .. }) {
                 return Err(error);
             }
             let Some(delay) = self.0.retry.delay(attempt, &error, &*self.0.random)? else {

@@ -18,6 +18,7 @@ mod exchange;
 mod pool;
 mod retry;
 mod routes;
+mod status_feed;
 mod stream;
 mod tls;
 
@@ -27,6 +28,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, TrustError};
 pub use exchange::{Client, IdempotencyKey, Tagged};
 pub use retry::RetryPolicy;
+pub use status_feed::StatusFeed;
 pub use stream::ByteStream;
 pub use tls::{HttpVersion, TlsIdentity, TrustAnchors};
 

@@ -51,13 +51,29 @@ impl RetryPolicy {
         if attempt >= self.attempts || !is_transient(error) {
             return Ok(None);
         }
+        let jitter = self.jitter(attempt, random)?;
+        let Some(advised) = retry_after(error) else { return Ok(Some(jitter)) };
+        Ok((advised <= self.max_retry_after).then(|| advised + jitter))
+    }
+
+    /// How long to wait before the attempt after `attempt` when nobody gives up: the same, and what the server asks
+    /// for at the most for as long as is allowed.
+    pub(crate) fn pause(
+        &self,
+        attempt: u32,
+        error: Option<&ClientError>,
+        random: &dyn Random,
+    ) -> Result<Duration, RandomError> {
+        let advised = error.and_then(retry_after).unwrap_or_default();
+        Ok(advised.min(self.max_retry_after) + self.jitter(attempt, random)?)
+    }
+
+    fn jitter(&self, attempt: u32, random: &dyn Random) -> Result<Duration, RandomError> {
         let bound = self
             .first_delay
             .saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX))
             .min(self.max_delay);
-        let jitter = bound.mul_f64(fraction(random)?);
-        let Some(advised) = retry_after(error) else { return Ok(Some(jitter)) };
-        Ok((advised <= self.max_retry_after).then(|| advised + jitter))
+        Ok(bound.mul_f64(fraction(random)?))
     }
 }
 

@@ -90,7 +90,8 @@ pub trait Ledger: ReadModel {
     fn standing_epoch(&self) -> u64;
 
     /// What changes from now on in how things stand, in the log's order; by the time it is told, the read model has
-    /// it. Who listens too slowly is told that it missed some, and looks for itself.
+    /// it, and by the time [`Self::head`] has it, it is told. Who listens too slowly is told that it missed some, and
+    /// looks for itself.
     fn news(&self) -> tokio::sync::broadcast::Receiver<News>;
 
     /// The signed checkpoint of a durable head, the current one.

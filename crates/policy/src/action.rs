@@ -56,6 +56,9 @@ actions! {
     /// To fetch the proof that a certificate is in the log.
     LogProof = "log.proof",
 
+    /// To follow how certificates come to stand, and to confirm what is enforced.
+    StatusFollow = "status.follow",
+
     /// To follow what a node may serve.
     NodeStream = "node.stream",
     /// To ask for certificates for processes on a node. What policy thinks of each is asked afterwards.
@@ -73,6 +76,8 @@ actions! {
     CertificateRead = "certificate.read",
     /// To see the decision behind a certificate.
     DecisionRead = "decision.read",
+    /// To see who enforces status, and how far.
+    RelyingPartyRead = "relying_party.read",
     /// To see issuers and their state.
     CaRead = "ca.read",
     /// To read entries and tiles of the log.

@@ -206,6 +206,10 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ListCertificates
         | Operation::ReadCertificate
         | Operation::Status
+        | Operation::StatusFeed
+        | Operation::PollStatusFeed
+        | Operation::Acknowledge
+        | Operation::ListRelyingParties
         | Operation::Why
         | Operation::Bundle
         | Operation::BundleJson

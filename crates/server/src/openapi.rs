@@ -6,12 +6,13 @@ use chancery_api::{
     AgentEvent, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, Audience,
     AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery,
     CertificateView, ChangeResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest,
-    EnrollResponse, HealthResponse, HoldRequest, IDEMPOTENCY_KEY_HEADER, IdentityDocument, IdentityQuery,
-    IdentityStateRequest, IdentityView, IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse,
-    LogProofResponse, Method, NonceResponse, OpenIdConfiguration, Operation, OperatorRequest,
-    PROBLEM_MEDIA_TYPE, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse, PolicyView, Problem,
-    ReleaseRequest, RenewRequest, RevokeRequest, StatusResponse, TemplateDocument, TemplateView, TokenQuery,
-    TokenView,
+    EnrollResponse, FeedAcknowledgement, FeedEvent, FeedQuery, HealthResponse, HoldRequest,
+    IDEMPOTENCY_KEY_HEADER, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
+    IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method,
+    NonceResponse, OpenIdConfiguration, Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery,
+    PolicyCheckRequest, PolicyCheckResponse, PolicyView, Problem, ReleaseRequest, RelyingPartiesResponse,
+    RelyingPartyView, RenewRequest, RevokeRequest, StatusResponse, TemplateDocument, TemplateView,
+    TokenQuery, TokenView,
 };
 use http::StatusCode;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
@@ -92,6 +93,8 @@ impl Components {
 
 /// One JSON value a line.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
+/// Server-sent events (HTML, section 9.2).
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 const CERTIFICATE: &str = "clientCertificate";
 const CERTIFICATE_TEXT: &str = "A certificate that this authority issued, shown in the TLS handshake.";
 
@@ -169,6 +172,10 @@ fn shape(operation: Operation) -> Shape {
         Operation::Hold => exchange(json::<HoldRequest>(), json::<ChangeResponse>()),
         Operation::Release => exchange(json::<ReleaseRequest>(), json::<ChangeResponse>()),
         Operation::Status => answer(json::<StatusResponse>()),
+        Operation::StatusFeed => search::<FeedQuery>(json_as::<FeedEvent>(EVENT_STREAM)),
+        Operation::PollStatusFeed => search::<FeedQuery>(json::<Vec<FeedEvent>>()),
+        Operation::Acknowledge => exchange(json::<FeedAcknowledgement>(), json::<RelyingPartyView>()),
+        Operation::ListRelyingParties => answer(json::<RelyingPartiesResponse>()),
         Operation::Why => answer(json::<DecisionView>()),
         Operation::Bundle => answer(text("application/pem-certificate-chain")),
         Operation::BundleJson => answer(json::<JwksBundle>()),

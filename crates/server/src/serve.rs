@@ -15,6 +15,7 @@ use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerC
 use crate::callers::LedgerCallers;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
+use crate::feed::{Feed, FeedLimits};
 use crate::prober::Prober;
 use crate::rate::Rate;
 use crate::site::Site;
@@ -103,6 +104,11 @@ impl Server {
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
         let prober = Arc::new(Prober::new(Arc::clone(&crl), Arc::clone(&board), Arc::clone(&clock)));
+        let ledger = Arc::clone(authority.ledger());
+        let (feed, sources) =
+            Feed::load(Arc::clone(&board), ledger, Arc::clone(&clock), FeedLimits::default())
+                .await
+                .map_err(AuthorityError::from)?;
         let site = Site {
             prober,
             authority: Arc::clone(&authority),
@@ -110,6 +116,7 @@ impl Server {
             ocsp,
             crl,
             agents,
+            feed: Arc::clone(&feed),
             chassis: Arc::clone(&chassis),
         };
         watch_health(&site);
@@ -119,6 +126,7 @@ impl Server {
             ocsp: Arc::clone(&site.ocsp),
             prober: Arc::clone(&site.prober),
             agents: Arc::clone(&site.agents),
+            feed: Arc::clone(&feed),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
@@ -153,6 +161,13 @@ impl Server {
         server.site.chassis.shutdown().spawn(async move {
             tokio::select! {
                 () = board.follow(entries) => {}
+                () = stop.begun() => {}
+            }
+        });
+        let stop = server.site.chassis.shutdown().clone();
+        server.site.chassis.shutdown().spawn(async move {
+            tokio::select! {
+                () = feed.follow(sources) => {}
                 () = stop.begun() => {}
             }
         });

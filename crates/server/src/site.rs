@@ -7,6 +7,7 @@ use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
 use crate::Chassis;
 use crate::agents::Agents;
 use crate::authority::Authority;
+use crate::feed::Feed;
 use crate::prober::Prober;
 
 /// The state of every route.
@@ -24,6 +25,8 @@ pub struct Site {
     pub prober: Arc<Prober>,
     /// Tells agents what changes.
     pub(crate) agents: Arc<Agents>,
+    /// Tells relying parties what changes.
+    pub(crate) feed: Arc<Feed>,
     /// What every request goes through.
     pub chassis: Arc<Chassis>,
 }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 
 use crate::agents::Agents;
 use crate::authority::Authority;
+use crate::feed::Feed;
 use crate::prober::Prober;
 use crate::process::encode_gauge;
 
@@ -22,11 +23,12 @@ pub(crate) struct StandingCollector {
     pub(crate) ocsp: Arc<OcspResponder>,
     pub(crate) prober: Arc<Prober>,
     pub(crate) agents: Arc<Agents>,
+    pub(crate) feed: Arc<Feed>,
 }
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl, ocsp, prober, agents } = self;
+        let Self { authority, crl, ocsp, prober, agents, feed } = self;
         let ledger = authority.embedded();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -63,6 +65,18 @@ impl Collector for StandingCollector {
         let streams = i64::try_from(agents.open_streams()).unwrap_or(i64::MAX);
         let help = "Agents that follow what their nodes may serve";
         encode_gauge(&mut encoder, "chancery_agent_streams", help, streams)?;
+        let (followers, dropped) = feed.counts();
+        let followers = i64::try_from(followers).unwrap_or(i64::MAX);
+        encode_gauge(
+            &mut encoder,
+            "chancery_feed_followers",
+            "Programs that follow the status feed",
+            followers,
+        )?;
+        let dropped = ConstCounter::new(dropped);
+        let help = "Programs that were dropped from the status feed because they did not read it";
+        let metric = encoder.encode_descriptor("chancery_feed_dropped", help, None, dropped.metric_type())?;
+        dropped.encode(metric)?;
         let syncs = ConstCounter::new(ledger.syncs());
         let help = "Times that the ledger's journal was synced";
         let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;

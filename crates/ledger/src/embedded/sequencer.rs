@@ -155,8 +155,9 @@ impl Sequencer {
         if changes_standing {
             shared.standing_epoch.fetch_add(1, Ordering::Release);
         }
-        shared.head.store(Arc::new(head));
+        // In this order: what stands below a head that somebody sees has been told.
         self.tell(&accepted, first_index);
+        shared.head.store(Arc::new(head));
         match shared.memtable.waiting() >= shared.options.index_changes {
             true => shared.wake.now(),
             false => shared.wake.soon(),

@@ -47,7 +47,7 @@ const PUBLIC: [Action; 6] = [
 fn strangers_and_workloads_get_what_is_public_and_their_own() {
     assert_eq!(permitted(&CallerFacts::anonymous()), PUBLIC);
     let mut own = PUBLIC.to_vec();
-    own.extend([Action::CertificateRenew, Action::LogProof]);
+    own.extend([Action::CertificateRenew, Action::LogProof, Action::StatusFollow]);
     assert_eq!(permitted(&workload()), own);
 }
 
@@ -82,7 +82,7 @@ fn the_local_administrator_may_everything_but_pose_as_a_node() {
 #[test]
 fn a_node_may_what_its_workloads_need_and_what_every_holder_may() {
     let mut expected = PUBLIC.to_vec();
-    expected.extend([Action::CertificateRenew, Action::LogProof]);
+    expected.extend([Action::CertificateRenew, Action::LogProof, Action::StatusFollow]);
     expected.extend(NODES);
     assert_eq!(permitted(&workload().under("node")), expected);
     assert!(permitted(&workload().under("workload")).iter().all(|action| !NODES.contains(action)));

@@ -12,6 +12,7 @@ use chancery_api::{
     BatchEnrollResponse, ProblemCode, limits,
 };
 use chancery_attest::{Evidence, NODE_PROFILE, WorkloadEvidence};
+use chancery_ledger::CertificateRecord;
 use chancery_types::Digest;
 use chancery_x509::{Certificate, ProvenRequest};
 use futures_util::stream;
@@ -117,14 +118,18 @@ fn node_certificate(who: &Who) -> Result<&[u8], HttpProblem> {
     }
 }
 
-async fn node(site: &Site, certificate: &[u8]) -> Result<Node, HttpProblem> {
+/// What is on record of a certificate that was accepted on a connection.
+pub(super) async fn record_of(site: &Site, certificate: &[u8]) -> Result<CertificateRecord, HttpProblem> {
     let certificate = Certificate::from_der(certificate).map_err(HttpProblem::internal)?;
-    let serial = certificate.serial_number();
-    let record = match serial {
+    let record = match certificate.serial_number() {
         Some(serial) => site.authority.ledger().certificate(serial).await.map_err(problem_of)?,
         None => None,
     };
-    let record = record.ok_or_else(|| HttpProblem::internal("an accepted certificate is not on record"))?;
+    record.ok_or_else(|| HttpProblem::internal("an accepted certificate is not on record"))
+}
+
+async fn node(site: &Site, certificate: &[u8]) -> Result<Node, HttpProblem> {
+    let record = record_of(site, certificate).await?;
     Ok(Node {
         id: record.identity,
         serial: record.serial,

@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod certificates;
 mod enrolment;
+mod feed;
 mod identities;
 mod log;
 mod openid;
@@ -82,6 +83,10 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::Hold => handle(operation, revocation::hold),
         Operation::Release => handle(operation, revocation::release),
         Operation::Status => handle(operation, status::certificate),
+        Operation::StatusFeed => handle(operation, feed::follow),
+        Operation::PollStatusFeed => handle(operation, feed::poll),
+        Operation::Acknowledge => handle(operation, feed::acknowledge),
+        Operation::ListRelyingParties => handle(operation, feed::relying_parties),
         Operation::CrlDer => handle(operation, status::crl_der),
         Operation::CrlPem => handle(operation, status::crl_pem),
         Operation::IssuerCrl => handle(operation, status::issuer_crl),

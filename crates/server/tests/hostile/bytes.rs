@@ -92,7 +92,8 @@ async fn every_route_survives_paths_and_queries_that_lead_astray() {
         "entries/x999/x999/x999/x999/x999/999",
         &long,
     ];
-    for &operation in Operation::ALL {
+    // The feed answers for as long as somebody reads; the poll of it takes the same queries.
+    for &operation in Operation::ALL.iter().filter(|operation| **operation != Operation::StatusFeed) {
         let raw = operation.path().contains('{').then(|| {
             // As they are, without the encoding that our own client would give them.
             let prefix = operation.path().split('{').next().unwrap();

@@ -34,7 +34,11 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::Readyz
         | Operation::OpenApi => "xxxxxx",
         // The holder of any certificate of ours: for itself.
-        Operation::Renew | Operation::LogProof => "-xxxxx",
+        Operation::Renew
+        | Operation::LogProof
+        | Operation::StatusFeed
+        | Operation::PollStatusFeed
+        | Operation::Acknowledge => "-xxxxx",
         Operation::ReadIdentity
         | Operation::ListIdentities
         | Operation::ListTemplates
@@ -42,6 +46,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::ListCertificates
         | Operation::ReadCertificate
         | Operation::Why
+        | Operation::ListRelyingParties
         | Operation::Metrics => "--xxxx",
         Operation::ListTokens
         | Operation::LogTile
@@ -81,7 +86,11 @@ async fn every_operation_is_for_those_in_the_table_and_for_nobody_else() {
     for &operation in Operation::ALL {
         let value =
             if operation == Operation::Status { workload.response.serial.to_string() } else { "x".into() };
-        let path = operation.fill(&vec![value.as_str(); operation.parameters().len()]);
+        let mut path = operation.fill(&vec![value.as_str(); operation.parameters().len()]);
+        if operation == Operation::StatusFeed {
+            // Whoever may follow it is told that this is no position, and not everything from now on.
+            path.push_str("?after=x");
+        }
         let line = format!("{} {path}", operation.method());
         let body = if operation == Operation::Revoke { revoke.as_bytes() } else { b"{}" };
         let mut found = String::new();
