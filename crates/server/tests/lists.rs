@@ -12,6 +12,7 @@ use chancery_api::HealthState;
 use chancery_ledger::CrlDivisionRecord;
 use chancery_revoke::{CrlPublisher, Selector, StatusIssuer};
 use chancery_server::bootstrap::{RevokedIssuer, make_root_crl};
+use chancery_server::config::RawConfig;
 use chancery_server::{Prober, Server};
 use chancery_types::{
     Clock, IssuerEpoch, ManualClock, RevocationReason, SecretString, SerialNumber, SystemClock,
@@ -40,6 +41,22 @@ async fn revoke(server: &Server, held: &Held) {
     revoker.revoke(&Selector::Serial(serial(held)), reason, "test", "").await.unwrap();
 }
 
+/// The same authority, stopped and started again with another configuration.
+async fn again(running: Running, edit: impl FnOnce(&mut RawConfig)) -> Running {
+    let Running { place, server } = running;
+    server.stop().await;
+    drop(server);
+    place.edit(edit);
+    for _ in 0..500 {
+        // What was under way may hold the ledger for a moment.
+        if let Ok(server) = place.serve().await {
+            return Running { place, server };
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it does not start again: {:?}", place.serve().await.err());
+}
+
 /// The list that a relying party gets at a URL.
 async fn fetch(server: &Server, url: &str) -> Vec<u8> {
     let path = url.strip_prefix("http://").unwrap().split_once('/').unwrap().1;
@@ -55,16 +72,12 @@ async fn fetch(server: &Server, url: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dividing_anew_strands_no_certificate() {
-    let Running { place, server } = Running::start().await;
-    let running = Running { place, server };
+    let running = Running::start().await;
     let before = running.enroll("before").await;
     assert!(list_of(&before).contains("/crl/1/16/"), "{}", list_of(&before));
     published(&running.server).await;
     let first = fetch(&running.server, &list_of(&before)).await;
-    running.server.stop().await;
-
-    running.place.edit(|config| config.status.crl_shards = 3);
-    let running = Running { server: running.place.serve().await.unwrap(), place: running.place };
+    let running = again(running, |config| config.status.crl_shards = 3).await;
     let after = running.enroll("after").await;
     assert!(list_of(&after).contains("/crl/1/3/"), "{}", list_of(&after));
     for held in [&before, &after] {
@@ -86,12 +99,10 @@ async fn dividing_anew_strands_no_certificate() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_base_that_moved_is_named_beside_the_one_before() {
-    let Running { place, server } = Running::start().await;
-    let running = Running { place, server };
+    let running = Running::start().await;
     let before = running.enroll("before").await;
-    running.server.stop().await;
-    running.place.edit(|config| config.status.url = Some("http://status.example.org".into()));
-    let running = Running { server: running.place.serve().await.unwrap(), place: running.place };
+    let moved = |config: &mut RawConfig| config.status.url = Some("http://status.example.org".into());
+    let running = again(running, moved).await;
     published(&running.server).await;
     let der = fetch(&running.server, &list_of(&before)).await;
     let list = CrlView::from_der(&der).unwrap();
@@ -119,14 +130,13 @@ async fn only_lists_on_which_something_changed_are_made_anew() {
     assert!(changed.iter().all(|place| place.covers(serial(&held))));
 
     // Started again, it finds that nothing has to be done.
-    running.server.stop().await;
-    let server = running.place.serve().await.unwrap();
-    published(&server).await;
+    let running = again(running, |_| {}).await;
+    published(&running.server).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let crl = &server.site().crl;
+    let crl = &running.server.site().crl;
     assert_eq!(crl.places().map(|place| place.current().unwrap().hash).collect::<Vec<_>>(), after);
     assert_eq!(crl.published(), 0);
-    server.stop().await;
+    running.server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
