@@ -294,6 +294,9 @@ async fn is_current(server: &Server) -> bool {
         let wanted: Vec<_> = lines.iter().filter(|line| place.covers(line.serial)).collect();
         let Some(list) = place.current() else { return false };
         let view = CrlView::from_der(&list.der).unwrap();
+        if !view.distribution_points().eq(place.urls().iter().map(String::as_str)) {
+            return false;
+        }
         let wanted = wanted.iter().map(|line| (line.serial.as_bytes().as_slice(), line.reason));
         if !view.entries().map(|entry| (entry.serial, entry.reason)).eq(wanted) {
             return false;
