@@ -7,6 +7,8 @@
 use chancery_api::{BatchEnrollRequest, EnrollRequest, Evidence, KeyMaterial};
 use chancery_entry::Entry;
 use chancery_merkle::{Checkpoint, NoteVerifier, Receipt, SignedNote, Tile, read_bundle};
+use bytes::Bytes;
+use chancery_status::{Delta, ExactSet, SetBuilder};
 use chancery_types::{Timestamp, TrustDomain};
 use chancery_x509::crl::CrlView;
 use chancery_x509::ocsp::{MAX_SINGLE_REQUESTS, OcspRequest, OcspResponse};
@@ -28,6 +30,8 @@ pub const TARGETS: &[Target] = &[
     ("receipt", receipt),
     ("entry", entry),
     ("enroll_request", enroll_request),
+    ("status_set", status_set),
+    ("status_delta", status_delta),
 ];
 
 /// A certificate request, as PEM or DER.
@@ -164,4 +168,37 @@ pub fn enroll_request(data: &[u8]) {
             }
         }
     }
+}
+
+/// An exact set without its note: what is accepted is the one way to write it. Its length is made right first, so that
+/// the rest is reached.
+pub fn status_set(data: &[u8]) {
+    let Ok(set) = ExactSet::parse(with_length(data)) else { return };
+    let mut again = SetBuilder::new(set.sequence(), set.made());
+    for epoch in set.issuers() {
+        let counters: Vec<u64> = set.counters(epoch).expect("it is one of them").iter().collect();
+        assert!(counters.iter().all(|counter| set.counters(epoch).expect("as before").contains(*counter)));
+        again.issuer(epoch, counters).expect("they rise");
+    }
+    assert_eq!(again.build().expect("it was built before").bytes(), set.bytes());
+}
+
+/// A delta without its note, applied to a set that it is hardly for.
+pub fn status_delta(data: &[u8]) {
+    let Ok(delta) = Delta::parse(with_length(data)) else { return };
+    assert!(delta.from() < delta.sequence());
+    let old = SetBuilder::new(delta.from(), Timestamp::from_millis(0)).build().expect("an empty set");
+    if let Ok(new) = delta.apply(&old) {
+        assert_eq!((new.hash(), new.sequence()), (delta.hash(), delta.sequence()));
+    }
+}
+
+/// Both begin with eight bytes of magic and eight that say how long they are.
+fn with_length(data: &[u8]) -> Bytes {
+    let mut bytes = data.to_vec();
+    let length = (bytes.len() as u64).to_le_bytes();
+    if let Some(field) = bytes.get_mut(8..16) {
+        field.copy_from_slice(&length);
+    }
+    bytes.into()
 }

@@ -146,6 +146,10 @@ operations! {
     Hold, "hold", Post, "/v1/hold", Operator, "Holds certificates.";
     Release, "release", Post, "/v1/release", Operator, "Releases held certificates.";
     Status, "status", Get, "/v1/status/{serial}", Anybody, "Says what a certificate is worth now.";
+    StatusSet, "status-set", Get, "/v1/status/set", Anybody,
+        "The signed exact set of certificates that are not good (docs/formats/status-set.md).";
+    StatusDelta, "status-delta", Get, "/v1/status/set/{from}", Anybody,
+        "What brings a holder of the exact set of this sequence to the current one; 204 when that is the current one.";
     StatusFeed, "status-feed", Get, "/v1/status/feed", Holder,
         "Follows what stops being good and what is good again, as server-sent events.";
     PollStatusFeed, "poll-status-feed", Get, "/v1/status/feed/poll", Holder,

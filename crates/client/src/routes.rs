@@ -215,6 +215,18 @@ impl Client {
         self.call(Call::new(Operation::Status, &[&serial.to_string()])).await
     }
 
+    /// The exact set of certificates that are not good, signed. The caller verifies it.
+    pub async fn status_set(&self) -> Result<Bytes, ClientError> {
+        self.call_bytes(Call::new(Operation::StatusSet, &[])).await
+    }
+
+    /// What brings a holder of the exact set of this sequence to the current one; nothing when that is the current
+    /// one.
+    pub async fn status_delta(&self, from: u64) -> Result<Option<Bytes>, ClientError> {
+        let delta = self.call_bytes(Call::new(Operation::StatusDelta, &[&from.to_string()])).await?;
+        Ok(Some(delta).filter(|delta| !delta.is_empty()))
+    }
+
     /// Shows the decision behind a certificate.
     pub async fn why(&self, serial: SerialNumber) -> Result<DecisionView, ClientError> {
         self.call(Call::new(Operation::Why, &[&serial.to_string()])).await

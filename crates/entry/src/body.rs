@@ -273,6 +273,20 @@ facts! {
         hash: Digest,
     }
 
+    /// A version of the exact set was made.
+    StatusSetPublished {
+        /// Where in the log it is right: a size of the log, not above the index of this entry. Rises strictly.
+        sequence: u64,
+        /// When it was made.
+        made: Timestamp,
+        /// Certificates in it.
+        entries: u64,
+        /// SHA-256 of it, without its signature.
+        hash: Digest,
+        /// SHA-256 of the version recorded before; nothing for the first.
+        previous: Option<Digest>,
+    }
+
     /// A file of the policy in force from here on.
     PolicyChange {
         /// SHA-256 over the whole policy set, as receipts name it.
@@ -482,6 +496,8 @@ bodies! {
     CrlDivided = 36, "crl-divided", CrlDivision;
     /// One of the lists of an issuer was published.
     CrlShardPublished = 37, "crl-shard-published", CrlShardPublished;
+    /// A version of the exact set was made.
+    StatusSetPublished = 40, "status-set-published", StatusSetPublished;
     /// An identity is registered.
     IdentityRegistered = 48, "identity-registered", IdentityRegistration;
     /// An identity's document is replaced.

@@ -17,8 +17,8 @@ mod codec;
 pub use body::{
     Body, Ceremony, CrlDivision, CrlPublished, CrlShardPublished, Document, Genesis, Hold, HoldTarget,
     IdentityChange, IdentityRegistration, Issuance, IssuerActivation, IssuerRetirement, OperatorAction,
-    PolicyChange, ProfileChange, Refusal, Release, Revocation, TemplateRegistration, TemplateRemoval,
-    TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
+    PolicyChange, ProfileChange, Refusal, Release, Revocation, StatusSetPublished, TemplateRegistration,
+    TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
 };
 pub use codec::{Blob, DecodeError};
 

@@ -21,7 +21,7 @@ pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
     CertificateRecord, CertificateState, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord,
-    IssuerState, LineageRecord, RevokedCertificate, TemplateRecord, TokenRecord, TokenState,
+    IssuerState, LineageRecord, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState,
 };
 pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};

@@ -151,6 +151,13 @@ pub enum Precondition {
         /// The number proposed.
         number: u64,
     },
+    /// This version of the exact set was the last to be recorded, and is older.
+    StatusSetFollows {
+        /// SHA-256 of the last one; nothing where there is none.
+        previous: Option<Digest>,
+        /// The sequence proposed.
+        sequence: u64,
+    },
 }
 
 /// What became of one proposal.
@@ -196,7 +203,7 @@ pub enum Standing {
     Retired,
     /// The lineage has gone on to this generation.
     Generation(Generation),
-    /// The last list has this number.
+    /// The last list has this number, the last exact set this sequence.
     Number(u64),
     /// The idempotency hash belongs to this certificate.
     Issued(SerialNumber),
@@ -255,6 +262,7 @@ impl fmt::Display for Precondition {
             Self::CrlFollows { epoch, shard: Some(shard), number, .. } => {
                 write!(formatter, "list {number} of issuer {epoch}, part {shard}")
             }
+            Self::StatusSetFollows { sequence, .. } => write!(formatter, "status set {sequence}"),
         }
     }
 }

@@ -14,12 +14,14 @@ mod crl;
 mod ocsp;
 mod operation;
 mod selection;
+mod set;
 
 pub use board::{IssuerChange, Lines, StatusBoard, StatusChange, StatusNews};
 pub use crl::{CrlPublisher, CrlRules, Place, PublishError, PublishedCrl, StatusIssuer};
 pub use ocsp::{OcspAnswer, OcspCounts, OcspResponder, ResponderCredential, SharedAnswer};
 pub use operation::{Operation, OperationError, Revoker};
 pub use selection::{Selection, Selector};
+pub use set::{PublishedSet, SetPublishError, SetPublisher, SetPublisherSpec};
 
 #[cfg(test)]
 mod testing;

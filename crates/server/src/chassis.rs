@@ -206,6 +206,8 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ListCertificates
         | Operation::ReadCertificate
         | Operation::Status
+        | Operation::StatusSet
+        | Operation::StatusDelta
         | Operation::StatusFeed
         | Operation::PollStatusFeed
         | Operation::Acknowledge

@@ -125,6 +125,8 @@ pub struct Config {
     pub crl_shards: u16,
     /// How long an OCSP answer is good for.
     pub ocsp_validity: Duration,
+    /// How old the exact set gets while nothing changes.
+    pub set_refresh: Duration,
     /// Limits.
     pub limits: Limits,
 }
@@ -261,6 +263,8 @@ pub struct RawStatus {
     pub crl_shards: u16,
     /// How long an OCSP answer is good for.
     pub ocsp_validity: HumanDuration,
+    /// How old the exact set gets while nothing changes; relying parties judge its age.
+    pub set_refresh: HumanDuration,
 }
 
 impl Default for RawStatus {
@@ -270,6 +274,7 @@ impl Default for RawStatus {
             crl_validity: HumanDuration(Duration::from_secs(24 * 3600)),
             crl_shards: 16,
             ocsp_validity: HumanDuration(Duration::from_secs(3600)),
+            set_refresh: HumanDuration(Duration::from_secs(60)),
         }
     }
 }
@@ -400,6 +405,10 @@ impl Config {
             mistakes
                 .push(format!("status.crl_shards: must lie between 1 and {}, not {shards}", CrlShard::MOST));
         }
+        let set_refresh = raw.status.set_refresh.0;
+        if !(Duration::from_secs(5)..=Duration::from_secs(3600)).contains(&set_refresh) {
+            mistakes.push("status.set_refresh: must lie between 5 s and 1 hour".into());
+        }
         let (Some(trust_domain), Some(api), Some(status)) = (trust_domain, api, status) else {
             return Err(mistakes);
         };
@@ -455,6 +464,7 @@ impl Config {
             crl_validity: raw.status.crl_validity.0,
             crl_shards: raw.status.crl_shards,
             ocsp_validity: raw.status.ocsp_validity.0,
+            set_refresh: raw.status.set_refresh.0,
             limits,
         })
     }

@@ -172,6 +172,8 @@ fn shape(operation: Operation) -> Shape {
         Operation::Hold => exchange(json::<HoldRequest>(), json::<ChangeResponse>()),
         Operation::Release => exchange(json::<ReleaseRequest>(), json::<ChangeResponse>()),
         Operation::Status => answer(json::<StatusResponse>()),
+        Operation::StatusSet => answer(binary(crate::routes::SET_MEDIA_TYPE)),
+        Operation::StatusDelta => answer(binary(crate::routes::DELTA_MEDIA_TYPE)),
         Operation::StatusFeed => search::<FeedQuery>(json_as::<FeedEvent>(EVENT_STREAM)),
         Operation::PollStatusFeed => search::<FeedQuery>(json::<Vec<FeedEvent>>()),
         Operation::Acknowledge => exchange(json::<FeedAcknowledgement>(), json::<RelyingPartyView>()),

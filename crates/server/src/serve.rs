@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::{HealthCheck, HealthState};
-use chancery_revoke::{CrlPublisher, CrlRules, OcspResponder, ResponderCredential, StatusBoard};
+use chancery_revoke::{
+    CrlPublisher, CrlRules, OcspResponder, ResponderCredential, SetPublisher, SetPublisherSpec, StatusBoard,
+};
 use chancery_types::{Clock, Random, RandomError, Timestamp};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::signal::unix::{SignalKind, signal};
@@ -113,6 +115,7 @@ impl Server {
             prober,
             authority: Arc::clone(&authority),
             board: Arc::clone(&board),
+            set: exact_set(&authority, &board)?,
             ocsp,
             crl,
             agents,
@@ -125,6 +128,7 @@ impl Server {
             crl: Arc::clone(&site.crl),
             ocsp: Arc::clone(&site.ocsp),
             prober: Arc::clone(&site.prober),
+            set: Arc::clone(&site.set),
             agents: Arc::clone(&site.agents),
             feed: Arc::clone(&feed),
         });
@@ -237,6 +241,15 @@ impl Server {
             }
         });
         shutdown.spawn({
+            let (stop, set) = (shutdown.clone(), Arc::clone(&site.set));
+            async move {
+                tokio::select! {
+                    () = set.run() => {}
+                    () = stop.begun() => {}
+                }
+            }
+        });
+        shutdown.spawn({
             let stop = shutdown.clone();
             async move {
                 tokio::select! {
@@ -312,6 +325,22 @@ async fn publisher(
     )))
 }
 
+fn exact_set(authority: &Authority, board: &Arc<StatusBoard>) -> Result<Arc<SetPublisher>, ServeError> {
+    let directory = authority.config().directory.join("status");
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| ServeError::Directory { path: directory.display().to_string(), error })?;
+    Ok(Arc::new(SetPublisher::new(SetPublisherSpec {
+        board: Arc::clone(board),
+        ledger: Arc::clone(authority.ledger()),
+        clock: Arc::clone(authority.clock()),
+        trust_domain: authority.config().trust_domain.clone(),
+        signer: Arc::clone(authority.log_signer()),
+        verifier: authority.log_key().clone(),
+        file: directory.join("exact.set"),
+        refresh: authority.config().set_refresh,
+    })))
+}
+
 fn material(authority: &Authority, credential: &ServerCredential) -> TlsMaterial {
     let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8_der().to_vec());
     TlsMaterial {
@@ -343,6 +372,15 @@ fn watch_health(site: &Site) {
     site.chassis.health().register(move || match stale(&crl, clock.now()) {
         None => check("crl", HealthState::Ok, None),
         Some(detail) => check("crl", HealthState::Degraded, Some(detail)),
+    });
+    let (set, clock) = (Arc::clone(&site.set), Arc::clone(site.authority.clock()));
+    site.chassis.health().register(move || match set.current() {
+        Some(_) if !set.is_stale(clock.now()) => check("status-set", HealthState::Ok, None),
+        Some(current) => {
+            let text = format!("the exact set was made at {}, and no newer one since", current.set().made());
+            check("status-set", HealthState::Degraded, Some(text))
+        }
+        None => check("status-set", HealthState::Degraded, Some("no exact set was published yet".into())),
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chancery_revoke::{CrlPublisher, OcspResponder, StatusBoard};
+use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher, StatusBoard};
 
 use crate::Chassis;
 use crate::agents::Agents;
@@ -23,6 +23,8 @@ pub struct Site {
     pub crl: Arc<CrlPublisher>,
     /// Fetches the lists as relying parties do.
     pub prober: Arc<Prober>,
+    /// Publishes the exact set.
+    pub set: Arc<SetPublisher>,
     /// Tells agents what changes.
     pub(crate) agents: Arc<Agents>,
     /// Tells relying parties what changes.

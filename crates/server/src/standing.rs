@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chancery_revoke::{CrlPublisher, OcspResponder};
+use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -22,13 +22,14 @@ pub(crate) struct StandingCollector {
     pub(crate) crl: Arc<CrlPublisher>,
     pub(crate) ocsp: Arc<OcspResponder>,
     pub(crate) prober: Arc<Prober>,
+    pub(crate) set: Arc<SetPublisher>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) feed: Arc<Feed>,
 }
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl, ocsp, prober, agents, feed } = self;
+        let Self { authority, crl, ocsp, prober, set, agents, feed } = self;
         let ledger = authority.embedded();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -59,6 +60,7 @@ impl Collector for StandingCollector {
             let counter = ConstCounter::new(count);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
+        encode_set(&mut encoder, set, now)?;
         let issuer = authority.workflow().issuer();
         let left = issuer.certificate().tbs().not_after().seconds() - now;
         encode_gauge(&mut encoder, "chancery_issuer_seconds_left", "Seconds until the issuer ends", left)?;
@@ -82,4 +84,20 @@ impl Collector for StandingCollector {
         let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;
         syncs.encode(metric)
     }
+}
+
+/// Nothing before the first version.
+fn encode_set(encoder: &mut DescriptorEncoder<'_>, set: &SetPublisher, now: i64) -> Result<(), fmt::Error> {
+    let Some(current) = set.current() else { return Ok(()) };
+    let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let set = current.set();
+    let help = "Seconds since the exact set in place was made";
+    encode_gauge(encoder, "chancery_status_set_age_seconds", help, now - set.made().seconds())?;
+    let help = "Bytes of the exact set with its signature";
+    encode_gauge(encoder, "chancery_status_set_bytes", help, number(current.bytes().len()))?;
+    let help = "Certificates in the exact set";
+    encode_gauge(encoder, "chancery_status_set_entries", help, number(set.len()))?;
+    let sequence = i64::try_from(set.sequence()).unwrap_or(i64::MAX);
+    let help = "Position in the log at which the exact set is right";
+    encode_gauge(encoder, "chancery_status_set_sequence", help, sequence)
 }

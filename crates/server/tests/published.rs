@@ -16,7 +16,8 @@ use chancery_server::Server;
 use chancery_server::authority::OnlineRoot;
 use chancery_server::bootstrap::{InitPlan, InitReport, init};
 use chancery_server::config::{Config, ServerName};
-use chancery_types::{SecretString, SystemClock, SystemRandom};
+use chancery_status::{SignedSet, Standing};
+use chancery_types::{IssuerEpoch, SecretString, SystemClock, SystemRandom, TrustDomain};
 use data_encoding::BASE64;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -239,5 +240,64 @@ async fn the_log_proves_what_it_says_and_the_export_is_whole() {
     let footer: ExportFooter = serde_json::from_str(lines[lines.len() - 1]).unwrap();
     assert!(header.size >= size && header.issuers.len() == 1);
     assert_eq!((footer.entries, lines.len() as u64), (header.size, header.size + 2));
+    running.server.stop().await;
+}
+
+/// The set that is served once it names so many certificates.
+async fn set_of(running: &Running, key: &NoteVerifier, wanted: usize) -> (SignedSet, String) {
+    let domain = TrustDomain::parse("example.org").unwrap();
+    for _ in 0..500 {
+        let answer = running.get_list("/v1/status/set").await;
+        assert_eq!(answer.header("content-type"), "application/vnd.chancery.status-set");
+        assert_eq!(answer.header("cache-control"), "public, max-age=1");
+        let tag = answer.header("etag").to_owned();
+        let set = SignedSet::open(answer.body.into(), &domain, key).unwrap();
+        if set.set().len() == wanted {
+            return (set, tag);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("no set names {wanted} certificates");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_exact_set_follows_revocations_and_its_deltas_lead_to_it() {
+    let running = Running::start().await;
+    let (operator, domain) = (running.operator(), TrustDomain::parse("example.org").unwrap());
+    let key = running.server.site().authority.log_key().clone();
+    let issuer = IssuerEpoch(1);
+    let (first, tag) = set_of(&running, &key, 0).await;
+    assert!(first.set().covers(issuer) && !first.set().covers(IssuerEpoch(2)));
+    let known = format!("if-none-match: {tag}\r\n");
+    let unchanged = running.get("/v1/status/set", &known).await;
+    assert_eq!((unchanged.status(), unchanged.body.len()), ("304", 0));
+
+    let listed = operator.list_certificates(&Default::default()).await.unwrap().items;
+    let serial = listed.iter().find(|view| view.spiffe_id.as_str().ends_with("/ocsp/1")).unwrap().serial;
+    let hold = serde_json::json!({ "selector": { "serial": serial } });
+    operator.hold(&serde_json::from_value(hold).unwrap()).await.unwrap();
+    let (second, _) = set_of(&running, &key, 1).await;
+    assert_eq!(second.set().standing(serial), Standing::NotGood);
+    assert!(second.set().sequence() > first.set().sequence());
+    let delta = running.get(&format!("/v1/status/set/{}", first.set().sequence()), "").await;
+    assert_eq!(delta.header("content-type"), "application/vnd.chancery.status-delta");
+    let advanced = first.advance(delta.body.into(), &domain, &key).unwrap();
+    assert_eq!(advanced.to_bytes(), second.to_bytes());
+
+    let current = running.get(&format!("/v1/status/set/{}", second.set().sequence()), "").await;
+    assert_eq!((current.status(), current.body.len()), ("204", 0));
+    for path in ["/v1/status/set/1", "/v1/status/set/18446744073709551615"] {
+        let absent = running.get(path, "").await;
+        assert_eq!(absent.status(), "404", "{path}");
+        assert!(String::from_utf8(absent.body).unwrap().contains("/v1/status/set"), "{path}");
+    }
+    assert_eq!(running.get("/v1/status/set/x", "").await.status(), "400");
+    // The other door serves the same.
+    assert_eq!(operator.status_set().await.unwrap(), second.to_bytes());
+    let metrics = String::from_utf8(operator.metrics().await.unwrap().to_vec()).unwrap();
+    assert!(metrics.contains("chancery_status_set_entries 1"), "{metrics}");
+    let ready = operator.readyz().await.unwrap();
+    let check = ready.checks.iter().find(|check| check.name == "status-set").unwrap();
+    assert_eq!(check.state, chancery_api::HealthState::Ok);
     running.server.stop().await;
 }

@@ -54,7 +54,7 @@ pub use open::OpenError;
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
     CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
-    RevokedCertificate, TemplateRecord, TokenRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel};
@@ -419,6 +419,10 @@ impl ReadModel for EmbeddedLedger {
 
     async fn crl_divisions(&self, epoch: IssuerEpoch) -> Result<Vec<CrlDivisionRecord>, ModelError> {
         query::crl_divisions(&self.shared.memtable, epoch)
+    }
+
+    async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError> {
+        query::last_status_set(&self.shared.memtable)
     }
 
     async fn idempotent(&self, hash: Digest) -> Result<Option<SerialNumber>, ModelError> {

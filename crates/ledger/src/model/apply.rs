@@ -7,7 +7,7 @@ use chancery_types::{
 
 use super::record::{
     CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead,
-    RevokedCertificate, TemplateRecord, TokenRecord, TokenState, to_json,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, to_json,
 };
 use super::{Changes, ModelError, Table, View, Write, query, search};
 
@@ -40,6 +40,7 @@ pub(crate) fn changes_standing(body: &Body) -> bool {
         | Body::CrlPublished(_)
         | Body::CrlDivided(_)
         | Body::CrlShardPublished(_)
+        | Body::StatusSetPublished(_)
         | Body::IdentityRegistered(_)
         | Body::TemplateRegistered(_)
         | Body::TemplateRemoved(_)
@@ -105,6 +106,15 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
             let key = [&division.epoch.0.to_be_bytes()[..], &shards, division.base.as_bytes()];
             Ok(vec![(Table::CrlDivision.key(&key), Some(index.to_be_bytes().to_vec()))])
         }
+        Body::StatusSetPublished(set) => Ok(vec![(
+            Table::StatusSet.key(&[]),
+            Some(to_json(&StatusSetRecord {
+                sequence: set.sequence,
+                made: set.made,
+                entries: set.entries,
+                hash: set.hash,
+            })),
+        )]),
         Body::IdentityRegistered(registration) | Body::IdentityChanged(registration) => {
             register_identity(index, time, registration, view)
         }

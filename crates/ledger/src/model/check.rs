@@ -89,6 +89,12 @@ pub(crate) fn check(
             let follows = last == *previous && last.is_none_or(|last| last < *number);
             (!follows).then_some(last.map_or(Standing::Unknown, Standing::Number))
         }
+        Precondition::StatusSetFollows { previous, sequence } => {
+            let last = query::last_status_set(view)?;
+            let follows =
+                last.map(|last| last.hash) == *previous && last.is_none_or(|last| last.sequence < *sequence);
+            (!follows).then(|| last.map_or(Standing::Unknown, |last| Standing::Number(last.sequence)))
+        }
     })
 }
 

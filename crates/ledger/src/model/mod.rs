@@ -16,7 +16,7 @@ use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, Spi
 use query::{IdentityQuery, Page, PageRequest};
 use record::{
     CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
-    RevokedCertificate, TemplateRecord, TokenRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use search::CertificateQuery;
 
@@ -57,6 +57,8 @@ pub(crate) enum Table {
     Crl = b'z',
     /// epoch, number of lists, base of their URLs -> index of the entry
     CrlDivision = b'x',
+    /// the last version of the exact set
+    StatusSet = b's',
     Profile = b'p',
     Policy = b'y',
     Idempotency = b'q',
@@ -187,6 +189,9 @@ pub trait ReadModel: Send + Sync + 'static {
 
     /// How this issuer's certificates were ever divided among lists, by number of lists.
     async fn crl_divisions(&self, epoch: IssuerEpoch) -> Result<Vec<CrlDivisionRecord>, ModelError>;
+
+    /// The version of the exact set that was recorded last.
+    async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError>;
 
     /// The certificate that an idempotency hash belongs to.
     async fn idempotent(&self, hash: Digest) -> Result<Option<SerialNumber>, ModelError>;

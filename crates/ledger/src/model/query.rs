@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 
 use super::record::{
     CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead,
-    LineageRecord, RevokedCertificate, TemplateRecord, TokenRecord, TokenState, from_json, time_from_bytes,
+    LineageRecord, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, from_json,
+    time_from_bytes,
 };
 use super::{ModelError, Table, View, prefix_end};
 
@@ -362,6 +363,10 @@ pub(crate) fn crl_divisions(
         })
     });
     records.collect()
+}
+
+pub(crate) fn last_status_set(view: &dyn View) -> Result<Option<StatusSetRecord>, ModelError> {
+    json_record(view, Table::StatusSet, "status set", &[])
 }
 
 pub(crate) fn idempotent(view: &dyn View, hash: Digest) -> Result<Option<SerialNumber>, ModelError> {

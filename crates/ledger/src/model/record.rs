@@ -484,6 +484,19 @@ pub struct CrlDivisionRecord {
     pub index: u64,
 }
 
+/// The version of the exact set that was recorded last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusSetRecord {
+    /// Where in the log it is right.
+    pub sequence: u64,
+    /// When it was made.
+    pub made: Timestamp,
+    /// Certificates in it.
+    pub entries: u64,
+    /// SHA-256 of it.
+    pub hash: Digest,
+}
+
 /// Bytes in JSON, which would otherwise be an array of numbers.
 mod base64 {
     use data_encoding::BASE64;

@@ -74,6 +74,7 @@ pub(crate) async fn every_precondition_holds_and_fails_as_it_says(harness: &dyn 
     let revocable = |counter, reason| P::Revocable { serial: serial(counter), reason };
     let number =
         |epoch, previous, number| P::CrlFollows { epoch: IssuerEpoch(epoch), shard: None, previous, number };
+    let follows = |previous, sequence| P::StatusSetFollows { previous, sequence };
     let (compromise, superseded) = (RevocationReason::KeyCompromise, RevocationReason::Superseded);
     let cases = [
         (P::Empty, Some(S::NotEmpty)),
@@ -128,6 +129,8 @@ pub(crate) async fn every_precondition_holds_and_fails_as_it_says(harness: &dyn 
         (revocable(5, compromise), Some(S::Revoked)),
         (revocable(5, superseded), Some(S::Revoked)),
         (revocable(9, compromise), Some(S::Unknown)),
+        (follows(None, 3), None),
+        (follows(Some(workload::digest("set", 1)), 3), Some(S::Unknown)),
         (P::Holdable(Certificate(serial(1))), None),
         (P::Holdable(Certificate(serial(3))), Some(S::Held)),
         (P::Holdable(Certificate(serial(4))), Some(S::Revoked)),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chancery_entry::{Body, Document, HoldTarget, PolicyChange, ProfileChange, TemplateRegistration};
 use chancery_ledger::{
-    CertificateQuery, CertificateRecord, CertificateState, IdentityQuery, IssuerState, Ledger, PageRequest,
-    Proposal, StateFilter,
+    CertificateQuery, CertificateRecord, CertificateState, IdentityQuery, IssuerState, Ledger, Outcome,
+    PageRequest, Proposal, Standing, StateFilter,
 };
 use chancery_types::{
     AssuranceLevel, CrlShard, EvidenceKind, Generation, Identity, IdentityState, IssuerEpoch, LineageId,
@@ -416,4 +416,14 @@ pub(crate) async fn revocations_stand_on_the_list_until_they_expire(harness: &dy
     assert_eq!(divisions.iter().map(|division| division.shards).collect::<Vec<_>>(), [4, 16]);
     assert_eq!(divisions[0].base, "http://ca.example.org");
     assert!(ledger.crl_divisions(other).await.unwrap().is_empty());
+    assert_eq!(ledger.last_status_set().await.unwrap(), None);
+    accept(&*ledger, workload::status_set(None, 4)).await;
+    accept(&*ledger, workload::status_set(Some(workload::digest("set", 4)), 9)).await;
+    assert_eq!(ledger.last_status_set().await.unwrap().unwrap().sequence, 9);
+    let [older, other] = [(9, 9), (4, 10)]
+        .map(|(previous, sequence)| workload::status_set(Some(workload::digest("set", previous)), sequence));
+    for refused in ledger.commit(vec![older, other]).await.unwrap() {
+        let Outcome::Refused(conflict) = refused else { panic!("{refused:?}") };
+        assert_eq!(conflict.standing, Standing::Number(9));
+    }
 }

@@ -54,6 +54,7 @@ pub(crate) async fn snapshot(ledger: &dyn Ledger) -> String {
         let later = workload::now() + std::time::Duration::from_secs(12_000);
         writeln!(text, "  {:?}", ledger.revoked(epoch, later).await.unwrap()).unwrap();
     }
+    writeln!(text, "{:?}", ledger.last_status_set().await.unwrap()).unwrap();
     for number in 0..40 {
         let hash = workload::digest("idempotency", number);
         writeln!(text, "idempotency {number}: {:?}", ledger.idempotent(hash).await.unwrap()).unwrap();

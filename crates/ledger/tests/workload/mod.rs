@@ -7,8 +7,8 @@ use std::time::Duration;
 use chancery_entry::{
     Blob, Body, CrlDivision, CrlPublished, CrlShardPublished, Document, Entry, Genesis, Hold, HoldTarget,
     IdentityChange, IdentityRegistration, Issuance, IssuerActivation, IssuerRetirement, OperatorAction,
-    PolicyChange, ProfileChange, Release, Revocation, TemplateRegistration, TemplateRemoval, TokenBinding,
-    TokenCreation, TokenRevocation, TokenSpend,
+    PolicyChange, ProfileChange, Release, Revocation, StatusSetPublished, TemplateRegistration,
+    TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
 };
 use chancery_ledger::{Precondition, Proposal};
 use chancery_merkle::{Ed25519NoteSigner, NoteKeyKind, NoteSigner, NoteVerifier};
@@ -260,6 +260,17 @@ pub(crate) fn division(epoch: IssuerEpoch, shards: u16) -> Proposal {
     propose(vec![], now(), vec![Body::CrlDivided(CrlDivision { epoch, shards, base })])
 }
 
+pub(crate) fn status_set(previous: Option<Digest>, sequence: u64) -> Proposal {
+    let body = Body::StatusSetPublished(StatusSetPublished {
+        sequence,
+        made: now(),
+        entries: sequence % 5,
+        hash: digest("set", sequence),
+        previous,
+    });
+    propose(vec![Precondition::StatusSetFollows { previous, sequence }], now(), vec![body])
+}
+
 /// Proposals of every kind over few names, so that they meet each other; many of them are refused.
 ///
 /// The same seed gives the same proposals, whatever becomes of them.
@@ -373,6 +384,10 @@ impl Mix {
             }
             9 => hold(self.target(), at),
             10 | 11 => release(self.target(), at),
+            12 if self.below(3) == 0 => {
+                let previous = self.below(5);
+                status_set(previous.checked_sub(1).map(|last| digest("set", last)), self.below(5))
+            }
             12 => match self.below(3) {
                 0 => crl(epoch, None, self.below(50)),
                 1 => shard_crl(epoch, 3, None, self.below(50)),

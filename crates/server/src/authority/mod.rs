@@ -23,7 +23,7 @@ use chancery_attest::{CertificateRecords, CertificateState, MemoryNonces, Verifi
 use chancery_issue::Workflow;
 use chancery_keys::Signer;
 use chancery_ledger::{EmbeddedLedger, Ledger};
-use chancery_merkle::NoteVerifier;
+use chancery_merkle::{NoteSigner, NoteVerifier};
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
 use chancery_types::{Claims, Clock, Digest, IdentityState, LineageId, Random, SpiffeId, Timestamp};
@@ -63,6 +63,7 @@ pub struct Authority {
     root: Certificate,
     intermediates: Vec<Vec<u8>>,
     log_key: NoteVerifier,
+    log_signer: Arc<dyn NoteSigner + Send + Sync>,
     jwt: Arc<dyn Signer>,
     former_keys: Vec<Arc<dyn Signer>>,
     enrolments: Arc<enrolments::Enrolments>,
@@ -160,6 +161,12 @@ impl Authority {
     #[must_use]
     pub fn log_key(&self) -> &NoteVerifier {
         &self.log_key
+    }
+
+    /// The key of the log, which signs the exact set too.
+    #[must_use]
+    pub(crate) fn log_signer(&self) -> &Arc<dyn NoteSigner + Send + Sync> {
+        &self.log_signer
     }
 
     /// The key that verifies JWT-SVIDs.

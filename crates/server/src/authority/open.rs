@@ -246,6 +246,7 @@ impl Authority {
             Arc::clone(&random),
         );
         let weak_keys = weak_keys(&config.directory)?;
+        let (log_signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
         let rules = ArcSwap::from_pointee(rules);
         let authority = Self {
             config,
@@ -264,6 +265,7 @@ impl Authority {
             root,
             intermediates,
             log_key,
+            log_signer: log_signer.into(),
             jwt: Arc::clone(&keys.jwt),
             former_keys: keys.former,
             enrolments,

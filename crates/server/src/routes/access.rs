@@ -73,6 +73,8 @@ pub(crate) fn action(operation: Operation) -> Action {
         Operation::Hold => Action::CertificateHold,
         Operation::Release => Action::CertificateRelease,
         Operation::Status
+        | Operation::StatusSet
+        | Operation::StatusDelta
         | Operation::CrlDer
         | Operation::CrlPem
         | Operation::IssuerCrl

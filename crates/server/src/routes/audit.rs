@@ -139,6 +139,7 @@ async fn subject(fact: &Fact, ledger: &dyn Ledger) -> Result<Option<SpiffeId>, M
         | Fact::CrlPublished(_)
         | Fact::CrlDivided(_)
         | Fact::CrlShardPublished(_)
+        | Fact::StatusSetPublished(_)
         | Fact::TemplateRegistered(_)
         | Fact::TemplateRemoved(_)
         | Fact::IssuerActivated(_)

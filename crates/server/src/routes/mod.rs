@@ -13,6 +13,7 @@ mod operators;
 mod policy;
 mod revocation;
 mod status;
+mod status_set;
 mod templates;
 mod tokens;
 mod trust;
@@ -36,6 +37,7 @@ use crate::site::Site;
 use crate::{Chassis, HttpProblem};
 
 pub(crate) use status::status;
+pub(crate) use status_set::{DELTA_MEDIA_TYPE, SET_MEDIA_TYPE};
 pub(crate) use trust::REFRESH as BUNDLE_REFRESH;
 
 /// Every operation, each behind its gate and its policy action.
@@ -83,6 +85,8 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::Hold => handle(operation, revocation::hold),
         Operation::Release => handle(operation, revocation::release),
         Operation::Status => handle(operation, status::certificate),
+        Operation::StatusSet => handle(operation, status_set::current),
+        Operation::StatusDelta => handle(operation, status_set::delta),
         Operation::StatusFeed => handle(operation, feed::follow),
         Operation::PollStatusFeed => handle(operation, feed::poll),
         Operation::Acknowledge => handle(operation, feed::acknowledge),

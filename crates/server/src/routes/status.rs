@@ -49,6 +49,8 @@ fn is_for_everybody(operation: Operation) -> bool {
             | Operation::ShardCrl
             | Operation::OcspGet
             | Operation::OcspPost
+            | Operation::StatusSet
+            | Operation::StatusDelta
             | Operation::Healthz
     )
 }

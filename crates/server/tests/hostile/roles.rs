@@ -16,6 +16,8 @@ fn permitted(operation: Operation) -> &'static str {
         Operation::Enroll
         | Operation::Nonce
         | Operation::Status
+        | Operation::StatusSet
+        | Operation::StatusDelta
         | Operation::Bundle
         | Operation::BundleJson
         | Operation::OpenIdConfiguration

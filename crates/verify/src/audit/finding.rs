@@ -135,6 +135,8 @@ checks! {
     CrlSignature = "crl-signature", Error;
     /// The numbers of an issuer's revocation lists do not rise, or a list is not the one that is recorded.
     CrlRecord = "crl-record", Error;
+    /// A version of the exact set does not follow the one recorded before it.
+    StatusSetRecord = "status-set-record", Error;
     /// No revocation list came with the export for an issuer that has certificates to check.
     CrlAbsent = "crl-absent", Warning;
     /// A revoked certificate is not on its issuer's list.

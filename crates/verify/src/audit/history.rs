@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chancery_entry::{Body, CrlDivision, Entry, Genesis, HoldTarget, Issuance, IssuerActivation};
+use chancery_entry::{
+    Body, CrlDivision, Entry, Genesis, HoldTarget, Issuance, IssuerActivation, StatusSetPublished,
+};
 use chancery_types::{
     Digest, EvidenceKind, Generation, IdentityState, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
     SpiffeId, Timestamp,
@@ -35,6 +37,8 @@ pub(crate) struct History {
     holds: Vec<HoldEvent>,
     lists: HashMap<Scope, Vec<RecordedList>>,
     divisions: HashMap<IssuerEpoch, Arc<Vec<Division>>>,
+    /// Sequence and hash.
+    last_set: Option<(u64, Digest)>,
 }
 
 struct IssuerRecord {
@@ -157,6 +161,7 @@ impl History {
                 self.follow_list((list.epoch, Some(list.shard)), record, report);
             }
             Body::CrlDivided(division) => self.follow_division(division),
+            Body::StatusSetPublished(set) => self.follow_set(index, set, report),
             Body::IdentityRegistered(registration) | Body::IdentityChanged(registration) => {
                 self.identities.entry(registration.identity.clone()).or_insert(IdentityState::Active);
             }
@@ -366,6 +371,24 @@ impl History {
             report(Finding::new(Check::CrlRecord, detail));
         }
         lists.push(list);
+    }
+
+    /// Versions of the exact set name the one before them, go forward, and say nothing about entries to come.
+    fn follow_set(&mut self, index: u64, set: &StatusSetPublished, report: &mut impl FnMut(Finding)) {
+        let mut report = |detail: String| report(Finding::new(Check::StatusSetRecord, detail));
+        let sequence = set.sequence;
+        if sequence > index {
+            report(format!("set {sequence} claims to know entries that come after its own"));
+        }
+        let last = self.last_set.replace((sequence, set.hash));
+        if let Some((last, _)) = last.filter(|(last, _)| *last >= sequence) {
+            report(format!("set {sequence} follows set {last}"));
+        }
+        if last.map(|(_, hash)| hash) != set.previous {
+            let text = |hash: Option<Digest>| hash.map_or("none".to_owned(), |hash| hash.to_string());
+            let (named, before) = (text(set.previous), text(last.map(|(_, hash)| hash)));
+            report(format!("set {sequence} names {named} as the one before it, which was {before}"));
+        }
     }
 }
 

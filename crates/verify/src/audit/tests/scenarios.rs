@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chancery_entry::{
     Blob, Body, CrlPublished, HoldTarget, IdentityChange, IssuerActivation, IssuerRetirement, ProfileChange,
-    Revocation, TokenRevocation, TokenSpend,
+    Revocation, StatusSetPublished, TokenRevocation, TokenSpend,
 };
 use chancery_types::{
     Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber, Timestamp,
@@ -447,6 +447,27 @@ fn histories() -> Vec<Scenario> {
     ]
 }
 
+fn sets() -> Vec<Scenario> {
+    let set = |name, change: fn(&mut StatusSetPublished)| {
+        spoilt(name, Check::StatusSetRecord, move |authority| {
+            let sequence = authority.len() as u64;
+            let (made, hash) = (authority.now(), Digest::of(b"first"));
+            let first = StatusSetPublished { sequence, made, entries: 1, hash, previous: None };
+            authority.record(Body::StatusSetPublished(first.clone()));
+            let previous = Some(hash);
+            let mut second = StatusSetPublished { sequence: sequence + 1, previous, ..first };
+            change(&mut second);
+            Some(authority.record(Body::StatusSetPublished(second)))
+        })
+    };
+    vec![
+        set("a set that goes back", |set| set.sequence -= 1),
+        set("a set that knows what comes after it", |set| set.sequence += 1),
+        set("a set that forgets the one before", |set| set.previous = None),
+        set("a set that follows another", |set| set.previous = Some(Digest::of(b"other"))),
+    ]
+}
+
 fn lists() -> Vec<Scenario> {
     let republished = |name, check, change: fn(&mut Vec<Line>, &mut Authority) -> Option<usize>| {
         spoilt(name, check, move |authority| {
@@ -574,7 +595,7 @@ fn profile(authority: &Authority) -> ProfileChange {
 
 #[test]
 fn each_check_finds_what_it_is_for_at_the_entry_where_it_is() {
-    let scenarios = [exports(), authorities(), certificates(), histories(), lists()];
+    let scenarios = [exports(), authorities(), certificates(), histories(), lists(), sets()];
     let mut covered = BTreeSet::new();
     for Scenario { name, check, index, report } in scenarios.into_iter().flatten() {
         let found = report.findings.list();
@@ -592,6 +613,19 @@ fn each_check_finds_what_it_is_for_at_the_entry_where_it_is() {
     covered.insert(Check::LintAdvice);
     let uncovered: Vec<&Check> = Check::ALL.iter().filter(|check| !covered.contains(check)).collect();
     assert_eq!(uncovered, [] as [&Check; 0]);
+}
+
+#[test]
+fn exact_sets_that_follow_one_another_pass() {
+    let mut authority = busy();
+    let mut previous = None;
+    for name in ["first", "second", "third"] {
+        let (sequence, made, hash) = (authority.len() as u64, authority.now(), Digest::of(name.as_bytes()));
+        let set = StatusSetPublished { sequence, made, entries: 2, hash, previous };
+        authority.record(Body::StatusSetPublished(set));
+        previous = Some(hash);
+    }
+    assert_eq!(audited(&authority).findings.list(), []);
 }
 
 #[test]
