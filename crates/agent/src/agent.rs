@@ -26,7 +26,7 @@ use crate::node::{Node, NodeError};
 use crate::overview::Overview;
 use crate::rotation::Rotation;
 use crate::sink::{SinkConfig, SinkSettings};
-use crate::state::{StateDirectory, StateError};
+use crate::state::{Seal, StateDirectory, StateError};
 use crate::status::AgentStatus;
 use crate::store::Store;
 use crate::stream::Follower;
@@ -43,6 +43,9 @@ pub enum AgentError {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What is kept cannot be sealed.
+    #[error("state.sealing_key: {0}")]
+    Sealing(String),
     /// A socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -94,7 +97,7 @@ impl Agent {
     /// # Errors
     /// What is wrong on this machine: directories, sockets.
     pub async fn begin(config: Config, environment: Environment) -> Result<Self, AgentError> {
-        let state = config.state.as_deref().map(StateDirectory::open).transpose()?;
+        let state = open_state(&config, &environment.random)?;
         let overview = Arc::new(Overview::new(&config));
         let consoles = overview.open_consoles(&config).await?;
         let (ready, is_ready) = watch::channel(None);
@@ -199,6 +202,15 @@ impl std::fmt::Debug for Agent {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Agent").field("status", &self.status()).finish_non_exhaustive()
     }
+}
+
+fn open_state(config: &Config, random: &Arc<dyn Random>) -> Result<Option<StateDirectory>, AgentError> {
+    let Some(path) = &config.state else { return Ok(None) };
+    let state = StateDirectory::open(path)?;
+    let Some(key) = &config.sealing_key else { return Ok(Some(state)) };
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(std::path::PathBuf::from);
+    let seal = Seal::load(key, credentials.as_deref(), Arc::clone(random));
+    Ok(Some(state.sealed_with(seal.map_err(|error| AgentError::Sealing(error.to_string()))?)))
 }
 
 fn ended(end: Result<AgentError, tokio::task::JoinError>) -> AgentError {

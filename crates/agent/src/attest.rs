@@ -50,6 +50,7 @@ mod watch;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 pub use config::{AttestorConfig, Hashing, RawAttestorConfig, RawEngine, RawKubelet};
 
 use crate::workload::{AttestationError, Attestor, Process};
@@ -60,14 +61,19 @@ use sources::Sources;
 /// Attests the processes of this machine.
 #[derive(Debug)]
 pub struct LinuxAttestor {
-    sources: Arc<Sources>,
+    sources: ArcSwap<Sources>,
 }
 
 impl LinuxAttestor {
     /// One for all doors, so that they share its limits and what it keeps.
     #[must_use]
     pub fn new(config: AttestorConfig) -> Self {
-        Self { sources: Arc::new(Sources::new(config)) }
+        Self { sources: ArcSwap::from_pointee(Sources::new(config)) }
+    }
+
+    /// Attests those who connect from now on as this says.
+    pub fn replace(&self, config: AttestorConfig) {
+        self.sources.store(Arc::new(Sources::new(config)));
     }
 }
 
@@ -75,6 +81,6 @@ impl Attestor for LinuxAttestor {
     /// To be called as soon as the connection is accepted: what the process was before cannot be known.
     fn pin(&self, socket: BorrowedFd<'_>) -> Result<Arc<dyn Process>, AttestationError> {
         let pinned = Arc::new(Pinned::at_other_end(socket)?);
-        Ok(Arc::new(LinuxProcess::new(pinned, Arc::clone(&self.sources))))
+        Ok(Arc::new(LinuxProcess::new(pinned, self.sources.load_full())))
     }
 }

@@ -21,6 +21,7 @@ pub use raw::{
 use crate::attest::{AttestorConfig, RawAttestorConfig};
 use crate::doors::Verifiers;
 use crate::sink::{SinkConfig, SinkSettings};
+pub use crate::state::SealingKey;
 
 /// How the node proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct Config {
     pub evidence: EvidenceConfig,
     /// Where the trust bundle and, if asked for, the node's credential are kept.
     pub state: Option<PathBuf>,
+    /// What files in it are sealed with; nothing: they are plain, 0600.
+    pub sealing_key: Option<SealingKey>,
     /// Whether the node's credential is kept, so that a restart needs no new evidence.
     pub credential: Keep,
     /// The Workload API's socket, which SDS shares.
@@ -84,6 +87,8 @@ pub struct Config {
     pub attestor: AttestorConfig,
     /// See `attestor`.
     pub attestation: RawAttestorConfig,
+    /// What is logged, as `CHANCERY_LOG` says it.
+    pub log: Option<String>,
     /// The status socket, for `chancery agent status`.
     pub status_socket: PathBuf,
     /// Where metrics and health are served besides.
@@ -152,6 +157,9 @@ impl Config {
         let trust = trust(&raw, directory, &mut mistakes);
         let evidence = evidence(&raw.evidence, directory, &mut mistakes);
         let state = raw.state.directory.map(|path| directory.join(path));
+        let sealing_key = raw.state.sealing_key.as_deref();
+        let sealing_key = sealing_key
+            .and_then(|text| keep(&mut mistakes, "state.sealing_key", SealingKey::parse(text, directory)));
         let credential = if raw.state.keep_credential { Keep::OnDisk } else { Keep::InMemory };
         if credential == Keep::OnDisk && state.is_none() {
             mistakes.push("state.keep_credential: name state.directory, where it is to be kept".into());
@@ -179,12 +187,14 @@ impl Config {
                 trust,
                 evidence,
                 state,
+                sealing_key,
                 credential,
                 socket,
                 verifiers,
                 attestor,
                 attestation: raw.attestation,
                 status_socket,
+                log: raw.log,
                 metrics,
                 sinks,
                 limits,

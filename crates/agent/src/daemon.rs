@@ -51,13 +51,13 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let supervisor = Supervisor::from_environment();
     let mut signals = Signals::new().map_err(DaemonError::Signals)?;
-    let config = load()?;
+    let mut config = load()?;
     let attestor = Arc::new(LinuxAttestor::new(config.attestor.clone()));
     let mut agent = Agent::begin(config.clone(), environment).await?;
     supervisor.status("proving the node to the authority");
     // The watchdog is fed from here on: waiting for an authority that is away is no failure of ours.
     let doors = tokio::select! {
-        doors = agent.open_doors(attestor) => doors?,
+        doors = agent.open_doors(Arc::clone(&attestor) as _) => doors?,
         () = signals.stop() => return Ok(()),
         () = feed(&supervisor) => unreachable!("the watchdog is fed for ever"),
     };
@@ -74,7 +74,7 @@ pub async fn run(
             Wish::Stop => break,
             Wish::Reload => {
                 supervisor.reloading();
-                reload(&mut agent, &config, &load).await?;
+                reload(&mut agent, &attestor, &mut config, &load).await?;
                 supervisor.ready("serving workloads");
             }
         }
@@ -86,10 +86,12 @@ pub async fn run(
     Ok(())
 }
 
-/// Sinks are replaced by those of the file; for everything else the agent has to be started anew, which it says.
+/// Sinks with their hooks, and how processes are attested, are replaced by what the file says, and the level of the log
+/// by whoever reads it; for everything else the agent has to be started anew, which it says.
 async fn reload(
     agent: &mut Agent,
-    running: &Config,
+    attestor: &LinuxAttestor,
+    running: &mut Config,
     load: &impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), DaemonError> {
     let config = match load() {
@@ -103,18 +105,26 @@ async fn reload(
         ("server", config.server == running.server),
         ("trust", config.trust == running.trust),
         ("evidence", config.evidence == running.evidence),
-        ("state", config.state == running.state && config.credential == running.credential),
+        (
+            "state",
+            (&config.state, config.credential, &config.sealing_key)
+                == (&running.state, running.credential, &running.sealing_key),
+        ),
         ("workload_api", config.socket == running.socket && config.verifiers == running.verifiers),
-        ("attestation", config.attestation == running.attestation),
         ("status", config.status_socket == running.status_socket && config.metrics == running.metrics),
         ("limits", config.limits == running.limits),
     ] {
         if !is_same {
-            tracing::warn!(what, "has changed and needs a restart; sinks are taken over now");
+            tracing::warn!(what, "has changed and needs a restart");
         }
     }
+    if config.attestation != running.attestation {
+        attestor.replace(config.attestor.clone());
+        running.attestation = config.attestation;
+        tracing::info!("those who connect from now on are attested as the file says now");
+    }
     agent.run_sinks(config.sinks).await?;
-    tracing::info!("the configuration was read again; its sinks are in force");
+    tracing::info!("the configuration was read again; sinks, hooks, attestation and log level are in force");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::identities::X509Svid;
 use crate::link::{Authority, advised, is_final, is_refusal};
 use crate::metrics::Metrics;
-use crate::store::{Answer, Ask, Store};
+use crate::store::{Answer, Arrival, Ask, Origin, Store};
 use crate::timing::Pace;
 use crate::verify::{Expected, judge};
 
@@ -169,7 +169,8 @@ impl Rotation {
         };
         let (serial, until) = (svid.serial, svid.not_after);
         let window = Window { from: answer.renew_after.start, until: answer.renew_after.end };
-        if self.store.install(identity, svid, window) {
+        let origin = Origin { log_index: answer.log_index, profile: answer.profile.clone() };
+        if self.store.install(identity, Arrival { svid, window, origin }) {
             self.metrics.issued.inc();
             tracing::debug!(identity = %identity.spiffe_id, %serial, %until, "a certificate is in place");
         }

@@ -2,13 +2,18 @@
 //! a workload.
 //!
 //! The directory is 0700, its files 0600, and each is written beside itself, synced and renamed into place: a crash
-//! leaves the old content or the new. Whoever can read it passes for the node until the credential ends.
+//! leaves the old content or the new. Whoever can read it passes for the node until the credential ends, unless it is
+//! sealed with a key that lies elsewhere.
+
+mod seal;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+pub use seal::SealingKey;
+pub(crate) use seal::{Seal, SealError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -34,7 +39,10 @@ impl StateError {
 
 /// The directory.
 #[derive(Debug, Clone)]
-pub(crate) struct StateDirectory(PathBuf);
+pub(crate) struct StateDirectory {
+    path: PathBuf,
+    seal: Option<Seal>,
+}
 
 impl StateDirectory {
     /// Makes it if need be; refuses one that others can look into.
@@ -51,15 +59,30 @@ impl StateDirectory {
                 format_args!("others can look into it (mode {:o}); run `chmod 700` on it", mode & 0o777),
             ));
         }
-        Ok(Self(path.to_owned()))
+        Ok(Self { path: path.to_owned(), seal: None })
+    }
+
+    /// Seals what is written from now on.
+    pub(crate) fn sealed_with(self, seal: Seal) -> Self {
+        Self { seal: Some(seal), ..self }
     }
 
     /// What was kept under this name; nothing if nothing was.
     pub(crate) fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         let Some(bytes) = read_if_there(&path).map_err(|error| StateError::new(&path, error))? else {
             return Ok(None);
         };
+        let bytes = match (&self.seal, seal::is_sealed(&bytes)) {
+            (Some(seal), true) => seal.open(name, &bytes),
+            (None, true) => Err(SealError::Sealed),
+            (Some(_), false) => {
+                tracing::warn!(path = %path.display(), "it is not sealed yet; the next one will be");
+                Ok(bytes)
+            }
+            (None, false) => Ok(bytes),
+        };
+        let bytes = bytes.map_err(|error| StateError::new(&path, error))?;
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| StateError::new(&path, format_args!("{error}; remove it if nothing else helps")))
@@ -67,14 +90,18 @@ impl StateDirectory {
 
     /// Keeps a value under this name.
     pub(crate) fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         let bytes = serde_json::to_vec_pretty(value).map_err(|error| StateError::new(&path, error))?;
-        replace(&path, &Zeroizing::new(bytes)).map_err(|error| StateError::new(&path, error))
+        let mut bytes = Zeroizing::new(bytes);
+        if let Some(seal) = &self.seal {
+            bytes = Zeroizing::new(seal.seal(name, &bytes).map_err(|error| StateError::new(&path, error))?);
+        }
+        replace(&path, &bytes).map_err(|error| StateError::new(&path, error))
     }
 
     /// Forgets what was kept under this name.
     pub(crate) fn remove(&self, name: &str) -> Result<(), StateError> {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StateError::new(&path, error)),
             _ => Ok(()),
@@ -131,6 +158,25 @@ mod tests {
         state.remove("node.json").unwrap();
         state.remove("node.json").unwrap();
         assert_eq!(state.load::<Vec<u8>>("node.json").unwrap(), None);
+    }
+
+    #[test]
+    fn a_sealed_file_says_nothing_without_its_key_and_a_plain_one_is_sealed_next_time() {
+        let around = tempfile::tempdir().unwrap();
+        let key = around.path().join("key");
+        fs::write(&key, [1; 32]).unwrap();
+        let random = std::sync::Arc::new(chancery_types::SystemRandom);
+        let seal = Seal::load(&SealingKey::File(key), None, random).unwrap();
+        let path = around.path().join("state");
+        let plain = StateDirectory::open(&path).unwrap();
+        plain.save("node.json", &"the key").unwrap();
+        let sealed = StateDirectory::open(&path).unwrap().sealed_with(seal);
+        assert_eq!(sealed.load::<String>("node.json").unwrap().as_deref(), Some("the key"));
+        sealed.save("node.json", &"the key").unwrap();
+        let bytes = fs::read(path.join("node.json")).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"the key"));
+        assert_eq!(sealed.load::<String>("node.json").unwrap().as_deref(), Some("the key"));
+        assert!(plain.load::<String>("node.json").unwrap_err().to_string().contains("sealing_key"));
     }
 
     #[test]

@@ -7,16 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_api::{AgentEvent, CertificateStatus, ProblemCode};
+use chancery_api::{AgentEvent, StatusQuestion, limits};
 use chancery_client::ClientError;
 use chancery_types::{Random, SerialNumber, Timestamp};
-use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::link::{Link, advised, is_refusal};
 use crate::node::Node;
-use crate::store::Store;
+use crate::store::{Store, Wish};
 use crate::timing::{Backoff, Pace};
 use crate::tokens::Tokens;
 
@@ -105,7 +104,7 @@ impl Follower {
                 self.node.prove_again();
                 // Whoever is shut out is told nothing any more, and may have been shut out with all that it serves.
                 let (link, store) = (Arc::clone(&self.link), Arc::clone(&self.store));
-                let look = look_after(store.held(), link, store, Arc::clone(&self.random));
+                let look = look_after(store.held(), after, link, store, Arc::clone(&self.random));
                 let _ = tokio::time::timeout(SILENCE, look).await;
             }
             let wait = BACKOFF.delay(failures, told, &*self.random);
@@ -156,7 +155,7 @@ impl Follower {
                 looks.abort_all();
                 while looks.try_join_next().is_some() {}
                 let (link, store) = (Arc::clone(&self.link), Arc::clone(&self.store));
-                looks.spawn(look_after(held, link, store, Arc::clone(&self.random)));
+                looks.spawn(look_after(held, *after, link, store, Arc::clone(&self.random)));
             }
         }
     }
@@ -164,7 +163,10 @@ impl Follower {
     fn take_in(&self, event: AgentEvent) {
         match &event {
             AgentEvent::Revoked { serials, .. } => self.node.withdraw(serials),
-            AgentEvent::Renew { serials, .. } => self.node.renew_early(serials),
+            AgentEvent::Renew { scope, recorded_before, until, .. } => {
+                let (recorded_before, until) = (*recorded_before, *until);
+                self.node.renew_early(&Wish { scope: scope.clone(), recorded_before, until });
+            }
             _ => {}
         }
         let may_take_away = !matches!(event, AgentEvent::Heartbeat { .. } | AgentEvent::Renew { .. });
@@ -175,34 +177,36 @@ impl Follower {
     }
 }
 
-/// Asks what has become of each certificate that is held, until it is answered, and withdraws what was revoked: after
-/// something may have been missed, for revocations are not told twice. Anybody may ask this.
-async fn look_after(held: Vec<SerialNumber>, link: Arc<Link>, store: Arc<Store>, random: Arc<dyn Random>) {
+/// Asks which of the certificates that are held are not good, until it is answered, and withdraws those: after
+/// something may have been missed, for revocations are not told twice. The answer has to have reached the revision that
+/// we have. Anybody may ask this.
+async fn look_after(
+    held: Vec<SerialNumber>,
+    after: Option<u64>,
+    link: Arc<Link>,
+    store: Arc<Store>,
+    random: Arc<dyn Random>,
+) {
     let client = match link.anonymous() {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "what was revoked meanwhile is not known"),
     };
-    let (client, store, random) = (&client, &store, &*random);
-    let look = |serial| async move {
+    for serials in held.chunks(limits::STATUS_SERIALS) {
+        let question = StatusQuestion { serials: serials.to_vec(), after };
         let mut failures = 0;
-        loop {
-            let error = match client.status(serial).await.map(|answer| answer.status) {
-                Ok(CertificateStatus::Good | CertificateStatus::Expired) => return,
-                Ok(CertificateStatus::Held | CertificateStatus::Revoked) => {
-                    return store.withdraw(&[serial]);
+        let answer = loop {
+            match client.status_of_many(&question).await {
+                Ok(answer) => break answer,
+                Err(error) => {
+                    tracing::warn!(%error, "what was revoked meanwhile is not known");
+                    failures += 1;
+                    tokio::time::sleep(BACKOFF.delay(failures, advised(&error), &*random)).await;
                 }
-                Err(error) => error,
-            };
-            tracing::warn!(%serial, %error, "whether it was revoked meanwhile is not known");
-            if error.code() == Some(ProblemCode::NotFound) {
-                return;
             }
-            failures += 1;
-            tokio::time::sleep(BACKOFF.delay(failures, advised(&error), random)).await;
+        };
+        let not_good: Vec<SerialNumber> = answer.not_good.iter().map(|one| one.serial).collect();
+        if !not_good.is_empty() {
+            store.withdraw(&not_good);
         }
-    };
-    futures_util::stream::iter(held).for_each_concurrent(LOOKS, look).await;
+    }
 }
-
-/// Certificates that are asked about at once.
-const LOOKS: usize = 4;

@@ -90,6 +90,8 @@ impl Bench {
             identities,
             templates: Vec::new(),
             bundle: self.forge.bundle(),
+            federated: Vec::new(),
+            spread_milliseconds: 0,
         });
     }
 

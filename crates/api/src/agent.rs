@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::enroll::expose_on_the_wire;
 use crate::identity::{alternatives_schema, selectors_schema};
-use crate::{CertificateDer, JwksBundle, PublicKeyDer};
+use crate::{CertificateDer, JwksBundle, PublicKeyDer, RenewalScope};
 
 /// Where to go on with the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
@@ -38,6 +38,12 @@ pub enum AgentEvent {
         templates: Vec<AgentTemplate>,
         /// What verifies the members of the trust domain.
         bundle: BundleView,
+        /// What verifies the members of other trust domains: of all that the authority deals with.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        federated: Vec<BundleView>,
+        /// Over which to spread the renewals that follow, because others are told the same.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        spread_milliseconds: u64,
     },
     /// An identity is new, or no longer what it was.
     Changed {
@@ -45,6 +51,9 @@ pub enum AgentEvent {
         revision: u64,
         /// What it is now.
         identity: Box<AgentIdentity>,
+        /// Over which to spread the renewals that follow, because other nodes serve it too.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        spread_milliseconds: u64,
     },
     /// An identity is retired, held, or no longer this node's: what was issued to it is to be served no more.
     Removed {
@@ -76,20 +85,25 @@ pub enum AgentEvent {
         #[schema(value_type = Vec<String>)]
         serials: Vec<SerialNumber>,
     },
-    /// The bundle has changed.
+    /// The bundle has changed, or that of another trust domain.
     Bundle {
         /// The size of the log.
         revision: u64,
         /// What it is now.
         bundle: BundleView,
     },
-    /// Certificates that are to be renewed before their time.
+    /// Certificates that are to be renewed before their time. Told again after every [`Self::Sync`]: it means what the
+    /// log had before a position, so who has followed it has nothing left to do.
     Renew {
         /// The size of the log.
         revision: u64,
-        /// Which ones.
-        #[schema(value_type = Vec<String>)]
-        serials: Vec<SerialNumber>,
+        /// Whose.
+        scope: RenewalScope,
+        /// Those that the log has before this position.
+        recorded_before: u64,
+        /// By when.
+        #[schema(value_type = String, format = DateTime)]
+        until: Timestamp,
     },
     /// Nothing has happened, and the stream lives.
     Heartbeat {
@@ -127,6 +141,10 @@ impl AgentEvent {
             | Self::Heartbeat { revision } => *revision,
         }
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// An identity, as far as the agent that serves it has to know it.
@@ -231,7 +249,7 @@ impl AgentTemplate {
     }
 }
 
-/// What it takes to verify the members of the trust domain.
+/// What it takes to verify the members of a trust domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BundleView {
     /// Whose.
@@ -329,7 +347,8 @@ mod tests {
             r#"{"event":"template","revision":7,"template":{"name":"pods","path":"/ns/{k8s.ns}","selectors":{"k8s.cluster":"east"},"profile":"workload","key_algorithm":"p256"}}"#,
             r#"{"event":"template_removed","revision":7,"name":"pods"}"#,
             r#"{"event":"revoked","revision":7,"serials":[]}"#,
-            r#"{"event":"renew","revision":7,"serials":[]}"#,
+            r#"{"event":"renew","revision":7,"scope":"all","recorded_before":5,"until":"2027-01-15T08:00:00Z"}"#,
+            r#"{"event":"renew","revision":7,"scope":{"issuer":2},"recorded_before":5,"until":"2027-01-15T08:00:00Z"}"#,
             r#"{"event":"heartbeat","revision":7}"#,
         ];
         for line in lines {

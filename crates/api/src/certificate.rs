@@ -118,6 +118,28 @@ pub struct StatusResponse {
     pub as_of: Timestamp,
 }
 
+/// Asks which of these certificates are not good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusQuestion {
+    /// At most 1000.
+    #[schema(value_type = Vec<String>, max_items = 1000)]
+    pub serials: Vec<SerialNumber>,
+    /// A size of the log that the answer has to have reached; absent for what is known at the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
+/// Which of the certificates that were asked about are revoked or held. The others are good, have expired, or were
+/// never issued here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatusAnswer {
+    /// The size of the log that the answer describes.
+    pub sequence: u64,
+    /// Those that are not good, in the order of the question.
+    pub not_good: Vec<StatusResponse>,
+}
+
 /// Which certificates to list. Conditions add up.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

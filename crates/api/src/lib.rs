@@ -25,6 +25,7 @@ mod operator;
 mod page;
 mod problem;
 mod proof_of_possession;
+mod renewal;
 mod revocation;
 mod template;
 mod token;
@@ -36,7 +37,8 @@ pub use agent::{
 };
 pub use audit::{AuditExportQuery, AuditFormat};
 pub use certificate::{
-    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusResponse,
+    CertificateDetail, CertificateQuery, CertificateStatus, CertificateView, RevocationView, StatusAnswer,
+    StatusQuestion, StatusResponse,
 };
 pub use decision::{
     DecisionView, Outcome, PolicyCheckRequest, PolicyCheckResponse, PolicyFile, PolicyView, ProfileView,
@@ -59,6 +61,7 @@ pub use operator::OperatorRequest;
 pub use page::{Cursor, CursorError, Page, PageQuery};
 pub use problem::{FieldProblem, PROBLEM_MEDIA_TYPE, Problem, ProblemCode, UnknownProblemCode};
 pub use proof_of_possession::{enrollment_message, key_compromise_message};
+pub use renewal::{RenewalRequest, RenewalResponse, RenewalScope};
 pub use revocation::{
     ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, SelectorKind,
 };
@@ -71,7 +74,5 @@ pub use trust::{IssuerState, IssuerView, IssuersResponse, Jwk, JwksBundle};
 
 /// Carries the caller's own name for a request, so that a retry is answered with the first result.
 pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
-/// Says with a published document up to which position of the log it is complete.
-pub const SEQUENCE_HEADER: &str = "chancery-sequence";
 /// Names one request in the response, the problem document and the server's log.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";

@@ -34,6 +34,10 @@ pub const PAGE_MAXIMUM: usize = 1000;
 pub const CURSOR_CHARACTERS: usize = 512;
 /// Serial numbers that the answer to a revocation lists; the count is always complete.
 pub const LISTED_SERIALS: usize = 1000;
+/// Serial numbers in one question about status.
+pub const STATUS_SERIALS: usize = 1000;
+/// Hours over which renewals that are asked for may be spread.
+pub const RENEWAL_HOURS: u64 = 24;
 /// Log entries in one answer.
 pub const LOG_ENTRIES: u64 = 1000;
 /// Bytes of an OCSP request (RFC 6960); more than 20 CertIDs with SHA-256.

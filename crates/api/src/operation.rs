@@ -145,6 +145,9 @@ operations! {
         "Revokes certificates: for operators, and for whoever proves to hold the key.";
     Hold, "hold", Post, "/v1/hold", Operator, "Holds certificates.";
     Release, "release", Post, "/v1/release", Operator, "Releases held certificates.";
+    AskRenewal, "ask-renewal", Post, "/v1/renewals", Operator,
+        "Asks the agents to replace certificates before their time.";
+    StatusOfMany, "status-of-many", Post, "/v1/status", Anybody, "Says which of many certificates are not good.";
     Status, "status", Get, "/v1/status/{serial}", Anybody, "Says what a certificate is worth now.";
     StatusSet, "status-set", Get, "/v1/status/set", Anybody,
         "The signed exact set of certificates that are not good (docs/formats/status-set.md).";

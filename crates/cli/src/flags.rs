@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::Bench;
 use crate::commands::{
     agent, audit, bundle, ca, certificate, completions, crl_sync, enroll, fetch, identity, init, ledger, log,
-    man, node, operator, policy, profile, renew, revoke, root, run, serve, status, template, token, verify,
-    version,
+    man, node, operator, policy, profile, proxy, renew, revoke, root, run, serve, status, template, token,
+    verify, version,
 };
 use crate::quickstart::Quickstart;
 
@@ -100,6 +100,10 @@ pub(crate) enum Command {
     /// Run a program with an identity from the agent.
     Run(run::Run),
 
+    /// Pass connections on with TLS, and cut those of peers that are revoked.
+    Proxy(proxy::ProxyCommand),
+    /// Answer Envoy and nginx whether a client may.
+    Authz(proxy::AuthzCommand),
     /// Keep revocation lists in files for nginx, HAProxy and their like.
     CrlSync(crl_sync::CrlSyncCommand),
 
@@ -151,6 +155,13 @@ pub(crate) enum Command {
     Version(version::Version),
 }
 
+impl Command {
+    /// Whether it writes a log of its own.
+    pub(crate) fn starts_log(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Agent(_) | Self::Proxy(_) | Self::Authz(_) | Self::CrlSync(_))
+    }
+}
+
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
@@ -163,7 +174,7 @@ Groups:
   let in     identity, template, token, operator
   be let in  enroll, renew, agent, fetch, run
   watch      certificate, revoke, hold, release, status, why, policy, profile
-  enforce    crl-sync
+  enforce    proxy, authz, crl-sync
   trust      bundle, ca, log, audit, verify
   try        quickstart, bench
 

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chancery_api::{
-    IDEMPOTENCY_KEY_HEADER, Operation, PROBLEM_MEDIA_TYPE, Problem, SEQUENCE_HEADER, percent_encode,
-};
+use chancery_api::{IDEMPOTENCY_KEY_HEADER, Operation, PROBLEM_MEDIA_TYPE, Problem, percent_encode};
 use chancery_types::{Random, RandomError};
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, IF_MATCH, IF_NONE_MATCH};
@@ -74,8 +72,6 @@ pub struct Tagged {
     pub bytes: Bytes,
     /// By which to ask whether it is still the same (`ETag`).
     pub tag: Option<String>,
-    /// The position of the log up to which it is complete, where the server says so.
-    pub sequence: Option<u64>,
 }
 
 /// What to ask.
@@ -236,17 +232,9 @@ impl Client {
                     return Ok(None);
                 }
                 let lease = self.checked(lease).await?;
-                let header = |name: &str| {
-                    lease
-                        .response
-                        .headers()
-                        .get(name)
-                        .and_then(|value| value.to_str().ok())
-                        .map(str::to_owned)
-                };
-                let tag = header(ETAG.as_str());
-                let sequence = header(SEQUENCE_HEADER).and_then(|text| text.parse().ok());
-                Ok(Some(Tagged { bytes: self.read(lease).await?, tag, sequence }))
+                let tag = lease.response.headers().get(ETAG);
+                let tag = tag.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                Ok(Some(Tagged { bytes: self.read(lease).await?, tag }))
             };
             self.within(self.0.request_timeout, "answer", work).await
         })

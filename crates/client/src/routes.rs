@@ -8,8 +8,9 @@ use chancery_api::{
     HealthResponse, HoldRequest, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
     IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, NonceResponse,
     OpenIdConfiguration, Operation, OperatorRequest, Page, PageQuery, PolicyCheckRequest,
-    PolicyCheckResponse, PolicyView, ReleaseRequest, RenewRequest, RevokeRequest, StatusResponse,
-    TemplateDocument, TemplateView, TokenQuery, TokenView,
+    PolicyCheckResponse, PolicyView, ReleaseRequest, RenewRequest, RenewalRequest, RenewalResponse,
+    RevokeRequest, StatusAnswer, StatusQuestion, StatusResponse, TemplateDocument, TemplateView, TokenQuery,
+    TokenView,
 };
 use chancery_types::{IssuerEpoch, SerialNumber, SpiffeId, TokenId};
 
@@ -70,6 +71,14 @@ impl Client {
     /// Asks for a JWT-SVID for a process on the node. May be repeated: each is another token.
     pub async fn agent_jwt(&self, request: &AgentJwtRequest) -> Result<AgentJwtResponse, ClientError> {
         self.call(Call::new(Operation::AgentJwt, &[]).json(request)?.repeatable()).await
+    }
+}
+
+/// Renewals before their time.
+impl Client {
+    /// Asks the agents to replace certificates. May be repeated: what was replaced meanwhile is replaced again.
+    pub async fn ask_renewal(&self, request: &RenewalRequest) -> Result<RenewalResponse, ClientError> {
+        self.call(Call::new(Operation::AskRenewal, &[]).json(request)?).await
     }
 }
 
@@ -215,6 +224,11 @@ impl Client {
         self.call(Call::new(Operation::Status, &[&serial.to_string()])).await
     }
 
+    /// Says which of many certificates are not good; at most [`limits::STATUS_SERIALS`](chancery_api::limits).
+    pub async fn status_of_many(&self, question: &StatusQuestion) -> Result<StatusAnswer, ClientError> {
+        self.call(Call::new(Operation::StatusOfMany, &[]).json(question)?.repeatable()).await
+    }
+
     /// The exact set of certificates that are not good, signed. The caller verifies it.
     pub async fn status_set(&self) -> Result<Bytes, ClientError> {
         self.call_bytes(Call::new(Operation::StatusSet, &[])).await
@@ -249,7 +263,16 @@ impl Client {
         epoch: IssuerEpoch,
         known: Option<&str>,
     ) -> Result<Option<Tagged>, ClientError> {
-        let call = Call::new(Operation::IssuerCrl, &[&format!("{epoch}.crl")]);
+        self.crl_file(&format!("{epoch}.crl"), known).await
+    }
+
+    /// The CRL of the root, as DER; nothing while it is still the one with this tag. Not found where none was made.
+    pub async fn root_crl(&self, known: Option<&str>) -> Result<Option<Tagged>, ClientError> {
+        self.crl_file("root.crl", known).await
+    }
+
+    async fn crl_file(&self, file: &str, known: Option<&str>) -> Result<Option<Tagged>, ClientError> {
+        let call = Call::new(Operation::IssuerCrl, &[file]);
         self.call_if_changed(known.into_iter().fold(call, Call::if_none_match)).await
     }
 }

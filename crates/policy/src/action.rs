@@ -111,6 +111,8 @@ actions! {
     TokenRevoke = "token.revoke",
     /// To vouch for an identity and have a certificate made for it.
     CertificateRequest = "certificate.request",
+    /// To ask for certificates to be renewed before their time.
+    CertificateAskRenewal = "certificate.ask_renewal",
     /// To revoke certificates.
     CertificateRevoke = "certificate.revoke",
     /// To hold certificates.

@@ -14,6 +14,7 @@ mod follow;
 mod held;
 pub mod list;
 mod output;
+mod pending;
 mod report;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use self::list::ListError;
 use self::output::Output;
 pub use self::output::OutputError;
 pub use self::report::{ListReport, OutputReport, Report};
-use crate::signals::Signals;
+use crate::signals::{Signals, feed};
 use crate::upstream::UpstreamError;
 
 /// Why the lists are not in place as they should be; what was in place stays.
@@ -112,9 +113,7 @@ impl CrlSync {
         }
         match failure {
             Some(error) => Err(error),
-            None => {
-                Ok(Report { lists: self.held.report(), outputs: reports, sequence: self.held.sequence() })
-            }
+            None => Ok(Report { lists: self.held.report(), outputs: reports }),
         }
     }
 
@@ -141,17 +140,6 @@ impl CrlSync {
     /// When the first of the lists in place ends.
     fn first_end(&self) -> Option<Timestamp> {
         self.held.first_end()
-    }
-}
-
-/// Shows the supervisor that the runtime turns.
-async fn feed(supervisor: &Supervisor) {
-    match supervisor.watchdog() {
-        None => std::future::pending().await,
-        Some(every) => loop {
-            supervisor.alive();
-            tokio::time::sleep(every).await;
-        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! The signals that mean something to a daemon.
 
+use chancery_agent::notify::Supervisor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
@@ -40,5 +41,16 @@ impl Signals {
     /// The next one that asks for the end.
     pub(crate) async fn stop(&mut self) {
         while self.next().await != Wish::Stop {}
+    }
+}
+
+/// Shows the supervisor that the runtime turns.
+pub(crate) async fn feed(supervisor: &Supervisor) {
+    match supervisor.watchdog() {
+        None => std::future::pending().await,
+        Some(every) => loop {
+            supervisor.alive();
+            tokio::time::sleep(every).await;
+        },
     }
 }

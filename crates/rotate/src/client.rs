@@ -80,8 +80,8 @@ pub struct Held {
     pub life: Option<Life>,
     /// When the authority would like to see it renewed.
     pub window: Option<Window>,
-    /// When the authority asked for it to be renewed early.
-    pub asked: Option<Timestamp>,
+    /// When it is to be renewed early, because the authority asked for that or would issue something else now.
+    pub asked: Option<Window>,
     /// The last attempt, if that failed.
     pub failed: Option<Failed>,
 }

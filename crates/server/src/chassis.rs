@@ -189,6 +189,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::RegisterTemplate
         | Operation::ChangeTemplate
         | Operation::RemoveTemplate
+        | Operation::AskRenewal
         | Operation::Revoke
         | Operation::Hold
         | Operation::Release
@@ -205,6 +206,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ReadTemplate
         | Operation::ListCertificates
         | Operation::ReadCertificate
+        | Operation::StatusOfMany
         | Operation::Status
         | Operation::StatusSet
         | Operation::StatusDelta

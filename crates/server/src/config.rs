@@ -3,6 +3,8 @@
 //! The raw form mirrors the file; [`Config`] is what is left once everything was found in order. Paths are
 //! relative to the file's directory. Secrets are named by path, never written here.
 
+mod federation;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use std::time::Duration;
 use chancery_keys::KeyLocation;
 use chancery_types::{CrlShard, DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
+
+pub use federation::{BundleSource, FederationConfig, RawFederation};
 
 /// A name that clients reach the server under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +121,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// Foreign authorities.
     pub x509_pop: Vec<ForeignAuthorityConfig>,
+    /// Other trust domains.
+    pub federation: Vec<FederationConfig>,
     /// Whether the same key may be renewed.
     pub renew_same_key: bool,
     /// How long a list is good for: the longest outage that relying parties survive.
@@ -165,6 +171,9 @@ pub struct RawConfig {
     /// What counts as evidence.
     #[serde(default)]
     pub attestation: RawAttestation,
+    /// Other trust domains, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub federation: BTreeMap<String, RawFederation>,
     /// Limits.
     #[serde(default)]
     pub limits: RawLimits,
@@ -392,6 +401,7 @@ impl Config {
             })
             .collect();
         let limits = check_limits(&raw.limits, &mut mistakes);
+        let federation = federation::check(raw.federation, trust_domain.as_ref(), directory, &mut mistakes);
         for (field, duration, least) in [
             ("status.crl_validity", raw.status.crl_validity.0, 60),
             ("status.ocsp_validity", raw.status.ocsp_validity.0, 60),
@@ -460,6 +470,7 @@ impl Config {
             profiles: directory.join(&raw.storage.profiles),
             policy: directory.join(&raw.storage.policy),
             x509_pop,
+            federation,
             renew_same_key: raw.attestation.renew_same_key,
             crl_validity: raw.status.crl_validity.0,
             crl_shards: raw.status.crl_shards,

@@ -20,6 +20,7 @@ mod chassis;
 pub mod config;
 mod connections;
 mod extract;
+mod federation;
 mod feed;
 mod gate;
 mod health;

@@ -11,8 +11,8 @@ use chancery_api::{
     IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method,
     NonceResponse, OpenIdConfiguration, Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery,
     PolicyCheckRequest, PolicyCheckResponse, PolicyView, Problem, ReleaseRequest, RelyingPartiesResponse,
-    RelyingPartyView, RenewRequest, RevokeRequest, StatusResponse, TemplateDocument, TemplateView,
-    TokenQuery, TokenView,
+    RelyingPartyView, RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest, StatusAnswer,
+    StatusQuestion, StatusResponse, TemplateDocument, TemplateView, TokenQuery, TokenView,
 };
 use http::StatusCode;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
@@ -171,6 +171,8 @@ fn shape(operation: Operation) -> Shape {
         Operation::Revoke => exchange(json::<RevokeRequest>(), json::<ChangeResponse>()),
         Operation::Hold => exchange(json::<HoldRequest>(), json::<ChangeResponse>()),
         Operation::Release => exchange(json::<ReleaseRequest>(), json::<ChangeResponse>()),
+        Operation::AskRenewal => exchange(json::<RenewalRequest>(), json::<RenewalResponse>()),
+        Operation::StatusOfMany => exchange(json::<StatusQuestion>(), json::<StatusAnswer>()),
         Operation::Status => answer(json::<StatusResponse>()),
         Operation::StatusSet => answer(binary(crate::routes::SET_MEDIA_TYPE)),
         Operation::StatusDelta => answer(binary(crate::routes::DELTA_MEDIA_TYPE)),

@@ -17,6 +17,7 @@ use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerC
 use crate::callers::LedgerCallers;
 use crate::config::Config;
 use crate::connections::ConnectionLimits;
+use crate::federation;
 use crate::feed::{Feed, FeedLimits};
 use crate::prober::Prober;
 use crate::rate::Rate;
@@ -154,6 +155,17 @@ impl Server {
         status.start(routes::status(&site), Arc::clone(metrics), shutdown);
         let server = Self { site, tls, api: api_address, status: status_address };
         server.start_tasks(credential);
+        for domain in server.site.authority.config().federation.clone() {
+            let stop = server.site.chassis.shutdown().clone();
+            let directory = server.site.authority.config().directory.clone();
+            let follow = federation::follow(domain, directory, Arc::clone(&server.site.agents));
+            server.site.chassis.shutdown().spawn(async move {
+                tokio::select! {
+                    () = follow => {}
+                    () = stop.begun() => {}
+                }
+            });
+        }
         let stop = server.site.chassis.shutdown().clone();
         server.site.chassis.shutdown().spawn(async move {
             tokio::select! {

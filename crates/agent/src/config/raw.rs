@@ -36,6 +36,9 @@ pub struct RawConfig {
     /// File sinks.
     #[serde(default)]
     pub sinks: Vec<SinkSettings>,
+    /// What is logged: `info`, or `info,chancery_agent=debug`; what the environment says in `CHANCERY_LOG` goes first.
+    #[serde(default)]
+    pub log: Option<String>,
     /// Limits.
     #[serde(default)]
     pub limits: RawLimits,
@@ -61,6 +64,9 @@ pub struct RawState {
     pub directory: Option<String>,
     /// Whether the node's credential is kept in it.
     pub keep_credential: bool,
+    /// A file with at least 32 random bytes that seal what is kept, or `credential:NAME` for one that the service
+    /// manager has; absent: it is kept in the clear, for its owner alone.
+    pub sealing_key: Option<String>,
 }
 
 /// `[workload_api]`

@@ -7,6 +7,7 @@ use chancery_x509::{CERTIFICATE, SubjectKey, read_certificates, write_pem};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::store::{Origin, Wish};
 use crate::verify::{Expected, Fit, Unfit, judge_chain};
 
 /// Proves this node.
@@ -18,6 +19,7 @@ pub(crate) struct NodeCredential {
     pub(crate) not_after: Timestamp,
     /// When it came.
     received: Timestamp,
+    origin: Origin,
     chain: Vec<Vec<u8>>,
     key: SubjectKey,
 }
@@ -31,12 +33,14 @@ pub(super) struct Kept {
     #[serde(serialize_with = "expose_on_disk")]
     key: SecretString,
     received: Timestamp,
+    #[serde(default)]
+    origin: Origin,
 }
 
 impl NodeCredential {
-    pub(super) fn new(fit: Fit, received: Timestamp, key: SubjectKey) -> Self {
+    pub(super) fn new(fit: Fit, received: Timestamp, origin: Origin, key: SubjectKey) -> Self {
         let Fit { spiffe_id, serial, chain, not_before, not_after } = fit;
-        Self { spiffe_id, serial, not_before, not_after, received, chain, key }
+        Self { spiffe_id, serial, not_before, not_after, received, origin, chain, key }
     }
 
     /// One that was kept, if it still is good for anything.
@@ -45,7 +49,7 @@ impl NodeCredential {
         let chain = read_certificates(kept.chain.as_bytes(), 8)?;
         let expected = Expected { key: key.public_key(), spiffe_id: None, dns_names: None };
         let fit = judge_chain(chain, &expected, roots, now)?;
-        Ok(Self::new(fit, kept.received, key))
+        Ok(Self::new(fit, kept.received, kept.origin.clone(), key))
     }
 
     pub(super) fn to_kept(&self) -> Kept {
@@ -53,6 +57,7 @@ impl NodeCredential {
             chain: self.chain.iter().map(|der| write_pem(CERTIFICATE, der)).collect(),
             key: SecretString::new(self.key.to_pkcs8_pem().to_string()),
             received: self.received,
+            origin: self.origin.clone(),
         }
     }
 
@@ -65,6 +70,11 @@ impl NodeCredential {
 
     pub(crate) fn life(&self) -> Life {
         Life { from: self.received.clamp(self.not_before, self.not_after), until: self.not_after }
+    }
+
+    /// Whether the authority would like it to be replaced.
+    pub(super) fn is_meant_by(&self, wish: &Wish) -> bool {
+        wish.means(&self.spiffe_id, self.serial, &self.origin)
     }
 
     pub(crate) fn is_valid_at(&self, now: Timestamp) -> bool {

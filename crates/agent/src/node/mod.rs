@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use chancery_api::{EnrollRequest, EnrollResponse, RenewRequest};
 use chancery_client::ClientError;
-use chancery_rotate::client::{self, Failed, Seed};
+use chancery_rotate::client::{self, Failed, Seed, Window};
 use chancery_types::{Random, Timestamp};
 use tokio::sync::{Notify, watch};
 
@@ -29,6 +29,7 @@ use request::{KeptRequest, Request};
 use crate::config::{Config, EvidenceConfig, Keep};
 use crate::link::{Link, advised, is_refusal};
 use crate::state::{StateDirectory, StateError};
+use crate::store::{Origin, Wish};
 use crate::timing::Pace;
 use crate::verify::{Expected, Unfit, judge};
 
@@ -208,15 +209,19 @@ impl Node {
         self.refusal.notify_one();
     }
 
-    /// The authority would like these certificates renewed now.
-    pub(crate) fn renew_early(&self, serials: &[chancery_types::SerialNumber]) {
+    /// The authority would like certificates to be renewed early, the node's perhaps among them.
+    pub(crate) fn renew_early(&self, wish: &Wish) {
         let now = self.pace.now();
         self.standing.send_if_modified(|standing| {
-            let ours = standing.credential.as_ref().is_some_and(|ours| serials.contains(&ours.serial));
-            if ours {
-                standing.renew_at = Some(now);
+            let ours = standing.credential.as_ref().filter(|ours| ours.is_meant_by(wish));
+            if let Some(ours) = ours {
+                let asked = Some(Window { from: now, until: wish.until.max(now) });
+                let (seed, life) = (self.seed(), Some(ours.life()));
+                let held = client::Held { seed, life, window: None, asked, failed: None };
+                let early = client::due(&held, now).at;
+                standing.renew_at = Some(standing.renew_at.map_or(early, |regular| regular.min(early)));
             }
-            ours
+            ours.is_some()
         });
     }
 
@@ -336,7 +341,10 @@ impl Node {
         let roots = Arc::clone(&self.roots.borrow());
         let expected = Expected { key: request.key.public_key(), spiffe_id: None, dns_names: None };
         match judge(&answer, &expected, &roots, self.pace.now()) {
-            Ok(fit) => Ok(NodeCredential::new(fit, self.pace.now(), request.key)),
+            Ok(fit) => {
+                let origin = Origin { log_index: answer.log_index, profile: answer.profile };
+                Ok(NodeCredential::new(fit, self.pace.now(), origin, request.key))
+            }
             Err(unfit) => {
                 // It was issued, and may be fit once our clock or bundle is right: the same request brings it again.
                 *lock(&self.pending) = Some(request);

@@ -2,8 +2,8 @@
 
 mod waves;
 
-use chancery_api::AgentEvent;
-use chancery_types::{Clock as _, Timestamp};
+use chancery_api::{AgentEvent, AgentIdentity, RenewalScope};
+use chancery_types::{Clock as _, Timestamp, TrustDomain};
 
 use super::*;
 use crate::config::Limits;
@@ -91,7 +91,7 @@ async fn a_removed_identity_is_withdrawn_at_once_and_a_new_one_serves_whoever_li
     bench.store.take_in(AgentEvent::Removed { revision: 2, spiffe_id: id(0) });
     assert!(states.has_changed().unwrap());
     assert!(states.borrow_and_update().svids.is_empty());
-    bench.store.take_in(AgentEvent::Changed { revision: 3, identity: Box::new(identity(0)) });
+    bench.store.take_in(changed(3, identity(0)));
     bench.turn().await;
     assert_eq!(states.borrow_and_update().svids[0].spiffe_id, id(0));
 }
@@ -266,12 +266,105 @@ async fn a_changed_identity_gets_a_certificate_that_says_so() {
     bench.turn().await;
     let before = serials(&states.borrow());
     let mut changed = identity(0);
-    changed.hint = Some("main".into());
-    bench.store.take_in(AgentEvent::Changed { revision: 2, identity: Box::new(changed) });
-    bench.clock.advance(HOUR / 30);
+    changed.dns_names = vec!["web.example.org".into()];
+    bench.store.take_in(self::changed(2, changed));
+    bench.clock.advance(Duration::from_secs(1));
     bench.turn().await;
     assert_ne!(serials(&states.borrow()), before);
+}
+
+#[tokio::test]
+async fn what_is_not_in_a_certificate_changes_without_another() {
+    let bench = Bench::new(HOUR);
+    bench.give(1);
+    let mut states = bench.store.subscribe(&workload(0).claims).unwrap();
+    bench.turn().await;
+    let before = serials(&states.borrow_and_update());
+    let mut changed = identity(0);
+    changed.hint = Some("main".into());
+    bench.store.take_in(self::changed(2, changed));
+    assert!(states.has_changed().unwrap());
     assert_eq!(states.borrow().svids[0].hint, "main");
+    bench.clock.advance(Duration::from_secs(1));
+    bench.turn().await;
+    assert_eq!(serials(&states.borrow()), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_changed_identities_are_renewed_one_after_the_other() {
+    let bench = Bench::new(HOUR);
+    bench.give(2000);
+    let _states: Vec<_> =
+        (0..2000).map(|uid| bench.store.subscribe(&workload(uid).claims).unwrap()).collect();
+    bench.turn().await;
+    bench.forge.requests.lock().unwrap().clear();
+    for uid in 0..2000 {
+        let mut changed = identity(uid);
+        changed.dns_names = vec!["web.example.org".into()];
+        bench.store.take_in(self::changed(2, changed));
+    }
+    let mut seconds = Vec::new();
+    while bench.forge.asked().iter().sum::<usize>() < 2000 {
+        let before = bench.forge.asked().iter().sum::<usize>();
+        bench.clock.advance(Duration::from_secs(1));
+        bench.turn().await;
+        seconds.push(bench.forge.asked().iter().sum::<usize>() - before);
+        assert!(seconds.len() < 30, "{seconds:?}");
+    }
+    // Those that are due within a second go together, and take others along up to a full request.
+    assert!(seconds.len() >= 4 && seconds.iter().all(|count| *count <= 800), "{seconds:?}");
+}
+
+#[tokio::test]
+async fn what_the_authority_wants_renewed_is_renewed_once_however_often_it_says_so() {
+    let bench = Bench::new(HOUR);
+    bench.give(1);
+    let states = bench.store.subscribe(&workload(0).claims).unwrap();
+    bench.turn().await;
+    let renew = || AgentEvent::Renew {
+        revision: 2,
+        scope: RenewalScope::All,
+        recorded_before: 1,
+        until: bench.clock.now() + Duration::from_secs(10),
+    };
+    let first = serials(&states.borrow());
+    bench.store.take_in(renew());
+    bench.clock.advance(Duration::from_secs(10));
+    bench.turn().await;
+    let second = serials(&states.borrow());
+    assert_ne!(first, second);
+    bench.store.take_in(renew());
+    bench.clock.advance(Duration::from_secs(10));
+    bench.turn().await;
+    assert_eq!(serials(&states.borrow()), second, "it was recorded after the wish");
+}
+
+#[tokio::test]
+async fn bundles_of_other_trust_domains_go_to_those_who_deal_with_them_and_to_nobody_else() {
+    let bench = Bench::new(HOUR);
+    let other: TrustDomain = "other.example".parse().unwrap();
+    bench.give(2);
+    let mut states: Vec<_> =
+        (0..2).map(|uid| bench.store.subscribe(&workload(uid).claims).unwrap()).collect();
+    bench.turn().await;
+    let mut deals = identity(0);
+    deals.federates_with = vec![other.clone()];
+    bench.store.take_in(changed(2, deals));
+    let mut bundle = bench.forge.bundle();
+    bundle.trust_domain = other.clone();
+    states.iter_mut().for_each(|states| states.mark_unchanged());
+    let roots = bench.store.roots();
+    bench.store.take_in(AgentEvent::Bundle { revision: 2, bundle: bundle.clone() });
+    assert!(states[0].has_changed().unwrap() && !states[1].has_changed().unwrap());
+    assert!(states[0].borrow().bundles.contains_key(&other));
+    assert!(!states[1].borrow().bundles.contains_key(&other));
+    assert!(!roots.has_changed().unwrap(), "nothing of theirs verifies the authority");
+    bench.give(2);
+    assert!(!bench.store.bundles().borrow().contains_key(&other), "it is not dealt with any more");
+}
+
+fn changed(revision: u64, identity: AgentIdentity) -> AgentEvent {
+    AgentEvent::Changed { revision, identity: Box::new(identity), spread_milliseconds: 0 }
 }
 
 #[tokio::test]

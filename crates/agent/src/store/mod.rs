@@ -13,6 +13,7 @@ mod news;
 mod planning;
 mod registry;
 mod subscriptions;
+mod wishes;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,8 @@ use tokio::time::Instant;
 pub(crate) use planning::Ask;
 use registry::Registry;
 use subscriptions::Subscriptions;
+use wishes::{Crowd, Wishes, window};
+pub(crate) use wishes::{Origin, Wish};
 
 use crate::config::Limits;
 use crate::identities::{Bundles, X509State, X509Svid};
@@ -65,6 +68,8 @@ struct Inner {
     withdrawn: VecDeque<SerialNumber>,
     /// Identities whose certificate was withdrawn, until there is another.
     bereft: HashSet<SpiffeId>,
+    wishes: Wishes,
+    crowd: Crowd,
     /// The authority asked everybody to wait.
     pause: Option<Timestamp>,
 }
@@ -77,10 +82,20 @@ struct Held {
     from: Timestamp,
     received: Instant,
     window: Window,
+    origin: Origin,
     /// The authority asked for an early renewal, or the identity has changed.
-    asked: Option<Timestamp>,
+    asked: Option<Window>,
     /// When somebody last wanted it.
     wanted: Timestamp,
+}
+
+/// A certificate that was verified, and what the authority says of it.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) svid: X509Svid,
+    /// When it would like it to be renewed.
+    pub(crate) window: Window,
+    pub(crate) origin: Origin,
 }
 
 /// Why there is no (new) certificate.
@@ -229,7 +244,8 @@ impl Store {
 
     /// Puts a certificate that was verified in the place of the old one. Refused when the identity is not ours any
     /// more, or the certificate was withdrawn before it came.
-    pub(crate) fn install(&self, identity: &Arc<AgentIdentity>, svid: X509Svid, window: Window) -> bool {
+    pub(crate) fn install(&self, identity: &Arc<AgentIdentity>, arrival: Arrival) -> bool {
+        let Arrival { svid, window, origin } = arrival;
         let now = self.pace.now();
         let mut inner = self.lock();
         let id = &identity.spiffe_id;
@@ -239,12 +255,14 @@ impl Store {
         if accepted {
             // It was made for what the identity was when it was asked for.
             let outdated = current.is_some_and(|current| !is_issued_alike(&current, identity));
+            let asked = inner.asked(id, &svid, &origin, outdated, now);
             let held = Held {
                 svid: Arc::new(svid),
                 from: now,
                 received: Instant::now(),
                 window,
-                asked: outdated.then_some(now),
+                origin,
+                asked,
                 wanted: now,
             };
             inner.held.insert(id.clone(), held);
@@ -358,6 +376,4 @@ fn is_issued_alike(one: &AgentIdentity, other: &AgentIdentity) -> bool {
         && one.key_algorithm == other.key_algorithm
         && one.lifetime == other.lifetime
         && one.dns_names == other.dns_names
-        && one.hint == other.hint
-        && one.federates_with == other.federates_with
 }

@@ -135,12 +135,13 @@ impl Inner {
 
     fn plannable(&self, id: &SpiffeId, now: Timestamp) -> client::Held {
         let held = self.held.get(id);
+        let at_once = Window { from: now, until: now };
         client::Held {
             seed: Seed::of(&[&self.salt, id.as_str().as_bytes()].concat()),
             life: held.map(Held::life),
             window: held.and_then(Held::window),
             asked: held
-                .and_then(|held| held.asked.or_else(|| held.is_overdue_by_elapsed_time().then_some(now))),
+                .and_then(|held| held.asked.or_else(|| held.is_overdue_by_elapsed_time().then_some(at_once))),
             failed: self.failed.get(id).map(|failure| failure.failed),
         }
     }

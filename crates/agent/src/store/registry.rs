@@ -100,6 +100,11 @@ impl Registry {
         }
     }
 
+    /// Whose members all of them are, once that is known.
+    pub(super) fn trust_domain(&self) -> Option<&TrustDomain> {
+        self.trust_domain.as_ref()
+    }
+
     /// Takes over all templates, in place of those that were known; nothing is barred any more.
     pub(super) fn use_templates(&mut self, trust_domain: TrustDomain, templates: Vec<AgentTemplate>) {
         self.trust_domain = Some(trust_domain);

@@ -13,7 +13,7 @@ use chancery_agent::{Environment, ask_status, daemon};
 use chancery_types::{Digest, SecretString, SystemClock, SystemRandom, Timestamp};
 use clap::{ArgGroup, Args, Subcommand};
 
-use crate::commands::serve::{LogFormat, start_log};
+use crate::commands::serve::{LogControl, LogFormat, start_log};
 use crate::failure::usage;
 use crate::files;
 use crate::flags::Globals;
@@ -78,6 +78,9 @@ struct AgentFlags {
     /// Keep the node's credential there too, so that a restart needs no new evidence.
     #[arg(long, requires = "state")]
     keep_credential: bool,
+    /// Seals what is kept: a file with at least 32 random bytes, or credential:NAME of systemd's.
+    #[arg(long, value_name = "KEY", requires = "state")]
+    sealing_key: Option<String>,
     /// The Workload API's socket.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -96,10 +99,22 @@ impl Agent {
         }
         let exported = std::env::var_os("CHANCERY_CONFIG").map(PathBuf::from);
         let load = self.flags.source(self.flags.file(globals.config.as_deref(), exported.as_deref()))?;
-        start_log(self.log_format, globals);
+        let log = start_log(self.log_format, globals);
+        let load = move || load().and_then(|config| log_as_it_says(config, &log));
         let environment = Environment { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
         Ok(daemon::run(load, environment).await?)
     }
+}
+
+/// Logs what the file asks for, unless the environment says otherwise.
+fn log_as_it_says(config: Config, control: &LogControl) -> Result<Config, ConfigError> {
+    if let Some(log) = config.log.as_deref().filter(|_| std::env::var_os("CHANCERY_LOG").is_none()) {
+        control.choose(log).map_err(|error| ConfigError {
+            path: "log".into(),
+            mistakes: vec![format!("{log:?}: {error}")],
+        })?;
+    }
+    Ok(config)
 }
 
 impl AgentFlags {
@@ -152,7 +167,11 @@ impl AgentFlags {
                 x509_pop_certificate: text(&self.x509_pop_cert),
                 x509_pop_key: text(&self.x509_pop_key),
             },
-            state: RawState { directory: text(&self.state), keep_credential: self.keep_credential },
+            state: RawState {
+                directory: text(&self.state),
+                keep_credential: self.keep_credential,
+                sealing_key: self.sealing_key.clone(),
+            },
             workload_api: RawWorkloadApi {
                 socket: text(&self.socket).unwrap_or_else(|| DEFAULT_SOCKET.into()),
                 ..RawWorkloadApi::default()

@@ -110,11 +110,9 @@ impl CrlSyncCommand {
     }
 
     fn config(&self, globals: &Globals) -> Result<CrlSyncConfig> {
-        // What $CHANCERY_CONFIG names is the authority's, where an operator's shell exports it.
-        let exported = std::env::var_os("CHANCERY_CONFIG").map(PathBuf::from);
-        let file = globals.config.as_deref().filter(|file| Some(*file) != exported.as_deref());
+        let file = super::proxy::named_file(globals);
         match (file, self.file.is_some() || self.directory.is_some()) {
-            (Some(file), false) => Ok(CrlSyncConfig::load(file)?),
+            (Some(file), false) => Ok(CrlSyncConfig::load(&file)?),
             (Some(_), true) => {
                 Err(usage("say it in the file or by flags: --config excludes --file and --directory"))
             }

@@ -13,6 +13,7 @@ use chancery_types::{
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 
+use crate::commands::renewal::Renewal;
 use crate::commands::{pair, text_of, word};
 use crate::connection::Connection;
 use crate::failure::usage;
@@ -39,6 +40,8 @@ pub(crate) enum IdentityCommand {
     Hold(Change),
     /// Release an identity from hold.
     Release(Change),
+    /// Have its certificates, or all, replaced before their time by the agents that hold them.
+    Renew(Renewal),
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +188,7 @@ impl IdentityCommand {
         let place = Place::find(globals.config.as_deref())?;
         let place = place.as_ref();
         match self {
+            Self::Renew(renewal) => renewal.run(place, terminal).await,
             Self::Create(create) => create.run(place, terminal).await,
             Self::List(list) => list.run(place, terminal).await,
             Self::Show(show) => {

@@ -18,12 +18,15 @@ pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod policy;
 pub(crate) mod profile;
+pub(crate) mod proxy;
 pub(crate) mod renew;
+mod renewal;
 pub(crate) mod revoke;
 pub(crate) mod root;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod status;
+mod status_set;
 pub(crate) mod template;
 pub(crate) mod token;
 pub(crate) mod verify;
@@ -37,9 +40,7 @@ use crate::terminal::Terminal;
 /// Does what was asked.
 pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let globals = &cli.globals;
-    if globals.verbose >= 2
-        && !matches!(cli.command, Command::Serve(_) | Command::Agent(_) | Command::CrlSync(_))
-    {
+    if globals.verbose >= 2 && !cli.command.starts_log() {
         serve::start_log(serve::LogFormat::Text, globals);
     }
     match &cli.command {
@@ -57,6 +58,8 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Renew(renew) => renew.run(globals, terminal).await,
         Command::Agent(agent) => agent.run(globals, terminal).await,
         Command::CrlSync(sync) => sync.run(globals, terminal).await,
+        Command::Proxy(proxy) => proxy.run(globals).await,
+        Command::Authz(authz) => authz.run(globals).await,
         Command::Fetch(fetch) => fetch.run(terminal).await,
         Command::Run(run) => run.run(terminal).await,
         Command::Certificate(certificate) => certificate.run(globals, terminal).await,

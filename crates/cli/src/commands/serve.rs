@@ -31,6 +31,12 @@ pub(crate) struct CheckConfig {
     /// The configuration of `chancery crl-sync` instead.
     #[arg(long, value_name = "FILE", conflicts_with = "agent")]
     crl_sync: Option<std::path::PathBuf>,
+    /// The configuration of `chancery proxy` instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "crl_sync"])]
+    proxy: Option<std::path::PathBuf>,
+    /// The configuration of `chancery authz` instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "crl_sync", "proxy"])]
+    authz: Option<std::path::PathBuf>,
 }
 
 /// How the log is written.
@@ -62,6 +68,12 @@ impl CheckConfig {
         if let Some(sync) = &self.crl_sync {
             return super::crl_sync::check_config(sync, terminal);
         }
+        if let Some(proxy) = &self.proxy {
+            return super::proxy::check_proxy(proxy, terminal);
+        }
+        if let Some(authz) = &self.authz {
+            return super::proxy::check_authz(authz, terminal);
+        }
         let config = place::required(globals.config.as_deref())?;
         let summary = authority_side::check_config(&config)?;
         terminal.data(&summary, || {
@@ -79,8 +91,18 @@ impl CheckConfig {
     }
 }
 
+/// Changes what is logged.
+pub(super) struct LogControl(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
+
+impl LogControl {
+    /// Logs this from now on, in the words of $CHANCERY_LOG.
+    pub(super) fn choose(&self, text: &str) -> Result<(), String> {
+        self.0(EnvFilter::try_new(text).map_err(|error| error.to_string())?)
+    }
+}
+
 /// Writes what happens to standard error.
-pub(super) fn start_log(format: LogFormat, globals: &Globals) {
+pub(super) fn start_log(format: LogFormat, globals: &Globals) -> LogControl {
     let default = match (globals.quiet, globals.verbose) {
         (true, _) => "warn",
         (false, 0) => "info",
@@ -93,7 +115,17 @@ pub(super) fn start_log(format: LogFormat, globals: &Globals) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => {
+            let log = log.with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            LogControl(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+        }
+        LogFormat::Json => {
+            let log = log.json().with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            LogControl(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+        }
     }
 }

@@ -3,22 +3,34 @@
 use anyhow::Result;
 use chancery_api::{CertificateStatus, DecisionView, Outcome, RevocationView};
 use chancery_types::SerialNumber;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::commands::status_set::Set;
 use crate::commands::text_of;
 use crate::connection::{Connection, Reach};
+use crate::failure::usage;
 use crate::flags::Globals;
 use crate::place::Place;
 use crate::terminal::{Terminal, Tone};
 
-/// Says what a certificate is worth now. Anybody may ask.
+/// Says what a certificate is worth now, or shows the exact set of those that are not good. Anybody may ask.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Status {
+    #[command(subcommand)]
+    form: Option<Form>,
     /// The certificate's serial number.
-    serial: SerialNumber,
+    #[arg(required = true)]
+    serial: Option<SerialNumber>,
     #[command(flatten)]
     reach: Reach,
+}
+
+/// Status of many certificates at once.
+#[derive(Debug, Subcommand)]
+enum Form {
+    Set(Set),
 }
 
 /// Explains the decision behind a certificate: what was known, which policies decided, and what was reduced.
@@ -32,8 +44,12 @@ pub(crate) struct Why {
 
 impl Status {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        let serial = match (&self.form, self.serial) {
+            (Some(Form::Set(set)), _) => return set.run(globals, terminal).await,
+            (None, serial) => serial.ok_or_else(|| usage("name a certificate by its serial number"))?,
+        };
         let place = Place::find(globals.config.as_deref())?;
-        let answer = self.reach.open(place.as_ref(), None).await?.status(self.serial).await?;
+        let answer = self.reach.open(place.as_ref(), None).await?.status(serial).await?;
         terminal.data(&answer, || {
             terminal.fields([
                 ("serial", answer.serial.to_string()),

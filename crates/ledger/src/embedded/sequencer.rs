@@ -224,8 +224,9 @@ fn decide<'b>(
     Ok(Outcome::Accepted { first_index })
 }
 
-/// What changes how something stands, what begins or ends, and which lists and versions of the exact set were published,
-/// so that whoever follows stands behind them when the next is made: everything but what is merely issued.
+/// What changes how something stands, what begins or ends, and what operators want: everything but what is merely
+/// issued. And which lists and versions of the exact set were published, so that whoever follows stands behind them when
+/// the next is made.
 fn is_news(body: &Body) -> bool {
     changes_standing(body)
         || matches!(
@@ -237,6 +238,8 @@ fn is_news(body: &Body) -> bool {
                 | Body::TemplateRemoved(_)
                 | Body::IssuerActivated(_)
                 | Body::IssuerRetired(_)
+                | Body::ProfileChanged(_)
+                | Body::OperatorAction(_)
                 | Body::StatusSetPublished(_)
         )
 }

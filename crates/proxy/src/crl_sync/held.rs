@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chancery_api::IssuerState;
+use chancery_api::{IssuerState, ProblemCode};
 use chancery_client::Client;
 use chancery_types::{IssuerEpoch, Timestamp};
 use chancery_x509::{Certificate, check_issued_by, read_certificates, read_pem};
 
 use super::list::RevocationList;
 use super::report::ListReport;
-use super::{ListError, SyncError};
+use super::{ListError, OutputError, SyncError};
 
 /// Everything that is known of every authority whose lists are kept.
 pub(super) struct Held {
@@ -20,7 +20,8 @@ pub(super) struct Held {
     /// What an earlier run left: their numbers must not be gone back behind.
     in_place: Vec<Vec<u8>>,
     issuers: Vec<Issuer>,
-    of_roots: Vec<Arc<RevocationList>>,
+    /// Nothing before they were read for the first time.
+    of_roots: Option<Vec<Arc<RevocationList>>>,
 }
 
 /// An issuer, and the list of it.
@@ -30,12 +31,11 @@ struct Issuer {
     list: Option<Arc<RevocationList>>,
     /// By which to ask for the next one.
     tag: Option<String>,
-    sequence: Option<u64>,
 }
 
 impl Held {
     pub(super) fn new(roots: Vec<Certificate>, also: Vec<PathBuf>, in_place: Vec<Vec<u8>>) -> Self {
-        Self { roots, also, in_place, issuers: Vec::new(), of_roots: Vec::new() }
+        Self { roots, also, in_place, issuers: Vec::new(), of_roots: None }
     }
 
     /// Fetches what has changed. A failure leaves the list before it; the others are fetched all the same.
@@ -47,8 +47,17 @@ impl Held {
                 failure = failure.or(Some(error));
             }
         }
-        match self.read_roots(now) {
-            Ok(lists) => self.of_roots = lists,
+        let published = match client.root_crl(None).await {
+            Ok(list) => list.map(|list| list.bytes.to_vec()),
+            // Nobody has made one.
+            Err(error) if error.code() == Some(ProblemCode::NotFound) => None,
+            Err(error) => {
+                failure = failure.or(Some(error.into()));
+                None
+            }
+        };
+        match self.read_roots(published, now) {
+            Ok(lists) => self.of_roots = Some(lists),
             Err(error) => failure = failure.or(Some(error)),
         }
         failure.map_or(Ok(()), Err)
@@ -79,25 +88,38 @@ impl Held {
         Ok(())
     }
 
-    fn read_roots(&self, now: Timestamp) -> Result<Vec<Arc<RevocationList>>, SyncError> {
-        let mut lists: Vec<Arc<RevocationList>> = Vec::new();
+    /// The lists of the roots: from files, and the one that the authority hands on; of each root the newest.
+    fn read_roots(
+        &self,
+        published: Option<Vec<u8>>,
+        now: Timestamp,
+    ) -> Result<Vec<Arc<RevocationList>>, SyncError> {
+        let mut found: Vec<Vec<u8>> = Vec::new();
         for path in &self.also {
-            let fail = |error| SyncError::List { issuer: path.display().to_string(), error };
-            let bytes = std::fs::read(path).map_err(|error| {
-                SyncError::Output(super::OutputError::Read { path: path.display().to_string(), error })
-            })?;
-            for der in documents(bytes) {
-                let mut verdict = Err(ListError::Issuer("nobody in the trust bundle".into()));
-                for root in &self.roots {
-                    let before =
-                        self.of_roots.iter().find(|list| RevocationList::read(list.der(), root).is_ok());
-                    match RevocationList::judge(&der, root, before.map(|list| &**list), now) {
-                        Err(ListError::Issuer(_)) => {}
-                        other => verdict = other,
-                    }
-                }
-                lists.push(Arc::new(verdict.map_err(fail)?));
-            }
+            let path = path.display().to_string();
+            let read = std::fs::read(&path);
+            let read = read.map_err(|error| OutputError::Read { path: path.clone(), error })?;
+            found.extend(documents(read));
+        }
+        found.extend(published);
+        let (mut lists, mut known) = (Vec::new(), 0);
+        for root in &self.roots {
+            let of_root = |der: &[u8]| RevocationList::read(der, root).ok();
+            let given: Vec<_> = found.iter().filter_map(|der| of_root(der)).collect();
+            known += given.len();
+            // What is in place stays in place when nobody gives it any more.
+            let before = self.of_roots.iter().flatten().map(|list| list.der());
+            let before = before.chain(self.in_place.iter().map(Vec::as_slice)).filter_map(of_root);
+            let before = before.max_by_key(RevocationList::number);
+            let newest = before.iter().cloned().chain(given).max_by_key(RevocationList::number);
+            let Some(newest) = newest else { continue };
+            let judged = RevocationList::judge(newest.der(), root, before.as_ref(), now);
+            let fail = |error| SyncError::List { issuer: root.tbs().subject_text(), error };
+            lists.push(Arc::new(judged.map_err(fail)?));
+        }
+        if known < found.len() {
+            let error = ListError::Issuer("nobody in the trust bundle, or changed on the way".into());
+            return Err(SyncError::List { issuer: "a root".into(), error });
         }
         Ok(lists)
     }
@@ -106,14 +128,13 @@ impl Held {
     pub(super) fn lists(&self) -> Option<Vec<Arc<RevocationList>>> {
         let own = self.issuers.iter().map(|issuer| issuer.list.clone());
         let mut lists: Vec<_> = own.collect::<Option<_>>()?;
-        lists.extend(self.of_roots.iter().cloned());
+        lists.extend(self.of_roots.as_ref()?.iter().cloned());
         (!lists.is_empty()).then_some(lists)
     }
 
-    /// The position up to which all lists are complete, where the authority says so.
-    pub(super) fn sequence(&self) -> Option<u64> {
-        let positions = self.issuers.iter().map(|issuer| issuer.sequence);
-        positions.min().flatten()
+    /// The lists of issuers, whose certificates the feed speaks of.
+    pub(super) fn of_issuers(&self) -> impl Iterator<Item = (IssuerEpoch, &RevocationList)> {
+        self.issuers.iter().filter_map(|issuer| Some((issuer.epoch, issuer.list.as_deref()?)))
     }
 
     pub(super) fn first_end(&self) -> Option<Timestamp> {
@@ -130,7 +151,7 @@ impl Issuer {
     fn new(epoch: IssuerEpoch, certificate: Certificate, in_place: &[Vec<u8>]) -> Self {
         let found = in_place.iter().filter_map(|der| RevocationList::read(der, &certificate).ok());
         let list = found.max_by_key(RevocationList::number).map(Arc::new);
-        Self { epoch, certificate, list, tag: None, sequence: None }
+        Self { epoch, certificate, list, tag: None }
     }
 
     fn take(&mut self) -> Self {
@@ -139,7 +160,6 @@ impl Issuer {
             certificate: self.certificate.clone(),
             list: self.list.take(),
             tag: self.tag.take(),
-            sequence: self.sequence.take(),
         }
     }
 
@@ -153,7 +173,7 @@ impl Issuer {
         let list = RevocationList::judge(&fetched.bytes, &self.certificate, self.list.as_deref(), now)
             .map_err(|error| fail(&self.certificate, error))?;
         self.list = Some(Arc::new(list));
-        (self.tag, self.sequence) = (fetched.tag, fetched.sequence);
+        self.tag = fetched.tag;
         Ok(())
     }
 }

@@ -14,8 +14,6 @@ pub struct Report {
     pub lists: Vec<ListReport>,
     /// Where they are.
     pub outputs: Vec<OutputReport>,
-    /// The position of the log up to which they are complete, where the authority says so.
-    pub sequence: Option<u64>,
 }
 
 /// One list.

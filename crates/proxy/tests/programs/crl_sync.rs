@@ -1,6 +1,7 @@
 //! Lists in files: what is refused leaves what is there.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use chancery_proxy::crl_sync::list::{ListError, RevocationList};
 use chancery_proxy::crl_sync::{CrlSyncConfig, SyncError};
@@ -8,7 +9,7 @@ use chancery_types::{Clock as _, SystemClock};
 use chancery_x509::{Certificate, read_certificates};
 
 use crate::running::published;
-use crate::world::{World, recipe, serial};
+use crate::world::{PATIENCE, World, recipe, serial};
 
 #[tokio::test]
 async fn every_mistake_in_the_file_is_said_at_once() {
@@ -80,7 +81,7 @@ async fn lists_are_replaced_whole_and_what_is_unchanged_is_not_written_again() {
 async fn older_foreign_torn_and_ended_lists_are_refused() {
     let world = World::new().await;
     let old = published(&world.running.server).await;
-    let new = published(&world.running.server).await;
+    let new = another(&world).await;
     let pem = std::fs::read(world.running.place.file("certs/issuer-1.crt")).unwrap();
     let issuer = Certificate::from_der(&read_certificates(&pem, 1).unwrap()[0]).unwrap();
     let root = Certificate::from_der(
@@ -111,7 +112,7 @@ async fn a_number_is_remembered_across_restarts() {
     world.crl_sync(no_hook(&world, &home)).await.once().await.unwrap();
     let before = std::fs::read(&path).unwrap();
     // A newer one was put in place, and then the authority lost its memory.
-    published(&world.running.server).await;
+    another(&world).await;
     world.crl_sync(no_hook(&world, &home)).await.once().await.unwrap();
     let newer = std::fs::read(&path).unwrap();
     assert_ne!(newer, before);
@@ -127,6 +128,12 @@ async fn a_directory_that_others_can_write_is_refused() {
     std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o777)).unwrap();
     let error = world.crl_sync(no_hook(&world, &home)).await.once().await.unwrap_err().to_string();
     assert!(error.contains("writable by nobody else"), "{error}");
+}
+
+/// A list that says more than the one before.
+async fn another(world: &World) -> Vec<u8> {
+    world.revoke(&world.running.enroll("another").await).await;
+    published(&world.running.server).await
 }
 
 fn no_hook(world: &World, home: &std::path::Path) -> CrlSyncConfig {
@@ -148,4 +155,56 @@ fn chain_file(world: &World) -> std::path::PathBuf {
 
 fn modified(path: &std::path::Path) -> std::time::SystemTime {
     std::fs::metadata(path).unwrap().modified().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feed_wakes_it_and_what_is_in_force_is_confirmed() {
+    let world = World::new().await;
+    let home = world.home("sync");
+    world.server_files(&home, "sync").await;
+    let text = format!(
+        "server = {:?}\ntrust_bundle = \"bundle.crt\"\nalso = [\"../root.crl\"]\npoll = \"1h\"\n\
+         identity = {{ certificate = \"tls.crt\", key = \"tls.key\" }}\n\
+         [[outputs]]\nname = \"files\"\nfile = \"lists.pem\"\nhook = {{ command = [\"/bin/true\"] }}\n",
+        world.server_url()
+    );
+    let config = CrlSyncConfig::check(toml::from_str(&text).unwrap(), &home).unwrap();
+    tokio::spawn(world.crl_sync(config).await.run(|| {}));
+    let admin = world.running.admin();
+    let confirmed = async || {
+        let all = admin.relying_parties().await.unwrap();
+        let own = all.relying_parties.into_iter().find(|party| party.spiffe_id.path() == "/sync");
+        own.map(|party| (party.acknowledgement.sequence, party.acknowledgement.kind, party.connected))
+    };
+    let began = Instant::now();
+    while !confirmed().await.is_some_and(|(_, _, connected)| connected) {
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let held = world.running.enroll("bad").await;
+    world.revoke(&held).await;
+    let (acknowledged, after) = (Instant::now(), admin.relying_parties().await.unwrap().sequence);
+    let path = home.join("lists.pem");
+    let lists = || chancery_x509::read_pem(&std::fs::read(&path).unwrap(), 8).unwrap();
+    let is_listed = || {
+        let names = |der: &[u8]| {
+            chancery_x509::crl::CrlView::from_der(der).unwrap().entry(serial(&held).as_bytes()).is_some()
+        };
+        lists().iter().any(|block| names(&block.der))
+    };
+    while !is_listed() {
+        assert!(acknowledged.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("crl-sync: in place {:?} after the acknowledgement", acknowledged.elapsed());
+    loop {
+        let (sequence, kind, _) = confirmed().await.unwrap();
+        assert_eq!(kind, chancery_api::RelyingPartyKind::CrlSync);
+        if sequence >= after {
+            break;
+        }
+        assert!(acknowledged.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

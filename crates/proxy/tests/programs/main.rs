@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test that called it")]
 
+mod authz;
 mod crl_sync;
 mod haproxy;
+mod measure;
 mod nginx;
 mod openssl;
 #[path = "../../../server/tests/running/mod.rs"]
 mod running;
+mod tunnel;
+mod tunnel_programs;
 mod world;

@@ -139,7 +139,7 @@ impl World {
             }
         };
         config.resumption = rustls::client::Resumption::disabled();
-        Client(TlsConnector::from(Arc::new(config)))
+        Client(Arc::new(config))
     }
 }
 
@@ -162,7 +162,7 @@ pub(crate) fn write_files(home: &Path, held: &Held) {
 
 /// A TLS client that begins anew each time.
 #[derive(Clone)]
-pub(crate) struct Client(TlsConnector);
+pub(crate) struct Client(Arc<ClientConfig>);
 
 impl Client {
     pub(crate) async fn connect(
@@ -170,7 +170,20 @@ impl Client {
         address: SocketAddr,
     ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await?;
-        self.0.connect(ServerName::try_from("localhost").unwrap(), stream).await
+        stream.set_nodelay(true)?;
+        self.over(stream, &[]).await
+    }
+
+    /// Over a connection that is there, offering these protocols.
+    pub(crate) async fn over(
+        &self,
+        stream: TcpStream,
+        alpn: &[&str],
+    ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
     }
 
     /// The status of the answer to a request.

@@ -2,7 +2,7 @@
 
 use chancery_types::Timestamp;
 
-use super::{Due, Failed, Held, Life, Reason, Seed, next_attempt};
+use super::{Due, Failed, Held, Life, Reason, Seed, Window, next_attempt};
 
 /// The part of a life before which no credential is renewed regularly.
 const EARLIEST: f64 = 0.20;
@@ -16,9 +16,6 @@ const LATEST: f64 = 0.45;
 /// The part of a life before which a suggested window is not heeded: a window that lies in the past would have
 /// the credential renewed without a pause.
 const PAUSE: f64 = 0.05;
-
-/// The part of a life over which those are spread that the authority asked to be renewed early.
-const ASKED: f64 = 0.02;
 
 /// When it is due: not a matter of `now`, except when the last attempt lies ahead of it, which tells that the
 /// clock was set back and nothing of when to try again.
@@ -48,10 +45,9 @@ fn first_attempt(held: &Held, now: Timestamp) -> Due {
     let Some(life) = held.life else { return at_once(now, Reason::Missing) };
     let mut due = suggested(held, life);
     if let Some(asked) = held.asked {
-        let fraction = held.seed.at(asked).fraction();
-        let moment = asked + life.length().mul_f64(ASKED * fraction);
+        let moment = within(asked, held.seed);
         if moment < due.at {
-            due = Due { at: moment, not_before: moment, reason: Reason::Asked };
+            due = Due { at: moment, not_before: asked.from, reason: Reason::Asked };
         }
     }
     if life.until <= now { at_once(due.at.min(now), Reason::Ended) } else { due }
@@ -62,13 +58,18 @@ fn suggested(held: &Held, life: Life) -> Due {
         let at = regular(life, held.seed);
         return Due { at, not_before: life.from, reason: Reason::Regular };
     };
-    let fraction = held.seed.at(window.from).at(window.until).fraction();
-    let wished = window.from + window.until.since(window.from).mul_f64(fraction);
+    let wished = within(window, held.seed);
     let earliest = window.from.clamp(life.from, latest(life));
     if wished > latest(life) {
         return Due { at: latest(life), not_before: earliest, reason: Reason::Latest };
     }
     Due { at: wished.max(point(life, PAUSE)), not_before: earliest, reason: Reason::Window }
+}
+
+/// A moment of a window, everybody's own.
+fn within(window: Window, seed: Seed) -> Timestamp {
+    let fraction = seed.at(window.from).at(window.until).fraction();
+    window.from + window.until.since(window.from).mul_f64(fraction)
 }
 
 fn at_once(at: Timestamp, reason: Reason) -> Due {

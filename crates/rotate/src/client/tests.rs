@@ -64,12 +64,16 @@ fn window_in_the_past_does_not_renew_without_a_pause() {
 
 #[test]
 fn asked_for_early_it_comes_soon_and_never_later_than_without() {
-    let asked = Held { asked: Some(moment(60)), ..held(1, an_hour()) };
+    let asked = Held { asked: Some(Window { from: moment(60), until: moment(132) }), ..held(1, an_hour()) };
     let soon = due(&asked, moment(61));
     assert_eq!(soon.reason, Reason::Asked);
     assert!(soon.at >= moment(60) && soon.at <= moment(132), "{soon:?}");
+    assert_eq!(soon.not_before, moment(60), "it may come earlier in company");
+    let at_once = Held { asked: Some(Window { from: moment(60), until: moment(60) }), ..held(1, an_hour()) };
+    assert_eq!(due(&at_once, moment(61)).at, moment(60));
 
-    let asked_late = Held { asked: Some(moment(3000)), ..held(1, an_hour()) };
+    let asked_late =
+        Held { asked: Some(Window { from: moment(3000), until: moment(3072) }), ..held(1, an_hour()) };
     assert_eq!(due(&asked_late, moment(3001)).reason, Reason::Regular);
 }
 
@@ -164,7 +168,7 @@ fn windows() -> impl Strategy<Value = Option<Window>> {
 }
 
 fn anything() -> impl Strategy<Value = Held> {
-    let asked = proptest::option::of((-1_000_000_i64..3_000_000).prop_map(moment));
+    let asked = windows();
     let failed = proptest::option::of((
         1_u32..60,
         -1_000_000_i64..3_000_000,
@@ -190,9 +194,9 @@ fn anything() -> impl Strategy<Value = Held> {
 proptest! {
     #[test]
     fn first_attempt_is_never_later_than_what_leaves_time_and_always_before_the_end(
-        seed: u64, life in lives(), window in windows(), asked in proptest::option::of(0_i64..9_000_000),
+        seed: u64, life in lives(), window in windows(), asked in windows(),
     ) {
-        let held = Held { window, asked: asked.map(moment), ..held(seed, life) };
+        let held = Held { window, asked, ..held(seed, life) };
         let due = due(&held, life.from);
         prop_assert!(due.at <= latest(life).max(life.from));
         prop_assert!(due.at < life.until);

@@ -15,9 +15,10 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::history::{Change, History};
+use super::renewals::Renewal;
 use super::roster::names_nodes;
 use super::streams::Ending;
-use super::{Agents, State, for_processes, load_roster, load_templates, view};
+use super::{Agents, Picture, State, for_processes, spread, view};
 use crate::authority::{AuthorityError, Rules};
 
 /// Entries that are worked on together: revocations in one go reach a node as one event.
@@ -37,6 +38,10 @@ enum Meaning {
     Template { name: String, now: Option<Arc<IdentityTemplate>> },
     /// The bundle is another.
     Bundle,
+    /// A profile is another: nobody knows what changed for whom.
+    Profile,
+    /// Certificates are to be renewed.
+    Renewal(Renewal),
 }
 
 impl Agents {
@@ -79,14 +84,12 @@ impl Agents {
 
     /// Looks at everything again. All streams end: what they have missed is not known.
     async fn reload(&self) -> Result<(), AuthorityError> {
-        let revision = self.authority.ledger().head().size;
-        let roster = load_roster(&self.authority).await?;
-        let templates = load_templates(&self.authority).await?;
-        let bundle = Arc::new(view::bundle(&self.authority).await?);
+        let mut picture = Picture::load(&self.authority).await?;
+        let revision = picture.revision;
         let mut state = self.state();
+        picture.federated = std::mem::take(&mut state.picture.federated);
         state.streams.clear();
-        let streams = std::mem::take(&mut state.streams);
-        *state = State { revision, roster, templates, history: History::from(revision), streams, bundle };
+        (state.picture, state.history) = (picture, History::from(revision));
         self.revision.store(revision, Ordering::Release);
         Ok(())
     }
@@ -95,21 +98,24 @@ impl Agents {
     async fn apply(&self, batch: &[News]) -> Result<(), AuthorityError> {
         let mut meanings = Vec::new();
         for news in batch {
+            let position = news.index + 1;
+            // Before the rest: whoever is then told everything anew is told this with it.
+            meanings.extend(Renewal::of(&news.entry, position).map(|one| (position, Meaning::Renewal(one))));
             for meaning in self.meanings(&news.entry).await? {
-                meanings.push((news.index + 1, meaning));
+                meanings.push((position, meaning));
             }
         }
         let has_new_bundle = meanings.iter().any(|(_, meaning)| matches!(meaning, Meaning::Bundle));
         let bundle = if has_new_bundle { Some(view::bundle(&self.authority).await?) } else { None };
-        let rules = self.authority.rules();
+        let rules = self.authority.settled_rules().await;
         let reached = batch.last().map_or(0, |last| last.index + 1);
         let mut state = self.state();
         if let Some(bundle) = bundle {
-            state.bundle = Arc::new(bundle);
+            state.picture.bundle = Arc::new(bundle);
         }
         state.tell(meanings, &rules);
-        state.revision = state.revision.max(reached);
-        self.revision.store(state.revision, Ordering::Release);
+        state.picture.revision = state.picture.revision.max(reached);
+        self.revision.store(state.picture.revision, Ordering::Release);
         Ok(())
     }
 
@@ -139,6 +145,7 @@ impl Agents {
             },
             Body::TemplateRegistered(one) => Ok(vec![self.template(&one.name).await?]),
             Body::TemplateRemoved(one) => Ok(vec![self.template(&one.name).await?]),
+            Body::ProfileChanged(_) => Ok(vec![Meaning::Profile]),
             Body::IssuerActivated(_) | Body::IssuerRetired(_) => Ok(vec![Meaning::Bundle]),
             // What is good again is asked for again by whoever needs it.
             _ => Ok(Vec::new()),
@@ -204,9 +211,10 @@ impl State {
             match meaning {
                 Meaning::Revoked { node, serial } => revoked.add(revision, node, serial),
                 Meaning::Identity { id, now, is_node } => {
-                    let before = self.roster.put(&id, now.clone());
+                    let before = self.picture.roster.put(&id, now.clone());
                     if before != now {
-                        self.publish(revision, Change::Identity { before, after: now }, rules);
+                        let spread = self.spread(before.iter().chain(&now));
+                        self.publish(revision, Change::Identity { before, after: now, spread }, rules);
                     }
                     if !is_node {
                         self.streams.end(&id, Ending::All);
@@ -214,8 +222,8 @@ impl State {
                 }
                 Meaning::Template { name, now } => {
                     let before = match &now {
-                        Some(now) => self.templates.insert(name, Arc::clone(now)),
-                        None => self.templates.remove(&name),
+                        Some(now) => self.picture.templates.insert(name, Arc::clone(now)),
+                        None => self.picture.templates.remove(&name),
                     };
                     if before != now {
                         self.publish(revision, Change::Template { before, after: now }, rules);
@@ -223,6 +231,12 @@ impl State {
                 }
                 Meaning::End { node, which } => self.streams.end(&node, which),
                 Meaning::Bundle => self.publish(revision, Change::Bundle, rules),
+                Meaning::Profile => self.tell_everything(revision, rules),
+                Meaning::Renewal(renewal) => {
+                    let identity = self.picture.meant(&renewal).cloned().map(Arc::new);
+                    self.picture.renewals.add(renewal.clone());
+                    self.publish(revision, Change::Renewal { renewal, identity }, rules);
+                }
             }
         }
         self.tell_revoked(revoked, rules);
@@ -234,9 +248,32 @@ impl State {
         }
     }
 
+    /// How long what follows from a change of this identity takes, for all who serve it.
+    fn spread<'a>(&self, identity: impl Iterator<Item = &'a Arc<Identity>>) -> u64 {
+        let identity: Vec<_> = identity.collect();
+        let is_by_parent = identity.iter().all(|one| one.node_selectors.is_empty());
+        spread(if is_by_parent {
+            self.streams.of(identity.iter().flat_map(|one| &one.parents))
+        } else {
+            self.streams.len()
+        })
+    }
+
+    /// Tells every node everything anew. Whoever is away is told everything, too.
+    fn tell_everything(&mut self, revision: u64, rules: &Rules) {
+        self.picture.revision = self.picture.revision.max(revision);
+        self.history = History::from(revision);
+        let spread = spread(self.streams.len());
+        let Self { picture, streams, .. } = self;
+        streams.send_to_all(|node, stream| {
+            let events = picture.everything(node, &stream.claims, rules, spread);
+            Some(events.iter().flat_map(view::line).collect())
+        });
+    }
+
     /// Remembers a change, and sends it to those whom it concerns.
     fn publish(&mut self, revision: u64, change: Change, rules: &Rules) {
-        let bundle = Arc::clone(&self.bundle);
+        let bundle = Arc::clone(&self.picture.bundle);
         let line = |node: &SpiffeId, claims: &_| -> Option<Bytes> {
             view::event(revision, &change, node, claims, &bundle, rules).map(|event| view::line(&event))
         };
@@ -244,7 +281,7 @@ impl State {
             Change::Revoked { node, .. } => {
                 self.streams.send_to(node, |stream| line(node, &stream.claims));
             }
-            Change::Identity { before, after } => {
+            Change::Identity { before, after, .. } => {
                 let both = || before.iter().chain(after);
                 if both().all(|identity| identity.node_selectors.is_empty()) {
                     let mut parents: Vec<&SpiffeId> = both().flat_map(|one| &one.parents).collect();
@@ -257,7 +294,7 @@ impl State {
                     self.streams.send_to_all(|node, stream| line(node, &stream.claims));
                 }
             }
-            Change::Template { .. } | Change::Bundle => {
+            Change::Template { .. } | Change::Bundle | Change::Renewal { .. } => {
                 self.streams.send_to_all(|node, stream| line(node, &stream.claims))
             }
         }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use chancery_policy::IdentityTemplate;
 use chancery_types::{Identity, SerialNumber, SpiffeId};
 
+use super::renewals::Renewal;
+
 /// Changes that are remembered: an agent that was away for fewer is told these, and for more everything.
 const REMEMBERED: usize = 16_384;
 
@@ -18,6 +20,8 @@ pub(super) enum Change {
         before: Option<Arc<Identity>>,
         /// What it is.
         after: Option<Arc<Identity>>,
+        /// Milliseconds over which to spread what follows.
+        spread: u64,
     },
     /// Certificates are not good any more.
     Revoked {
@@ -25,6 +29,13 @@ pub(super) enum Change {
         node: SpiffeId,
         /// Which.
         serials: Vec<SerialNumber>,
+    },
+    /// Certificates are to be renewed.
+    Renewal {
+        /// Which.
+        renewal: Renewal,
+        /// The identity that it is about, if it is about one.
+        identity: Option<Arc<Identity>>,
     },
     /// A template is new, gone, or not what it was.
     Template {

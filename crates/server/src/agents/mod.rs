@@ -9,6 +9,7 @@
 
 mod follow;
 mod history;
+mod renewals;
 mod roster;
 mod streams;
 mod view;
@@ -18,17 +19,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use chancery_api::AgentEvent;
+use chancery_api::{AgentEvent, BundleView, RenewalScope};
 use chancery_ledger::{IdentityQuery, News, PageRequest};
 use chancery_policy::IdentityTemplate;
-use chancery_types::{Claims, IdentityState, LineageId, SerialNumber, SpiffeId, Timestamp};
+use chancery_types::{
+    Claims, Identity, IdentityState, LineageId, SerialNumber, SpiffeId, Timestamp, TrustDomain,
+};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::authority::{Authority, AuthorityError, Rules};
 use history::History;
+use renewals::{Renewal, Standing};
 use roster::Roster;
 use streams::{Full, Stream, Streams};
 
+pub(crate) use renewals::asked as renewal_asked;
 pub(crate) use streams::StreamLimits;
 
 /// The streams to agents, and what they are fed from.
@@ -43,13 +48,21 @@ pub(crate) struct Agents {
 }
 
 struct State {
+    picture: Picture,
+    history: History,
+    streams: Streams,
+}
+
+/// How things stand.
+struct Picture {
     revision: u64,
     roster: Roster,
     /// Those for processes, by name.
     templates: BTreeMap<String, Arc<IdentityTemplate>>,
-    history: History,
-    streams: Streams,
-    bundle: Arc<chancery_api::BundleView>,
+    bundle: Arc<BundleView>,
+    /// Those of other trust domains. They are in no log: whoever opens a stream is told them.
+    federated: BTreeMap<TrustDomain, BundleView>,
+    renewals: Standing,
 }
 
 /// A node whose certificate is good, as it opens a stream.
@@ -106,13 +119,10 @@ impl Agents {
     ) -> Result<(Arc<Self>, broadcast::Receiver<News>), AuthorityError> {
         // In this order: what is committed in between is seen twice, which changes nothing.
         let news = authority.ledger().news();
-        let revision = authority.ledger().head().size;
-        let roster = load_roster(&authority).await?;
-        let templates = load_templates(&authority).await?;
-        let bundle = Arc::new(view::bundle(&authority).await?);
-        let (history, streams) = (History::from(revision), Streams::default());
-        let state = Mutex::new(State { revision, roster, templates, history, streams, bundle });
-        let revision = AtomicU64::new(revision);
+        let picture = Picture::load(&authority).await?;
+        let revision = AtomicU64::new(picture.revision);
+        let (history, streams) = (History::from(picture.revision), Streams::default());
+        let state = Mutex::new(State { picture, history, streams });
         let has_ended = AtomicBool::new(false);
         Ok((Arc::new(Self { authority, limits, state, revision, has_ended }), news))
     }
@@ -137,13 +147,23 @@ impl Agents {
         let is_known = state.streams.last_lineage(&node.id) == Some(node.lineage);
         let events = match after.filter(|after| is_known && state.can_resume(*after)) {
             Some(after) => state.missed(&node, &claims, after, &rules),
-            None => vec![state.everything(&node, &claims, &rules)],
+            None => state.picture.everything(&node.id, &claims, &rules, spread(state.streams.len())),
         };
         let stream = Stream { serial: node.serial, lineage: node.lineage, claims, sender };
         let number = state.streams.add(&node.id, stream, self.limits)?;
         drop(state);
         let first = events.iter().map(view::line).collect();
         Ok(Subscription { agents: Arc::clone(self), node, number, first, lines })
+    }
+
+    /// Passes on the bundle of another trust domain.
+    pub(crate) fn use_federated(&self, bundle: BundleView) {
+        let mut state = self.state();
+        let State { picture, streams, .. } = &mut *state;
+        let event = AgentEvent::Bundle { revision: picture.revision, bundle: bundle.clone() };
+        let line = view::line(&event);
+        streams.send_to_all(|_, _| Some(line.clone()));
+        picture.federated.insert(bundle.trust_domain.clone(), bundle);
     }
 
     /// How many streams are open.
@@ -159,32 +179,74 @@ impl Agents {
 impl State {
     /// Whether everything that happened after this revision is known.
     fn can_resume(&self, after: u64) -> bool {
-        self.history.covers(after) && after <= self.revision
-    }
-
-    fn everything(&self, node: &Node, claims: &Claims, rules: &Rules) -> AgentEvent {
-        let identities = self.roster.of(&node.id, claims);
-        AgentEvent::Sync {
-            revision: self.revision,
-            identities: identities.iter().map(|identity| view::identity(identity, rules)).collect(),
-            templates: self
-                .templates
-                .values()
-                .filter(|template| template.is_served_by(&node.id, claims))
-                .map(|template| view::template(template, rules))
-                .collect(),
-            bundle: self.bundle.as_ref().clone(),
-        }
+        self.history.covers(after) && after <= self.picture.revision
     }
 
     fn missed(&self, node: &Node, claims: &Claims, after: u64, rules: &Rules) -> Vec<AgentEvent> {
         let changes = self.history.after(after);
         let events = changes.filter_map(|(revision, change)| {
-            view::event(*revision, change, &node.id, claims, &self.bundle, rules)
+            view::event(*revision, change, &node.id, claims, &self.picture.bundle, rules)
         });
+        let revision = self.picture.revision;
+        let federated = self.picture.federated.values().cloned();
+        let federated = federated.map(|bundle| AgentEvent::Bundle { revision, bundle });
         // At least one, so that the agent knows at once that it has missed nothing else.
-        events.chain([AgentEvent::Heartbeat { revision: self.revision }]).collect()
+        events.chain(federated).chain([AgentEvent::Heartbeat { revision }]).collect()
     }
+}
+
+impl Picture {
+    async fn load(authority: &Authority) -> Result<Self, AuthorityError> {
+        let revision = authority.ledger().head().size;
+        Ok(Self {
+            revision,
+            roster: load_roster(authority).await?,
+            templates: load_templates(authority).await?,
+            bundle: Arc::new(view::bundle(authority).await?),
+            federated: BTreeMap::new(),
+            renewals: Standing::load(authority.ledger().as_ref(), revision).await?,
+        })
+    }
+
+    /// All that a node is to know: what it may serve, and what of it is to be renewed.
+    fn everything(
+        &self,
+        node: &SpiffeId,
+        claims: &Claims,
+        rules: &Rules,
+        spread_milliseconds: u64,
+    ) -> Vec<AgentEvent> {
+        let identities = self.roster.of(node, claims);
+        let sync = AgentEvent::Sync {
+            revision: self.revision,
+            identities: identities.iter().map(|identity| view::identity(identity, rules)).collect(),
+            templates: self
+                .templates
+                .values()
+                .filter(|template| template.is_served_by(node, claims))
+                .map(|template| view::template(template, rules))
+                .collect(),
+            bundle: self.bundle.as_ref().clone(),
+            federated: self.federated.values().cloned().collect(),
+            spread_milliseconds,
+        };
+        let concerns = |renewal: &&Renewal| renewal.concerns(node, claims, self.meant(renewal));
+        let renewals = self.renewals.iter().filter(concerns).map(|renewal| renewal.event(self.revision));
+        std::iter::once(sync).chain(renewals).collect()
+    }
+
+    /// The identity that a renewal is about, if it is about one.
+    fn meant(&self, renewal: &Renewal) -> Option<&Identity> {
+        match &renewal.scope {
+            RenewalScope::Identity(id) => self.roster.find(id),
+            _ => None,
+        }
+    }
+}
+
+/// Milliseconds over which agents that are told the same are to spread what follows: two hundred a second.
+fn spread(agents: usize) -> u64 {
+    agents as u64 * 5
 }
 
 impl Subscription {

@@ -39,6 +39,10 @@ impl Roster {
         before
     }
 
+    pub(super) fn find(&self, id: &SpiffeId) -> Option<&Identity> {
+        self.identities.get(id).map(AsRef::as_ref)
+    }
+
     /// The identities of a node that has proved these claims, in the order of their names.
     pub(super) fn of(&self, node: &SpiffeId, claims: &Claims) -> Vec<Arc<Identity>> {
         let mut found: BTreeSet<&SpiffeId> = self.by_parent.get(node).into_iter().flatten().collect();

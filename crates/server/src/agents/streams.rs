@@ -128,6 +128,11 @@ impl Streams {
         }
     }
 
+    /// How many streams of these nodes there are.
+    pub(super) fn of<'a>(&self, nodes: impl IntoIterator<Item = &'a SpiffeId>) -> usize {
+        nodes.into_iter().filter_map(|node| self.by_node.get(node)).map(Vec::len).sum()
+    }
+
     /// Ends all of them.
     pub(super) fn clear(&mut self) {
         self.by_node.clear();

@@ -27,12 +27,13 @@ pub(super) fn event(
     rules: &Rules,
 ) -> Option<AgentEvent> {
     match change {
-        Change::Identity { before, after } => {
+        Change::Identity { before, after, spread } => {
             let was = before.as_ref().filter(|before| before.is_served_by(node, claims));
             let is = after.as_ref().filter(|after| after.is_served_by(node, claims));
             match (was, is) {
                 (_, Some(is)) => {
-                    Some(AgentEvent::Changed { revision, identity: Box::new(identity(is, rules)) })
+                    let identity = Box::new(identity(is, rules));
+                    Some(AgentEvent::Changed { revision, identity, spread_milliseconds: *spread })
                 }
                 (Some(was), None) => Some(AgentEvent::Removed { revision, spiffe_id: was.spiffe_id.clone() }),
                 (None, None) => None,
@@ -40,6 +41,10 @@ pub(super) fn event(
         }
         Change::Revoked { node: whose, serials } => {
             (whose == node).then(|| AgentEvent::Revoked { revision, serials: serials.clone() })
+        }
+        Change::Renewal { renewal, identity } => {
+            let concerns = renewal.concerns(node, claims, identity.as_deref());
+            concerns.then(|| renewal.event(revision))
         }
         Change::Template { before, after } => {
             let was = before.as_ref().filter(|before| before.is_served_by(node, claims));

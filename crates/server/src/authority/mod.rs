@@ -52,6 +52,8 @@ pub struct Authority {
     ledger: Arc<dyn Ledger>,
     workflow: Workflow,
     rules: ArcSwap<Rules>,
+    /// Held while other rules are recorded and then put in force.
+    reloading: tokio::sync::Mutex<()>,
     verifiers: Verifiers,
     nonces: Arc<MemoryNonces>,
     records: records::LedgerRecords,
@@ -125,6 +127,12 @@ impl Authority {
     #[must_use]
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()
+    }
+
+    /// The rules in force once those are that the ledger has on record: for whoever learns of them from there.
+    pub(crate) async fn settled_rules(&self) -> Arc<Rules> {
+        let _settled = self.reloading.lock().await;
+        self.rules()
     }
 
     /// Changes of status.
@@ -210,6 +218,7 @@ impl Authority {
     /// # Errors
     /// What is wrong with them; those in force stay.
     pub async fn reload_rules(&self, by: &str) -> Result<(), ReloadError> {
+        let _reloading = self.reloading.lock().await;
         let config = &self.config;
         let rules = Rules::load(&config.profiles, &config.policy, &config.trust_domain)?;
         rules.record(self.ledger.as_ref(), by, self.clock.now()).await?;

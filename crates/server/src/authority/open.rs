@@ -254,6 +254,7 @@ impl Authority {
             ledger,
             workflow,
             rules,
+            reloading: tokio::sync::Mutex::default(),
             verifiers,
             nonces,
             records,

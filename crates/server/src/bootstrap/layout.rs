@@ -239,6 +239,7 @@ pub fn generated_passphrase(random: &dyn Random) -> Result<SecretString, InitErr
 
 fn config_text(plan: &InitPlan, keys: RawKeys) -> Result<String, InitError> {
     let raw = RawConfig {
+        federation: std::collections::BTreeMap::new(),
         trust_domain: plan.trust_domain.to_string(),
         names: plan.names.iter().map(|name| name.to_string().trim_matches(['[', ']']).to_owned()).collect(),
         listen: RawListen {

@@ -70,9 +70,11 @@ pub(crate) fn action(operation: Operation) -> Action {
         }
         Operation::ListTemplates | Operation::ReadTemplate => Action::TemplateRead,
         Operation::ListCertificates | Operation::ReadCertificate => Action::CertificateRead,
+        Operation::AskRenewal => Action::CertificateAskRenewal,
         Operation::Hold => Action::CertificateHold,
         Operation::Release => Action::CertificateRelease,
         Operation::Status
+        | Operation::StatusOfMany
         | Operation::StatusSet
         | Operation::StatusDelta
         | Operation::CrlDer

@@ -11,6 +11,7 @@ mod log;
 mod openid;
 mod operators;
 mod policy;
+mod renewals;
 mod revocation;
 mod status;
 mod status_set;
@@ -84,6 +85,8 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::Revoke => handle(operation, revocation::revoke),
         Operation::Hold => handle(operation, revocation::hold),
         Operation::Release => handle(operation, revocation::release),
+        Operation::AskRenewal => handle(operation, renewals::ask),
+        Operation::StatusOfMany => handle(operation, status::of_many),
         Operation::Status => handle(operation, status::certificate),
         Operation::StatusSet => handle(operation, status_set::current),
         Operation::StatusDelta => handle(operation, status_set::delta),

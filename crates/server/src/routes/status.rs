@@ -9,9 +9,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use chancery_api::{Operation, ProblemCode, StatusResponse, limits};
+use chancery_api::{
+    CertificateStatus, Operation, ProblemCode, RevocationView, StatusAnswer, StatusQuestion, StatusResponse,
+    limits,
+};
 use chancery_revoke::{OcspAnswer, Place, PublishedCrl};
-use chancery_types::{CrlShard, IssuerEpoch, SerialNumber, Timestamp};
+use chancery_types::{CrlShard, IssuerEpoch, RevocationReason, SerialNumber, Timestamp};
 use chancery_x509::write_pem;
 use data_encoding::{BASE64, BASE64_NOPAD};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED};
@@ -28,6 +31,8 @@ use crate::{HttpProblem, Json, OcspBody, Path};
 
 /// How long a cache may keep a list: a revocation should be seen soon, whatever `nextUpdate` allows.
 const LIST_AGE: Duration = Duration::from_secs(30);
+/// How long a question waits for the position that it names.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Seconds after which a list may be there that is not yet.
 const RETRY: u64 = 5;
 
@@ -65,6 +70,71 @@ pub(crate) async fn certificate(
     let record = record.ok_or_else(|| problem_of(AuthorityError::not_found("certificate", serial)))?;
     let (status, revocation) = standing(&record, now);
     Ok(Json(StatusResponse { serial, status, revocation, as_of: now }))
+}
+
+/// Which of many certificates are not good: from memory, so that a stranger's question costs little.
+pub(crate) async fn of_many(
+    State(site): State<Arc<Site>>,
+    Json(question): Json<StatusQuestion>,
+) -> Result<Json<StatusAnswer>, HttpProblem> {
+    let limit = limits::STATUS_SERIALS;
+    if question.serials.len() > limit {
+        let detail =
+            format!("{} serial numbers were asked about, at most {limit} may be", question.serials.len());
+        return Err(HttpProblem::new(ProblemCode::MalformedRequest, &detail).field("/serials", detail));
+    }
+    let after = question.after.unwrap_or(0);
+    if !has_reached(&site, after).await {
+        return of_many_by_the_ledger(&site, &question.serials, after).await.map(Json);
+    }
+    let as_of = site.authority.clock().now();
+    let lines = site.board.read();
+    let not_good = question.serials.iter().filter_map(|serial| lines.get(*serial)).map(|line| {
+        let is_held = line.reason == RevocationReason::CertificateHold;
+        StatusResponse {
+            serial: line.serial,
+            status: if is_held { CertificateStatus::Held } else { CertificateStatus::Revoked },
+            revocation: Some(RevocationView { reason: line.reason, at: line.at }),
+            as_of,
+        }
+    });
+    Ok(Json(StatusAnswer { sequence: lines.position(), not_good: not_good.collect() }))
+}
+
+/// Whether the board is right at this position, or is so soon. It moves with what changes status, and so may stand
+/// behind a log in which nothing of that happened.
+async fn has_reached(site: &Site, position: u64) -> bool {
+    let mut news = site.board.news();
+    let reached = async {
+        while site.board.read().position() < position {
+            // Told or missed: the board says itself how far it is.
+            let _ = news.recv().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.is_ok()
+}
+
+/// The same by the ledger, one by one: after a wait, so that nobody has it done often.
+async fn of_many_by_the_ledger(
+    site: &Site,
+    serials: &[SerialNumber],
+    position: u64,
+) -> Result<StatusAnswer, HttpProblem> {
+    let ledger = site.authority.ledger();
+    let (sequence, as_of) = (ledger.head().size, site.authority.clock().now());
+    if sequence < position {
+        let detail = format!("the log has {sequence} entries, and the question names position {position}");
+        return Err(HttpProblem::new(ProblemCode::NotReady, detail).retry_after(RETRY));
+    }
+    let mut not_good = Vec::new();
+    for serial in serials {
+        let Some(record) = ledger.certificate(*serial).await.map_err(problem_of)? else { continue };
+        let (status, revocation) = standing(&record, as_of);
+        if matches!(status, CertificateStatus::Held | CertificateStatus::Revoked) {
+            not_good.push(StatusResponse { serial: *serial, status, revocation, as_of });
+        }
+    }
+    Ok(StatusAnswer { sequence, not_good })
 }
 
 /// The full list of the active issuer, DER.

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test that called it")]
 
+mod federation;
 mod node;
+mod renewals;
 #[path = "../running/mod.rs"]
 mod running;
 mod streams;

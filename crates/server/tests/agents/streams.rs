@@ -45,7 +45,9 @@ async fn a_node_is_told_its_identities_and_every_change_of_them() {
     assert!(bundle.jwt_keys.keys[0].kid.is_some());
 
     register(&running, workload("db", "node/a", "26")).await;
-    let AgentEvent::Changed { identity, revision } = stream.next().await else { panic!("a new identity") };
+    let AgentEvent::Changed { identity, revision, .. } = stream.next().await else {
+        panic!("a new identity")
+    };
     assert_eq!(identity.spiffe_id, id("db"));
     assert_eq!(revision, running.server.site().authority.ledger().head().size);
 

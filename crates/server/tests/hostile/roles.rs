@@ -15,6 +15,7 @@ fn permitted(operation: Operation) -> &'static str {
     match operation {
         Operation::Enroll
         | Operation::Nonce
+        | Operation::StatusOfMany
         | Operation::Status
         | Operation::StatusSet
         | Operation::StatusDelta
@@ -66,6 +67,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::RegisterTemplate
         | Operation::ChangeTemplate
         | Operation::RemoveTemplate
+        | Operation::AskRenewal
         | Operation::Revoke
         | Operation::Hold
         | Operation::Release => "----xx",

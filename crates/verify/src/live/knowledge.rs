@@ -106,7 +106,7 @@ impl Knowledge {
             }
             FeedChange::Release { .. } | FeedChange::Issuer { .. } => self.parts.wants_set = true,
             FeedChange::Bulk { .. } => self.miss(event.sequence, event.sequence),
-            _ => {}
+            FeedChange::Heartbeat | FeedChange::End { .. } => {}
         }
         if !is_part {
             heard.wanted = self.finish_parts(event.sequence);
@@ -133,11 +133,6 @@ impl Knowledge {
     /// Whether nothing was missed.
     pub(crate) fn is_whole(&self) -> bool {
         self.set.is_some() && self.gap.is_none()
-    }
-
-    /// The set.
-    pub(crate) fn set(&self) -> Option<&ExactSet> {
-        self.set.as_ref()
     }
 
     /// The position of the set; 0 when there is none.

@@ -9,15 +9,20 @@
 //! What is trusted: the trust bundles that are given, and the log's key. The feed is advice: it can take away, and only
 //! a signed set, which never goes back, gives back.
 
-#![allow(dead_code, reason = "what follows the authority comes next")]
-
+mod acknowledge;
 mod allowed;
+mod authority;
 mod connections;
 mod credentials;
+mod follower;
 mod guarded;
 mod judge;
+mod keep;
 mod knowledge;
+mod line;
+mod patience;
 mod refusal;
+mod sets;
 mod standing;
 mod status;
 mod steady;
@@ -26,12 +31,15 @@ mod trust;
 mod verifier;
 
 pub use allowed::Allowed;
+pub use authority::Authority;
 pub use chancery_api::RelyingPartyKind;
 pub use connections::{ConnectionEnded, Ended, Peer};
 pub use credentials::{Bundles, CredentialError, CredentialFiles, Credentials};
+pub use follower::{Follower, Following};
 pub use guarded::{Guarded, Sever};
 pub use judge::{Judge, Judged, Side};
 pub use refusal::Refusal;
+pub use sets::LogKey;
 pub use standing::{NotGood, Rules, Standing, Unknown, WhenUnknown};
 pub use status::{Admission, Status, StatusView};
 pub use tls::{Acceptor, Connector, HandshakeError, without_resumption};

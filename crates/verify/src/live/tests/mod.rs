@@ -1,8 +1,10 @@
 //! Peers of a small trust domain that is made here, and whose status is what a test says.
 
+mod following;
 mod guard;
 mod handshakes;
 mod judgement;
+mod liar;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
