@@ -157,6 +157,8 @@ operations! {
         "Follows what stops being good and what is good again, as server-sent events.";
     PollStatusFeed, "poll-status-feed", Get, "/v1/status/feed/poll", Holder,
         "The same events by long poll: what was missed, or what happens while the request waits.";
+    FollowStatus, "follow-status", Post, "/chancery.status.v1.StatusFeed/Follow", Holder,
+        "The same events as a gRPC stream; crates/server/proto has the definition.";
     Acknowledge, "acknowledge", Post, "/v1/status/acknowledgements", Holder,
         "Registers a relying party, or confirms how far it has enforced.";
     ListRelyingParties, "list-relying-parties", Get, "/v1/relying-parties", Operator,

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::Bench;
 use crate::commands::{
     agent, audit, bundle, ca, certificate, completions, crl_sync, enroll, fetch, identity, init, ledger, log,
-    man, node, operator, policy, profile, proxy, renew, revoke, root, run, serve, status, template, token,
-    verify, version,
+    man, node, operator, policy, profile, proxy, relying_party, renew, revoke, root, run, serve, status,
+    template, token, verify, version,
 };
 use crate::quickstart::Quickstart;
 
@@ -116,8 +116,11 @@ pub(crate) enum Command {
     Hold(revoke::Hold),
     /// Release certificates from hold.
     Release(revoke::Release),
-    /// Say what a certificate is worth now.
+    /// Say what a certificate is worth now, or follow what changes.
     Status(status::Status),
+    /// See who enforces status, and how far.
+    #[command(subcommand)]
+    RelyingParty(relying_party::RelyingParty),
     /// Explain the decision behind a certificate.
     Why(status::Why),
     /// Show, question and test the policy.
@@ -173,7 +176,7 @@ Groups:
   run one    init, root, serve, check-config, ledger
   let in     identity, template, token, operator
   be let in  enroll, renew, agent, fetch, run
-  watch      certificate, revoke, hold, release, status, why, policy, profile
+  watch      certificate, revoke, hold, release, status, relying-party, why, policy, profile
   enforce    proxy, authz, crl-sync
   trust      bundle, ca, log, audit, verify
   try        quickstart, bench

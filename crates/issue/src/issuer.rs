@@ -1,10 +1,9 @@
-//! The issuer that signs: its certificate, its key and its counter.
+//! The issuer that signs: its certificate and its key.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use chancery_keys::Signer;
-use chancery_types::{CrlShard, IssuerEpoch, Random, RandomError, SerialError, SerialNumber, TrustDomain};
+use chancery_types::{CrlShard, IssuerEpoch, SerialNumber, TrustDomain};
 use chancery_x509::{Certificate, CertificateError, FrequentKey};
 
 /// Where relying parties find status; written into certificates as it stands here.
@@ -68,11 +67,10 @@ pub struct Issuer {
     signer: Arc<dyn Signer>,
     public_key: FrequentKey,
     urls: StatusUrls,
-    next_counter: AtomicU64,
 }
 
 impl Issuer {
-    /// An issuer whose recorded serials end at `last_counter`.
+    /// An issuer of this epoch.
     ///
     /// # Errors
     /// [`IssuerError`] when certificate and key do not make an issuer.
@@ -82,7 +80,6 @@ impl Issuer {
         certificate: &[u8],
         signer: Arc<dyn Signer>,
         urls: StatusUrls,
-        last_counter: Option<u64>,
     ) -> Result<Self, IssuerError> {
         let certificate = Certificate::from_der(certificate)?;
         if !certificate.tbs().is_authority() {
@@ -91,9 +88,8 @@ impl Issuer {
         if certificate.tbs().spki_der() != signer.public_key().spki_der() {
             return Err(IssuerError::OtherKey(epoch));
         }
-        let next_counter = AtomicU64::new(last_counter.map_or(0, |last| last + 1));
         let public_key = FrequentKey::new(signer.public_key().clone());
-        Ok(Self { trust_domain, epoch, certificate, signer, public_key, urls, next_counter })
+        Ok(Self { trust_domain, epoch, certificate, signer, public_key, urls })
     }
 
     /// The trust domain that it issues in.
@@ -130,14 +126,5 @@ impl Issuer {
     #[must_use]
     pub fn urls(&self) -> &StatusUrls {
         &self.urls
-    }
-
-    /// The next serial. A number that is not recorded afterwards is lost, which the revocation set can bear.
-    pub(crate) fn next_serial(
-        &self,
-        random: &dyn Random,
-    ) -> Result<Result<SerialNumber, SerialError>, RandomError> {
-        let counter = self.next_counter.fetch_add(1, Ordering::Relaxed);
-        SerialNumber::generate(self.epoch, counter, random)
     }
 }

@@ -45,20 +45,21 @@ impl Prepared {
     }
 }
 
-/// Encodes and lints a certificate for an approved request.
+/// Encodes and lints a certificate for an approved request, with a serial of this counter, which is its alone.
 ///
 /// # Errors
 /// [`PrepareError`]; nothing was recorded.
 pub(crate) fn prepare(
     request: IssueRequest,
     issuer: &Issuer,
+    counter: u64,
     forbidden_keys: &[Digest],
     random: &dyn Random,
     now: Timestamp,
 ) -> Result<Prepared, PrepareError> {
     check_request(&request, forbidden_keys)?;
     let profile = request.approved.profile().as_ref();
-    let serial = issuer.next_serial(random)??;
+    let serial = SerialNumber::generate(issuer.epoch(), counter, random)??;
     let validity = validity(&request.approved, profile, issuer, now)?;
     let tbs = encode(&request, issuer, serial, validity)?;
     lint(&tbs, request.subject.as_ref(), profile, issuer, serial, now)?;

@@ -74,8 +74,16 @@ impl Workflow {
         let now = self.clock.now();
         let mut failed = Vec::with_capacity(requests.len());
         let mut batch: Vec<Prepared> = Vec::with_capacity(requests.len());
-        for request in requests {
-            match prepare(request, &issuer, &self.forbidden_keys, self.random.as_ref(), now) {
+        let count = requests.len();
+        let counters = match self.ledger.reserve_counters(issuer.epoch(), count as u64).await {
+            Ok(first) => first..,
+            Err(error) => {
+                let refused = || Err(RecordError::from(error.clone()).into());
+                return std::iter::repeat_with(refused).take(count).collect();
+            }
+        };
+        for (request, counter) in requests.into_iter().zip(counters) {
+            match prepare(request, &issuer, counter, &self.forbidden_keys, self.random.as_ref(), now) {
                 Ok(prepared) => {
                     batch.push(prepared);
                     failed.push(None);

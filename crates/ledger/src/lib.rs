@@ -5,7 +5,8 @@
 //! certificate, which token is spent, what is revoked) is a pure function of the entries, kept as the read
 //! model: a set of ordered keys and values that can be thrown away and rebuilt.
 //!
-//! [`embedded`] is the backend for one process and one directory. The crate does not know what makes a
+//! [`embedded`] is the backend for one process and one directory, [`postgres`] the one for many replicas on one
+//! database. The crate does not know what makes a
 //! certificate valid or who may ask for one; it trusts its caller to propose only what was decided, and its
 //! directory to nobody else: see docs/TRUST.md.
 
@@ -13,10 +14,14 @@
 #[cfg(test)]
 extern crate self as chancery_ledger;
 
+mod copy;
 pub mod embedded;
 mod model;
+pub mod postgres;
 mod proposal;
+mod sequence;
 
+pub use copy::{CopyError, copy_log};
 pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
@@ -25,6 +30,7 @@ pub use model::record::{
 };
 pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};
+pub use postgres::{Fence, PostgresError, PostgresLedger, PostgresOptions, PostgresReport};
 pub use proposal::{CommitError, Conflict, Outcome, Precondition, Proposal, Standing};
 
 use std::sync::Arc;
@@ -32,7 +38,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chancery_entry::Entry;
 use chancery_merkle::SignedNote;
-use chancery_types::Digest;
+use chancery_types::{Digest, IssuerEpoch};
 
 /// The size and the root of the log at a moment when everything in it is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +86,13 @@ pub trait Ledger: ReadModel {
     /// # Errors
     /// [`CommitError`] when they could not be written.
     async fn keep_signatures(&self, signatures: Vec<IssuedSignature>) -> Result<(), CommitError>;
+
+    /// Serial counters of an issuer that nobody else has or will get, above every recorded one: so many from this one
+    /// on. What is not recorded afterwards is lost, which the revocation set can bear.
+    ///
+    /// # Errors
+    /// [`CommitError`] when they could not be reserved.
+    async fn reserve_counters(&self, epoch: IssuerEpoch, count: u64) -> Result<u64, CommitError>;
 
     /// The durable head.
     fn head(&self) -> Head;

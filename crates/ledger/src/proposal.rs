@@ -287,6 +287,12 @@ pub enum CommitError {
         /// What happened.
         reason: String,
     },
+    /// The ledger's database cannot be reached, or did not take it. It may work again at any moment.
+    #[error("the ledger's database is not available: {reason}")]
+    Unavailable {
+        /// What happened.
+        reason: String,
+    },
     /// The process is shutting down.
     #[error("the ledger is closing; try again on the next process")]
     Closing,

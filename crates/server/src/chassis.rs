@@ -212,6 +212,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::StatusDelta
         | Operation::StatusFeed
         | Operation::PollStatusFeed
+        | Operation::FollowStatus
         | Operation::Acknowledge
         | Operation::ListRelyingParties
         | Operation::Why

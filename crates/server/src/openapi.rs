@@ -95,6 +95,8 @@ impl Components {
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 /// Server-sent events (HTML, section 9.2).
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+/// What gRPC calls itself.
+const GRPC: &str = "application/grpc";
 const CERTIFICATE: &str = "clientCertificate";
 const CERTIFICATE_TEXT: &str = "A certificate that this authority issued, shown in the TLS handshake.";
 
@@ -178,6 +180,7 @@ fn shape(operation: Operation) -> Shape {
         Operation::StatusDelta => answer(binary(crate::routes::DELTA_MEDIA_TYPE)),
         Operation::StatusFeed => search::<FeedQuery>(json_as::<FeedEvent>(EVENT_STREAM)),
         Operation::PollStatusFeed => search::<FeedQuery>(json::<Vec<FeedEvent>>()),
+        Operation::FollowStatus => exchange(binary(GRPC), binary(GRPC)),
         Operation::Acknowledge => exchange(json::<FeedAcknowledgement>(), json::<RelyingPartyView>()),
         Operation::ListRelyingParties => answer(json::<RelyingPartiesResponse>()),
         Operation::Why => answer(json::<DecisionView>()),
@@ -211,6 +214,7 @@ fn shape(operation: Operation) -> Shape {
 fn tag(operation: Operation) -> &'static str {
     let path = operation.path();
     let rest = path.strip_prefix("/v1/").unwrap_or(&path[1..]);
+    let rest = rest.strip_prefix("chancery.").unwrap_or(rest);
     rest.split(['/', '.']).next().unwrap_or(rest)
 }
 

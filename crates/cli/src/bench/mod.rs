@@ -4,6 +4,7 @@
 //! server runs as a process of its own, so that its CPU time can be told from that of its clients, which share
 //! the machine with it. What is spent (keys, tokens, certificates to renew) is made before the clock starts.
 
+mod feed;
 mod floor;
 mod load;
 mod process;
@@ -18,12 +19,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use chancery_client::HttpVersion;
 use chancery_types::TrustDomain;
 use clap::{Args, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::authority_side::in_process::InProcess;
 use crate::loopback::{Door, ServerProcess, free_addresses};
 use crate::terminal::Terminal;
+use feed::FeedFigures;
 use floor::Floor;
 use load::{Load, drive};
 use report::{Report, Row};
@@ -43,6 +47,9 @@ pub(crate) struct Bench {
     /// Enrolments at once in process.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=8192))]
     in_flight: u16,
+    /// Programs that follow the status feed.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=15_000))]
+    listeners: u32,
     /// Only these parts; repeatable.
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
@@ -68,6 +75,8 @@ enum Part {
     Ocsp,
     /// One client alone.
     Lone,
+    /// The status feed; only when it is named, for it takes ten thousand connections.
+    Feed,
 }
 
 /// Certificates that are renewed over connections that were opened before.
@@ -104,7 +113,7 @@ impl Bench {
     }
 
     fn wants(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        self.only.contains(&part) || self.only.is_empty() && part != Part::Feed
     }
 
     fn limit(&self) -> Duration {
@@ -131,6 +140,7 @@ impl Run<'_> {
             disk_bytes_per_entry: None,
             entries: None,
             server_resident_bytes: None,
+            feed: Vec::new(),
         };
         if self.bench.wants(Part::InProcess) {
             report.certificate_bytes = Some(self.in_process(&authority, &mut supply).await?);
@@ -142,6 +152,12 @@ impl Run<'_> {
             Some(process::bytes_in(&self.authority.join("ledger"))? / entries.max(1));
         if self.wants_server() {
             report.server_resident_bytes = Some(self.over_the_wire(&mut supply, addresses).await?);
+        }
+        if self.bench.wants(Part::Feed) {
+            raise_descriptors(self.bench.listeners)?;
+            for version in [HttpVersion::Best, HttpVersion::Http1] {
+                report.feed.push(self.feed(&mut supply, addresses, version).await?);
+            }
         }
         report.rows = std::mem::take(&mut self.rows);
         Ok(report)
@@ -173,6 +189,7 @@ impl Run<'_> {
             + of(Part::Handshake, most / 2)
             + of(Part::Renew, RENEWALS)
             + of(Part::Lone, LONE)
+            + of(Part::Feed, 2 * (feed::HOLDERS + feed::ROUNDS))
             + usize::from(bench.clients) * 3
             + 16
     }
@@ -223,6 +240,27 @@ impl Run<'_> {
         let resident = process::resident_bytes(server.id())?;
         server.stop().await?;
         Ok(resident)
+    }
+
+    /// The feed, with a server that has done nothing else.
+    async fn feed(
+        &self,
+        supply: &mut Supply,
+        addresses: (SocketAddr, SocketAddr),
+        version: HttpVersion,
+    ) -> Result<FeedFigures> {
+        let log = self.authority.join("serve.log");
+        let arguments = ["serve", "--quiet", "--config", "chancery.toml"];
+        let doors = [Door::Tcp(addresses.0), Door::Tcp(addresses.1)];
+        let server = ServerProcess::start(&self.authority, &arguments, &log, &doors).await?;
+        let wire = Wire::new(&self.authority, addresses.0, addresses.1)?;
+        let holders = wire.enroll_all(supply.take(feed::HOLDERS)).await?;
+        let victims = wire.enroll_all(supply.take(feed::ROUNDS)).await?;
+        let listeners = usize::try_from(self.bench.listeners).unwrap_or(usize::MAX);
+        self.terminal.note(format_args!("measuring: {listeners} programs that follow the status feed"));
+        let found = feed::measure(&wire, server.id(), listeners, version, &holders, &victims).await?;
+        server.stop().await?;
+        Ok(found)
     }
 
     async fn enrolments(&mut self, wire: &Wire, supply: &mut Supply, server: u32) -> Result<()> {
@@ -328,6 +366,17 @@ impl Run<'_> {
         self.rows.push(Row::new(what, &load, cpu, (floor_us, self.floor.cores), synced));
         Ok(())
     }
+}
+
+/// Has enough connections for the listeners, in this process and in those that it starts.
+fn raise_descriptors(listeners: u32) -> Result<()> {
+    let (limit, needed) = (getrlimit(Resource::Nofile), u64::from(listeners) + 1000);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised)
+        .with_context(|| format!("{needed} files have to be open at once; raise the limit (ulimit -Hn)"))
 }
 
 /// Where syncs of the ledger are counted.

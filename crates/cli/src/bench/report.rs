@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::feed::FeedFigures;
 use super::floor::Floor;
 use super::load::Load;
 use crate::terminal::{Terminal, Tone};
@@ -56,6 +57,9 @@ pub(crate) struct Report {
     pub(crate) entries: Option<u64>,
     /// Resident memory of the server process in the end.
     pub(crate) server_resident_bytes: Option<u64>,
+    /// The status feed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) feed: Vec<FeedFigures>,
 }
 
 impl Row {
@@ -123,6 +127,7 @@ impl Report {
             floor.cores, self.clients, self.in_flight
         ));
         let number = |value: Option<u64>, unit: &str| value.map(|n| format!("{n}{unit}")).unwrap_or_default();
+        let text = text + &self.feed.iter().map(feed_lines).collect::<String>();
         text + &terminal.fields([
             ("bytes of a certificate", number(self.certificate_bytes, "")),
             ("bytes on disk for an entry", number(self.disk_bytes_per_entry, "")),
@@ -130,6 +135,23 @@ impl Report {
             ("server's memory", number(self.server_resident_bytes.map(|bytes| bytes >> 20), " MiB")),
         ])
     }
+}
+
+fn feed_lines(feed: &FeedFigures) -> String {
+    format!(
+        "{} programs follow the status feed over TLS and {}, connected in {:.0} s.\n\
+         From the answer to a revocation to the event at each: p50 {:.0} ms, p99 {:.0} ms, most {:.0} ms.\n\
+         The server's memory grew by {} MiB idle, {} MiB in the end; heartbeats take {:.1} % of a core.\n\n",
+        feed.listeners,
+        feed.over,
+        feed.connecting_seconds,
+        feed.p50_ms,
+        feed.p99_ms,
+        feed.most_ms,
+        feed.growth_bytes[0] >> 20,
+        feed.growth_bytes[1] >> 20,
+        feed.idle_share * 100.0
+    )
 }
 
 fn line(row: &Row) -> String {

@@ -84,6 +84,17 @@ impl Wire {
         Ok(builder.build()?)
     }
 
+    /// A client that listens over one connection of its own.
+    pub(crate) fn listener(&self, identity: &TlsIdentity, version: HttpVersion) -> Result<Client> {
+        let builder = Client::builder(self.endpoint.clone())
+            .trust(self.anchors.clone())
+            .identity(identity.clone())
+            .http_version(version)
+            .connect_timeout(Duration::from_secs(60))
+            .request_timeout(Duration::from_secs(60));
+        Ok(builder.build()?)
+    }
+
     /// A client on the admin socket.
     pub(crate) fn admin(&self) -> Result<Client> {
         Ok(Client::builder(self.admin.clone()).build()?)

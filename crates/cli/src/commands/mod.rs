@@ -9,6 +9,7 @@ pub(crate) mod completions;
 pub(crate) mod crl_sync;
 pub(crate) mod enroll;
 pub(crate) mod fetch;
+pub(crate) mod follow;
 pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod ledger;
@@ -19,6 +20,7 @@ pub(crate) mod operator;
 pub(crate) mod policy;
 pub(crate) mod profile;
 pub(crate) mod proxy;
+pub(crate) mod relying_party;
 pub(crate) mod renew;
 mod renewal;
 pub(crate) mod revoke;
@@ -67,6 +69,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Hold(hold) => hold.run(globals, terminal).await,
         Command::Release(release) => release.run(globals, terminal).await,
         Command::Status(status) => status.run(globals, terminal).await,
+        Command::RelyingParty(parties) => parties.run(globals, terminal).await,
         Command::Why(why) => why.run(globals, terminal).await,
         Command::Policy(policy) => policy.run(globals, terminal).await,
         Command::Profile(profile) => profile.run(globals, terminal).await,

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::authority_side;
@@ -53,6 +54,7 @@ impl Serve {
     pub(crate) async fn run(&self, globals: &Globals) -> Result<()> {
         let config = place::required(globals.config.as_deref())?;
         start_log(self.log_format, globals);
+        raise_descriptors();
         authority_side::serve(&config, self.allow_online_root, |api, status| {
             tracing::info!(%api, %status, config = %config.display(), "serving");
         })
@@ -88,6 +90,15 @@ impl CheckConfig {
                     ("policies", summary.policies.join(", ")),
                 ])
         })
+    }
+}
+
+/// Has as many files and connections open as the system allows: thousands follow the feed, and the usual soft limit is
+/// for programs that use `select`.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays at {:?}", limit.current);
     }
 }
 

@@ -6,6 +6,7 @@ use chancery_types::SerialNumber;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::commands::follow::Follow;
 use crate::commands::status_set::Set;
 use crate::commands::text_of;
 use crate::connection::{Connection, Reach};
@@ -14,7 +15,8 @@ use crate::flags::Globals;
 use crate::place::Place;
 use crate::terminal::{Terminal, Tone};
 
-/// Says what a certificate is worth now, or shows the exact set of those that are not good. Anybody may ask.
+/// Says what a certificate is worth now, or shows the exact set of those that are not good, for anybody; or follows
+/// every change, for whoever holds a certificate.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Status {
@@ -31,6 +33,8 @@ pub(crate) struct Status {
 #[derive(Debug, Subcommand)]
 enum Form {
     Set(Set),
+    /// Print what is revoked, held and released, as it happens.
+    Follow(Follow),
 }
 
 /// Explains the decision behind a certificate: what was known, which policies decided, and what was reduced.
@@ -46,6 +50,7 @@ impl Status {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
         let serial = match (&self.form, self.serial) {
             (Some(Form::Set(set)), _) => return set.run(globals, terminal).await,
+            (Some(Form::Follow(follow)), _) => return follow.run(globals, terminal).await,
             (None, serial) => serial.ok_or_else(|| usage("name a certificate by its serial number"))?,
         };
         let place = Place::find(globals.config.as_deref())?;

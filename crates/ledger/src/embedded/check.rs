@@ -13,7 +13,6 @@ use chancery_entry::{Body, Entry};
 use chancery_merkle::{Frontier, leaf_hash};
 use chancery_types::Digest;
 
-use super::batch_view::BatchView;
 use super::checkpoint::Published;
 use super::derived::{Additions, Derived, Difference};
 use super::disk::{Disk, DiskFile, How, RealDisk};
@@ -24,6 +23,7 @@ use super::open::{exists, io_error, lock};
 use super::recover::{Paths, index_error};
 use super::{EmbeddedLedger, OpenError, signatures};
 use crate::model::apply::apply;
+use crate::model::batch_view::BatchView;
 use crate::model::{ModelError, View};
 
 /// What a ledger holds that is in order.

@@ -1,14 +1,8 @@
 //! Changes in memory, in the order of their keys.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Range;
-use std::ops::Bound;
-
 use crate::model::Write;
+use crate::model::merge::{Changed as Pairs, in_range};
 use crate::model::search::SearchKey;
-
-/// Changes by key; `None` is a deletion.
-pub(crate) type Pairs = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// The changes of some batches.
 #[derive(Debug, Default, Clone)]
@@ -74,15 +68,6 @@ impl Layer {
         keys.sort();
         keys
     }
-}
-
-/// Changes with `start <= key < end`.
-pub(crate) fn in_range<'a>(
-    pairs: &'a Pairs,
-    start: &[u8],
-    end: &[u8],
-) -> Range<'a, Vec<u8>, Option<Vec<u8>>> {
-    pairs.range::<[u8], _>((Bound::Included(start), Bound::Excluded(end.max(start))))
 }
 
 /// Keys in sorted runs, each at least twice as long as the next.

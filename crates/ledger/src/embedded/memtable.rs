@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use super::index::Index;
 use super::journal::JournalPosition;
-use super::layer::{Layer, Pairs as Changed};
-use super::merge::{last_of, merge};
+use super::layer::Layer;
+use crate::model::merge::{Changed, last_of, merge};
 use crate::model::{Changes, ModelError, Pairs, Table, View, Write};
 
 /// Where the log stands after a layer's last entry.

@@ -11,17 +11,15 @@
 //! Two threads: the sequencer decides the order and makes batches durable, the indexer commits the read model
 //! behind it. After a crash the index says how far it got and only the rest of the journal is replayed.
 
-mod batch_view;
 mod check;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod derived;
-mod disk;
+pub(crate) mod disk;
 mod index;
 mod indexer;
 mod journal;
 mod layer;
 mod memtable;
-mod merge;
 mod open;
 mod recover;
 mod sequencer;
@@ -29,6 +27,7 @@ mod signatures;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -59,6 +58,7 @@ use crate::model::record::{
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
+use crate::sequence::Request;
 use crate::{Head, IssuedSignature, Ledger, News, ReadError};
 
 /// What can be chosen about an embedded ledger.
@@ -105,6 +105,8 @@ struct Shared {
     signer: Box<dyn NoteSigner + Send + Sync>,
     checkpoint: Mutex<Option<(u64, SignedNote)>>,
     halted: Mutex<Option<String>>,
+    /// The next serial counter of each issuer that was asked for one.
+    counters: Mutex<HashMap<IssuerEpoch, u64>>,
     /// The indexer has no room to go on; it tries again.
     index_is_full: std::sync::atomic::AtomicBool,
     syncs: std::sync::atomic::AtomicU64,
@@ -157,7 +159,7 @@ impl Shared {
 /// A ledger in a directory, open for this process alone.
 pub struct EmbeddedLedger {
     shared: Arc<Shared>,
-    requests: Mutex<Option<mpsc::Sender<sequencer::Request>>>,
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     _lock: std::fs::File,
 }
@@ -243,7 +245,7 @@ impl Ledger for EmbeddedLedger {
             .clone()
             .ok_or(CommitError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        requests.send(sequencer::Request { proposals, reply }).await.map_err(|_| CommitError::Closing)?;
+        requests.send(Request { proposals, reply }).await.map_err(|_| CommitError::Closing)?;
         drop(requests);
         let answer = answer.await.map_err(|_| self.shared.halted().unwrap_or(CommitError::Closing))?;
         // The proposals come back with it: freeing them is the caller's work, not the sequencer's.
@@ -267,6 +269,20 @@ impl Ledger for EmbeddedLedger {
         })?;
         shared.wake.soon();
         Ok(())
+    }
+
+    async fn reserve_counters(&self, epoch: IssuerEpoch, count: u64) -> Result<u64, CommitError> {
+        let mut counters = self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match counters.get(&epoch) {
+            Some(next) => *next,
+            None => {
+                let last = query::last_counter(&self.shared.memtable, epoch);
+                let last = last.map_err(|error| CommitError::Halted { reason: error.to_string() })?;
+                last.map_or(0, |last| last + 1)
+            }
+        };
+        counters.insert(epoch, next + count);
+        Ok(next)
     }
 
     fn head(&self) -> Head {

@@ -257,6 +257,7 @@ fn open(
         signer,
         checkpoint: Mutex::new(None),
         halted: Mutex::new(None),
+        counters: Mutex::default(),
         index_is_full: std::sync::atomic::AtomicBool::new(false),
         syncs: std::sync::atomic::AtomicU64::new(0),
         standing_epoch: std::sync::atomic::AtomicU64::new(0),

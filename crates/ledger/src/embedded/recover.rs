@@ -14,7 +14,6 @@ use chancery_entry::Entry;
 use chancery_merkle::{Frontier, NoteSigner, leaf_hash};
 use chancery_types::Digest;
 
-use super::batch_view::BatchView;
 use super::checkpoint::{self, Published};
 use super::derived::{Additions, Derived};
 use super::disk::Disk;
@@ -26,6 +25,7 @@ use super::signatures::SignatureLog;
 use super::{OpenError, Options};
 use crate::Head;
 use crate::model::apply::apply;
+use crate::model::batch_view::BatchView;
 use crate::model::{Changes, ModelError};
 
 /// Changes that a replay gathers before it commits them.

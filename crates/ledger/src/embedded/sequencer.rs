@@ -10,45 +10,19 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use chancery_entry::Body;
 use chancery_merkle::Frontier;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::Shared;
-use super::batch_view::{BatchView, Familiar};
 use super::derived::Additions;
 use super::disk::is_full;
 use super::journal::{AppendError, Journal};
 use super::memtable::Reached;
-use crate::model::apply::{apply, changes_standing};
-use crate::model::{ModelError, check::check};
-use crate::proposal::{CommitError, Conflict, Outcome, Proposal, ProposedEntry, check_documents};
+use crate::model::apply::changes_standing;
+use crate::model::batch_view::{BatchView, Familiar};
+use crate::proposal::{CommitError, Outcome, ProposedEntry};
+use crate::sequence::{Request, decide, gather, is_news, refuse_all};
 use crate::{Head, News};
-
-/// Entries in one batch at the most: bounds the time that a caller waits behind others.
-const MAX_ENTRIES: usize = 8192;
-/// Payload bytes in one batch at the most, but for a single call that has more.
-const MAX_BYTES: usize = 4 << 20;
-
-/// How long a batch waits for company after one of so many requests. A sync costs the processor as much as five
-/// signatures, and what it costs is shared by the batch; a few syncs' time is not felt by so many.
-fn gathering(last: usize) -> Option<Duration> {
-    match last {
-        0..3 => None,
-        3..8 => Some(Duration::from_micros(500)),
-        8..32 => Some(Duration::from_millis(2)),
-        _ => Some(Duration::from_millis(4)),
-    }
-}
-
-/// What became of the proposals, and the proposals themselves.
-pub(crate) type Answer = Result<(Vec<Outcome>, Vec<Proposal>), CommitError>;
-
-/// Proposals and where to answer.
-pub(crate) struct Request {
-    pub(crate) proposals: Vec<Proposal>,
-    pub(crate) reply: oneshot::Sender<Answer>,
-}
 
 pub(crate) struct Sequencer {
     shared: Arc<Shared>,
@@ -72,18 +46,7 @@ impl Sequencer {
         let _guard = EndGuard(Arc::clone(&self.shared));
         let mut last = 0;
         while let Some(first) = requests.blocking_recv() {
-            if let Some(wait) = gathering(last) {
-                std::thread::sleep(wait);
-            }
-            let mut batch = vec![first];
-            let (mut entries, mut bytes) = weight(&batch[0]);
-            while entries < MAX_ENTRIES && bytes < MAX_BYTES {
-                let Ok(next) = requests.try_recv() else { break };
-                let (more_entries, more_bytes) = weight(&next);
-                entries += more_entries;
-                bytes += more_bytes;
-                batch.push(next);
-            }
+            let batch = gather(first, last, &mut requests);
             last = batch.len();
             self.serve(batch);
         }
@@ -198,61 +161,6 @@ impl Sequencer {
             additions.add(&mut self.frontier, entry.leaf, segment, offset);
         }
         Ok(additions)
-    }
-}
-
-/// Decides one proposal whose first entry would have this index.
-fn decide<'b>(
-    first_index: u64,
-    proposal: &'b Proposal,
-    view: &mut BatchView<'_>,
-    accepted: &mut Vec<&'b ProposedEntry>,
-) -> Result<Outcome, ModelError> {
-    if let Some(conflict) = check_documents(proposal) {
-        return Ok(Outcome::Refused(conflict));
-    }
-    for precondition in &proposal.requires {
-        if let Some(standing) = check(precondition, first_index, view)? {
-            return Ok(Outcome::Refused(Conflict { precondition: precondition.clone(), standing }));
-        }
-    }
-    for (proposed, index) in proposal.entries.iter().zip(first_index..) {
-        let writes = apply(index, &proposed.entry, view)?;
-        view.add(writes);
-        accepted.push(proposed);
-    }
-    Ok(Outcome::Accepted { first_index })
-}
-
-/// What changes how something stands, what begins or ends, and what operators want: everything but what is merely
-/// issued. And which lists and versions of the exact set were published, so that whoever follows stands behind them when
-/// the next is made.
-fn is_news(body: &Body) -> bool {
-    changes_standing(body)
-        || matches!(
-            body,
-            Body::IdentityRegistered(_)
-                | Body::CrlPublished(_)
-                | Body::CrlShardPublished(_)
-                | Body::TemplateRegistered(_)
-                | Body::TemplateRemoved(_)
-                | Body::IssuerActivated(_)
-                | Body::IssuerRetired(_)
-                | Body::ProfileChanged(_)
-                | Body::OperatorAction(_)
-                | Body::StatusSetPublished(_)
-        )
-}
-
-/// Entries and bytes.
-fn weight(request: &Request) -> (usize, usize) {
-    let entries = || request.proposals.iter().flat_map(|proposal| &proposal.entries);
-    (entries().count().max(1), entries().map(|entry| 2 + entry.bytes.len()).sum())
-}
-
-fn refuse_all(batch: Vec<Request>, error: &CommitError) {
-    for request in batch {
-        let _ = request.reply.send(Err(error.clone()));
     }
 }
 

@@ -5,7 +5,9 @@
 //! yet indexed. No value here is worth a backup.
 
 pub(crate) mod apply;
+pub(crate) mod batch_view;
 pub(crate) mod check;
+pub(crate) mod merge;
 pub(crate) mod query;
 pub(crate) mod record;
 pub(crate) mod search;

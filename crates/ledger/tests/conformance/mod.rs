@@ -34,6 +34,11 @@ pub(crate) trait Harness: Send + Sync {
 
     /// The same ledger with a read model made anew from its entries.
     async fn rebuild(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger>;
+
+    /// How many histories are played: fewer where each question is a journey.
+    fn histories(&self) -> u64 {
+        4
+    }
 }
 
 /// Makes a test of every case: `conformance_suite!(MyHarness::new())`.
@@ -61,6 +66,7 @@ macro_rules! conformance_suite {
             an_idempotency_key_buys_once_by_64_at_a_time
             a_crl_number_is_used_once_by_64_at_a_time
             a_hold_wins_or_loses_against_renewals_but_never_both
+            counters_are_given_once_and_above_what_is_recorded
             readers_never_see_half_a_proposal_after_its_answer
             certificates_are_found_by_everything_that_names_them
             pages_give_each_result_once_and_in_order

@@ -133,6 +133,37 @@ pub(crate) async fn a_hold_wins_or_loses_against_renewals_but_never_both(harness
     }
 }
 
+pub(crate) async fn counters_are_given_once_and_above_what_is_recorded(harness: &dyn Harness) {
+    let mut ledger = harness.create().await;
+    accept(&*ledger, workload::issuer()).await;
+    accept(&*ledger, workload::registration(1)).await;
+    accept(&*ledger, workload::enrolment(issuance(70_000, identity(1)))).await;
+    for recorded in [70_000, 80_000] {
+        let tasks: Vec<_> = (0..AT_A_TIME)
+            .map(|task| {
+                let ledger = Arc::clone(&ledger);
+                tokio::spawn(async move {
+                    let count = 1 + task * task;
+                    let first = ledger.reserve_counters(workload::ISSUER, count).await.unwrap();
+                    (first, first + count)
+                })
+            })
+            .collect();
+        let mut given = Vec::new();
+        for task in tasks {
+            given.push(task.await.unwrap());
+        }
+        given.sort_unstable();
+        assert!(given[0].0 > recorded, "{given:?}");
+        assert!(given.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{given:?}");
+        let other = chancery_types::IssuerEpoch(2);
+        assert!(ledger.reserve_counters(other, 1).await.unwrap() < 10_000, "each issuer has its own");
+        let (_, end) = given[given.len() - 1];
+        accept(&*ledger, workload::enrolment(issuance(end.max(80_000), identity(1)))).await;
+        ledger = harness.reopen(ledger).await;
+    }
+}
+
 /// An issuance and the token that it spends are there together.
 pub(crate) async fn readers_never_see_half_a_proposal_after_its_answer(harness: &dyn Harness) {
     let ledger = harness.create().await;

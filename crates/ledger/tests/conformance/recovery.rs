@@ -6,7 +6,7 @@ use super::{Harness, accept, snapshot};
 use crate::workload::{self, Mix};
 
 pub(crate) async fn everything_is_the_same_after_reopening_and_rebuilding(harness: &dyn Harness) {
-    for seed in 0..4 {
+    for seed in 0..harness.histories() {
         let mut mix = Mix::new(seed);
         let mut ledger = harness.create().await;
         accept(&*ledger, workload::genesis()).await;

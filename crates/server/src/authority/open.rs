@@ -301,10 +301,9 @@ async fn active_issuer(
     let active = issuers.into_iter().rev().find(|issuer| issuer.state == IssuerState::Active);
     let active = active.ok_or(OpenError::NoIssuer)?;
     let epoch = active.epoch;
-    let last_counter = ledger.last_counter(epoch).await.map_err(AuthorityError::from)?;
     let urls = status_urls(config, ledger, &active, now).await?;
     let signer = Arc::clone(&keys.issuer);
-    Ok(Issuer::new(config.trust_domain.clone(), epoch, &active.certificate, signer, urls, last_counter)?)
+    Ok(Issuer::new(config.trust_domain.clone(), epoch, &active.certificate, signer, urls)?)
 }
 
 /// No certificate is ever made for a key of the authority.

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use chancery_api::{FeedChange, FeedEvent};
 
+use super::grpc;
+
 /// One event in every form.
 #[derive(Debug, Clone)]
 pub(crate) struct Encoded {
@@ -10,6 +12,8 @@ pub(crate) struct Encoded {
     pub(crate) sse: Bytes,
     /// As JSON: a part of the former.
     pub(crate) json: Bytes,
+    /// As a message of gRPC.
+    pub(crate) message: Bytes,
     /// The position that is reached with it.
     pub(super) sequence: u64,
     /// Whether nothing has happened.
@@ -26,7 +30,7 @@ impl Encoded {
         let sse = Bytes::from(text);
         let json = sse.slice(head.len()..end);
         let is_heartbeat = event.change == FeedChange::Heartbeat;
-        Self { sse, json, sequence: event.sequence, is_heartbeat }
+        Self { sse, json, message: grpc::encode(event), sequence: event.sequence, is_heartbeat }
     }
 }
 

@@ -12,6 +12,7 @@
 mod encoded;
 mod events;
 mod follow;
+pub(crate) mod grpc;
 mod history;
 mod parties;
 mod subscribers;

@@ -81,6 +81,11 @@ impl Subscription {
         }
     }
 
+    /// Why it is over, once it is.
+    pub(crate) fn ended(&self) -> Option<FeedEnd> {
+        self.ended
+    }
+
     fn beat(&mut self) {
         if self.feed.clock.now() > self.holder.not_after {
             return self.end(FeedEnd::Certificate);

@@ -83,7 +83,10 @@ pub(crate) fn action(operation: Operation) -> Action {
         | Operation::ShardCrl
         | Operation::OcspGet
         | Operation::OcspPost => Action::StatusRead,
-        Operation::StatusFeed | Operation::PollStatusFeed | Operation::Acknowledge => Action::StatusFollow,
+        Operation::StatusFeed
+        | Operation::PollStatusFeed
+        | Operation::FollowStatus
+        | Operation::Acknowledge => Action::StatusFollow,
         Operation::ListRelyingParties => Action::RelyingPartyRead,
         Operation::Why => Action::DecisionRead,
         Operation::Bundle | Operation::BundleJson | Operation::Issuers | Operation::IssuerCertificate => {

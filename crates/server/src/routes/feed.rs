@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chancery_api::{FeedAcknowledgement, FeedQuery, ProblemCode, RelyingPartiesResponse, RelyingPartyView};
 use futures_util::stream;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use tonic::{Code, Status};
 
 use super::access::Who;
 use super::agents::record_of;
 use super::problem_of;
+use crate::feed::grpc::{self, FollowRequest};
 use crate::feed::{AcknowledgeError, Holder, SubscribeError, Subscription, is_instance};
 use crate::openapi::EVENT_STREAM;
 use crate::site::Site;
@@ -64,6 +66,30 @@ pub(super) async fn poll(
     }
     body.push(b']');
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Follows the feed as gRPC.
+pub(super) async fn grpc(
+    State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
+    request: Request,
+) -> Response {
+    let open = |request: FollowRequest| async move {
+        let instance = Some(request.instance).filter(|instance| !instance.is_empty());
+        let opened = subscribe(&site, &who, instance, request.after).await;
+        opened.map_err(|problem| Status::new(grpc_code(problem.code()), problem.into_problem().detail))
+    };
+    grpc::answer(request, open).await
+}
+
+/// What gRPC has for a problem (its status codes, in the words of its documentation).
+fn grpc_code(code: ProblemCode) -> Code {
+    match code {
+        ProblemCode::MalformedRequest => Code::InvalidArgument,
+        ProblemCode::CertificateRequired | ProblemCode::CertificateNotAccepted => Code::Unauthenticated,
+        ProblemCode::Overloaded | ProblemCode::NotReady => Code::Unavailable,
+        _ => Code::Internal,
+    }
 }
 
 /// Takes the word of a relying party.

@@ -92,6 +92,7 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::StatusDelta => handle(operation, status_set::delta),
         Operation::StatusFeed => handle(operation, feed::follow),
         Operation::PollStatusFeed => handle(operation, feed::poll),
+        Operation::FollowStatus => handle(operation, feed::grpc),
         Operation::Acknowledge => handle(operation, feed::acknowledge),
         Operation::ListRelyingParties => handle(operation, feed::relying_parties),
         Operation::CrlDer => handle(operation, status::crl_der),
@@ -252,7 +253,9 @@ fn conflict_problem(conflict: &Conflict) -> HttpProblem {
 
 fn commit_problem(error: &CommitError) -> HttpProblem {
     let code = match error {
-        CommitError::DiskFull | CommitError::Halted { .. } => ProblemCode::LedgerUnavailable,
+        CommitError::DiskFull | CommitError::Halted { .. } | CommitError::Unavailable { .. } => {
+            ProblemCode::LedgerUnavailable
+        }
         CommitError::Closing => ProblemCode::ShuttingDown,
     };
     HttpProblem::new(code, error.to_string()).retry_after(RETRY)

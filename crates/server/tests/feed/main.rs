@@ -4,6 +4,8 @@
 
 mod changes;
 mod listener;
+mod others;
 mod parties;
 #[path = "../running/mod.rs"]
 mod running;
+mod survival;

@@ -41,6 +41,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::LogProof
         | Operation::StatusFeed
         | Operation::PollStatusFeed
+        | Operation::FollowStatus
         | Operation::Acknowledge => "-xxxxx",
         Operation::ReadIdentity
         | Operation::ListIdentities

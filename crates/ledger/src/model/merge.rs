@@ -1,7 +1,22 @@
 //! Reading ordered pairs through changes that lie over them.
 
-use super::layer::Pairs as Changed;
-use crate::model::{ModelError, Pairs, View};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Range;
+use std::ops::Bound;
+
+use super::{ModelError, Pairs, View};
+
+/// Changes by key; `None` is a deletion.
+pub(crate) type Changed = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Changes with `start <= key < end`.
+pub(crate) fn in_range<'a>(
+    pairs: &'a Changed,
+    start: &[u8],
+    end: &[u8],
+) -> Range<'a, Vec<u8>, Option<Vec<u8>>> {
+    pairs.range::<[u8], _>((Bound::Included(start), Bound::Excluded(end.max(start))))
+}
 
 /// At most `limit` pairs with `start <= key < end`, as `below` has them under the changes.
 ///

@@ -3,11 +3,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::layer::{Pairs as ChangedPairs, in_range};
-use super::memtable::Memtable;
-use super::merge::{last_of, merge};
-use crate::model::search::SearchKey;
-use crate::model::{Changes, ModelError, Pairs, Table, View, Write};
+use super::merge::{Changed, in_range, last_of, merge};
+use super::search::SearchKey;
+use super::{Changes, ModelError, Pairs, Table, View, Write};
 
 /// The identities and issuers that proposals ask about again and again, as of everything accepted.
 ///
@@ -43,27 +41,21 @@ impl Familiar {
 
 /// What a batch has accepted so far, over everything before it.
 pub(crate) struct BatchView<'a> {
-    changes: ChangedPairs,
+    changes: Changed,
     search: Vec<SearchKey>,
     /// What was read from below, so that a check and the change after it read once.
     seen: RefCell<HashMap<Vec<u8>, Option<Vec<u8>>>>,
     familiar: Option<RefCell<&'a mut Familiar>>,
-    below: &'a Memtable,
+    below: &'a dyn View,
 }
 
 impl<'a> BatchView<'a> {
-    pub(crate) fn new(below: &'a Memtable) -> Self {
-        Self {
-            changes: ChangedPairs::new(),
-            search: Vec::new(),
-            seen: RefCell::default(),
-            familiar: None,
-            below,
-        }
+    pub(crate) fn new(below: &'a dyn View) -> Self {
+        Self { changes: Changed::new(), search: Vec::new(), seen: RefCell::default(), familiar: None, below }
     }
 
     /// With the help of what the sequencer remembers.
-    pub(crate) fn with(below: &'a Memtable, familiar: &'a mut Familiar) -> Self {
+    pub(crate) fn with(below: &'a dyn View, familiar: &'a mut Familiar) -> Self {
         Self { familiar: Some(RefCell::new(familiar)), ..Self::new(below) }
     }
 

@@ -1,0 +1,151 @@
+//! Questions to the read model, asked of the database.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
+
+use super::PostgresLedger;
+use super::session::SqlError;
+use super::view::{Drive, SqlView};
+use crate::model::query::{self, IdentityQuery, Page, PageRequest};
+use crate::model::record::{
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
+};
+use crate::model::search::{self, CertificateQuery};
+use crate::model::{ModelError, ReadModel, View};
+
+impl PostgresLedger {
+    /// Answers a question on a thread that may block; once more when the connection turns out to be dead.
+    async fn ask<T, Q>(&self, question: Q) -> Result<T, ModelError>
+    where
+        T: Send + 'static,
+        Q: Fn(&dyn View) -> Result<T, ModelError> + Send + Sync + 'static,
+    {
+        let question = Arc::new(question);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let session =
+                self.shared.reader().await.map_err(|error| ModelError::Engine(error.to_string()))?;
+            let (question, handle) = (Arc::clone(&question), tokio::runtime::Handle::current());
+            let ask = move || {
+                let view = SqlView::new(&session, Drive::Shared(&handle), session.schema());
+                question(&view).map_err(|error| (view.failure(&error), error))
+            };
+            let answer = tokio::task::spawn_blocking(ask)
+                .await
+                .map_err(|error| ModelError::Engine(error.to_string()))?;
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err((SqlError::Lost { .. }, _)) if tries < 2 => {}
+                Err((_, error)) => return Err(error),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ReadModel for PostgresLedger {
+    async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateRecord>, ModelError> {
+        self.ask(move |view| query::certificate(view, serial)).await
+    }
+
+    async fn certificates(
+        &self,
+        query: &CertificateQuery,
+        page: &PageRequest,
+    ) -> Result<Page<CertificateRecord>, ModelError> {
+        let (query, page) = (query.clone(), page.clone());
+        self.ask(move |view| search::certificates(view, &query, &page)).await
+    }
+
+    async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError> {
+        self.ask(move |view| query::lineage(view, lineage)).await
+    }
+
+    async fn living(&self, lineage: LineageId) -> Result<Vec<SerialNumber>, ModelError> {
+        self.ask(move |view| match query::lineage_head(view, lineage)? {
+            Some(head) => query::living(view, lineage, &head),
+            None => Ok(Vec::new()),
+        })
+        .await
+    }
+
+    async fn identity(&self, id: &SpiffeId) -> Result<Option<IdentityRecord>, ModelError> {
+        let id = id.clone();
+        self.ask(move |view| query::identity(view, &id)).await
+    }
+
+    async fn identities(
+        &self,
+        query: &IdentityQuery,
+        page: &PageRequest,
+    ) -> Result<Page<IdentityRecord>, ModelError> {
+        let (query, page) = (query.clone(), page.clone());
+        self.ask(move |view| query::identities(view, &query, &page)).await
+    }
+
+    async fn template(&self, name: &str) -> Result<Option<TemplateRecord>, ModelError> {
+        let name = name.to_owned();
+        self.ask(move |view| query::template(view, &name)).await
+    }
+
+    async fn templates(&self) -> Result<Vec<TemplateRecord>, ModelError> {
+        self.ask(query::templates).await
+    }
+
+    async fn token(&self, token: TokenId) -> Result<Option<TokenRecord>, ModelError> {
+        self.ask(move |view| query::token(view, token)).await
+    }
+
+    async fn tokens(&self, page: &PageRequest) -> Result<Page<TokenRecord>, ModelError> {
+        let page = page.clone();
+        self.ask(move |view| query::tokens(view, &page)).await
+    }
+
+    async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {
+        self.ask(query::issuers).await
+    }
+
+    async fn last_counter(&self, epoch: IssuerEpoch) -> Result<Option<u64>, ModelError> {
+        self.ask(move |view| query::last_counter(view, epoch)).await
+    }
+
+    async fn revoked(
+        &self,
+        epoch: IssuerEpoch,
+        now: Timestamp,
+    ) -> Result<Vec<RevokedCertificate>, ModelError> {
+        self.ask(move |view| query::revoked(view, epoch, now)).await
+    }
+
+    async fn last_crl(
+        &self,
+        epoch: IssuerEpoch,
+        shard: Option<CrlShard>,
+    ) -> Result<Option<CrlRecord>, ModelError> {
+        self.ask(move |view| query::last_crl(view, epoch, shard)).await
+    }
+
+    async fn crl_divisions(&self, epoch: IssuerEpoch) -> Result<Vec<CrlDivisionRecord>, ModelError> {
+        self.ask(move |view| query::crl_divisions(view, epoch)).await
+    }
+
+    async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError> {
+        self.ask(query::last_status_set).await
+    }
+
+    async fn idempotent(&self, hash: Digest) -> Result<Option<SerialNumber>, ModelError> {
+        self.ask(move |view| query::idempotent(view, hash)).await
+    }
+
+    async fn profile(&self, hash: Digest) -> Result<Option<u64>, ModelError> {
+        self.ask(move |view| query::profile(view, hash)).await
+    }
+
+    async fn policy(&self, hash: Digest) -> Result<Vec<u64>, ModelError> {
+        self.ask(move |view| query::policy(view, hash)).await
+    }
+}

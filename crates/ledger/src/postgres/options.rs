@@ -1,0 +1,106 @@
+//! What can be chosen about a ledger in PostgreSQL.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+
+use super::PostgresError;
+use super::session::Target;
+use super::tls::Tls;
+
+/// What can be chosen about a ledger in PostgreSQL.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// Where the database is: `postgres://user@host:5432/database?sslmode=require`, or libpq's `key=value` words.
+    /// It may be a pooler's address, in any mode.
+    pub url: String,
+    /// The database's own address where `url` is a pooler's: notifications do not come through one. Without it `url`
+    /// is listened to; where nothing is heard, the head is looked at four times a second.
+    pub listen_url: Option<String>,
+    /// The schema that holds the ledger: lower-case letters, digits and `_`.
+    pub schema: String,
+    /// How the database's certificate is verified, and which one is shown to it. Without it there is no TLS.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Where the last published checkpoint is kept, outside the database: a directory of this replica's own, or one
+    /// that replicas share. A database that comes back older than this is refused.
+    pub directory: PathBuf,
+    /// Connections for reading.
+    pub readers: usize,
+    /// How long a commit is tried again while the database is away, before its callers are told.
+    pub patience: Duration,
+    /// What people call this replica.
+    pub replica: String,
+    /// Entries in one partition.
+    pub partition: u64,
+}
+
+impl PostgresOptions {
+    /// The usual choices.
+    #[must_use]
+    pub fn new(url: &str, directory: PathBuf) -> Self {
+        Self {
+            url: url.to_owned(),
+            listen_url: None,
+            schema: "chancery".to_owned(),
+            tls: None,
+            directory,
+            readers: 4,
+            patience: Duration::from_secs(10),
+            replica: format!("process {}", std::process::id()),
+            partition: 4 << 20,
+        }
+    }
+
+    /// Where to connect for everything, and where to listen.
+    pub(super) fn targets(&self) -> Result<(Target, Target), PostgresError> {
+        let letters = |character: char| {
+            character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
+        };
+        let begins = self.schema.starts_with(|character: char| character.is_ascii_lowercase());
+        if !begins || self.schema.len() > 48 || !self.schema.chars().all(letters) {
+            let what = format!("{:?} cannot be a schema: use lower-case letters, digits and _", self.schema);
+            return Err(PostgresError::Settings(what));
+        }
+        if self.readers == 0 || self.partition == 0 {
+            return Err(PostgresError::Settings("readers and partition are at least 1".to_owned()));
+        }
+        let target = |url: &str| {
+            let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+                // The text itself may hold a password.
+                let why =
+                    std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                PostgresError::Settings(format!("the database's address cannot be read: {why}"))
+            })?;
+            config.application_name("chancery");
+            config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE);
+            config.keepalives_idle(SILENCE).keepalives_interval(SILENCE).keepalives_retries(2);
+            Ok::<_, PostgresError>(Target {
+                config,
+                tls: self.tls.clone().map(Tls),
+                schema: self.schema.clone(),
+            })
+        };
+        let usual = target(&self.url)?;
+        let listen = self.listen_url.as_deref().map(target).transpose()?;
+        Ok((usual.clone(), listen.unwrap_or(usual)))
+    }
+}
+
+/// For each address of a host.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Bytes that nobody acknowledges for so long end a connection.
+const SILENCE: Duration = Duration::from_secs(4);
+
+impl std::fmt::Debug for PostgresOptions {
+    /// Without the addresses: they may hold passwords.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("PostgresOptions")
+            .field("schema", &self.schema)
+            .field("replica", &self.replica)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
