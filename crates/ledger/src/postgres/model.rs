@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
+use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 
 use super::PostgresLedger;
 use super::session::SqlError;
@@ -11,8 +11,8 @@ use super::view::{Drive, SqlView};
 use crate::model::change::{self, ChangeRecord};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
-    CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
-    StatusSetRecord, TemplateRecord, TokenRecord,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel, View};
@@ -136,8 +136,16 @@ impl ReadModel for PostgresLedger {
         self.ask(move |view| query::revoked(view, epoch, now)).await
     }
 
-    async fn last_crl(&self, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError> {
-        self.ask(move |view| query::last_crl(view, epoch)).await
+    async fn last_crl(
+        &self,
+        epoch: IssuerEpoch,
+        shard: Option<CrlShard>,
+    ) -> Result<Option<CrlRecord>, ModelError> {
+        self.ask(move |view| query::last_crl(view, epoch, shard)).await
+    }
+
+    async fn crl_divisions(&self, epoch: IssuerEpoch) -> Result<Vec<CrlDivisionRecord>, ModelError> {
+        self.ask(move |view| query::crl_divisions(view, epoch)).await
     }
 
     async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError> {

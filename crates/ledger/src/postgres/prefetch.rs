@@ -8,6 +8,7 @@ use chancery_entry::{Body, HoldTarget};
 use chancery_types::LineageId;
 
 use crate::model::change::change_number;
+use crate::model::query::crl_key;
 use crate::model::{Table, prefix_end};
 use crate::proposal::{Precondition, Proposal};
 
@@ -54,8 +55,11 @@ impl Reads {
             }
             Precondition::Holdable(target) | Precondition::Releasable(target) => self.target(target),
             Precondition::IdempotencyUnused(hash) => self.key(Table::Idempotency, hash.as_bytes()),
-            Precondition::CrlNumberAbove { epoch, .. } => self.key(Table::Crl, &epoch.0.to_be_bytes()),
             Precondition::ChangeAt { change, .. } => self.key(Table::Change, &change.to_be_bytes()),
+            Precondition::CrlFollows { epoch, shard, .. } => {
+                // The key begins with the table's byte, which is put in front again.
+                self.key(Table::Crl, &crl_key(*epoch, *shard)[1..]);
+            }
             Precondition::StatusSetFollows { .. } => self.key(Table::StatusSet, &[]),
             Precondition::TemplateExists(_) | Precondition::Empty => {}
         }
