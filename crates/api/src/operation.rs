@@ -186,7 +186,10 @@ operations! {
     CrlDer, "crl-der", Get, "/crl/full.der", Anybody, "The full CRL, as DER.";
     CrlPem, "crl-pem", Get, "/crl/full.pem", Anybody, "The full CRL, as PEM.";
     IssuerCrl, "issuer-crl", Get, "/crl/{file}", Anybody,
-        "The full CRL of one issuer, as DER: `1.crl` for epoch 1 (the target of CRLDP).";
+        "The full CRL of one issuer, as DER: `1.crl` for epoch 1; `root.crl`: the root's, where somebody made one; \
+         `chain.pem`: all of these, as PEM.";
+    ShardCrl, "shard-crl", Get, "/crl/{epoch}/{shards}/{file}", Anybody,
+        "The CRL of one part of an issuer's certificates, as DER: the target of CRLDP.";
     OcspGet, "ocsp-get", Get, "/ocsp/{*request}", Anybody, "Answers an OCSP request in the path (RFC 6960 A.1).";
     OcspPost, "ocsp-post", Post, "/ocsp", Anybody, "Answers an OCSP request in the body (RFC 6960 A.1).";
 

@@ -13,13 +13,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use chancery_server::authority::{OnlineRoot, Rules};
-use chancery_server::bootstrap::{self, InitPlan};
+use chancery_server::bootstrap::{self, InitPlan, RevokedIssuer};
 use chancery_server::config::{Config, ServerName};
 use chancery_server::{Drained, Server, maintenance};
 use chancery_types::{
-    Clock as _, Digest, KeyAlgorithm, SecretString, SystemClock, SystemRandom, Timestamp, TrustDomain,
+    Clock as _, Digest, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom, Timestamp,
+    TrustDomain,
 };
-use chancery_x509::Profile;
+use chancery_x509::{Certificate, Profile};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files;
@@ -155,6 +156,34 @@ pub(crate) fn sign_issuer(
 ) -> Result<Vec<u8>> {
     let now = SystemClock.now();
     Ok(bootstrap::sign_issuer(directory, passphrase, csr, profile, lifetime, &SystemRandom, now)?)
+}
+
+/// A list of the root's that was just made.
+#[derive(Debug)]
+pub(crate) struct RootList {
+    /// DER.
+    pub(crate) der: Vec<u8>,
+    /// Its number.
+    pub(crate) number: u64,
+    /// Certificates on it.
+    pub(crate) entries: usize,
+    /// nextUpdate.
+    pub(crate) next_update: Timestamp,
+}
+
+/// Signs a revocation list with the root in this directory: what stood on the one before, and these issuers.
+pub(crate) fn make_root_crl(
+    directory: &Path,
+    passphrase: &SecretString,
+    issuers: Vec<Certificate>,
+    reason: RevocationReason,
+    validity: std::time::Duration,
+) -> Result<RootList> {
+    let revoked = |certificate| RevokedIssuer { certificate, reason };
+    let issuers: Vec<RevokedIssuer> = issuers.into_iter().map(revoked).collect();
+    let list = bootstrap::make_root_crl(directory, passphrase, &issuers, validity, SystemClock.now())?;
+    let (number, entries, next_update) = (list.number, list.entries, list.next_update);
+    Ok(RootList { der: list.der, number, entries, next_update })
 }
 
 /// What a configuration says, once it was found in order.

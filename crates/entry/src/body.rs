@@ -1,8 +1,8 @@
 //! What an entry can say.
 
 use chancery_types::{
-    AssuranceLevel, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
-    SpiffeId, Timestamp, TokenId,
+    AssuranceLevel, CrlShard, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason,
+    SerialNumber, SpiffeId, Timestamp, TokenId,
 };
 use serde::{Serialize, Serializer};
 
@@ -233,6 +233,35 @@ facts! {
         /// The issuer.
         epoch: IssuerEpoch,
         /// Its number: rises strictly.
+        number: u64,
+        /// thisUpdate.
+        this_update: Timestamp,
+        /// nextUpdate.
+        next_update: Timestamp,
+        /// Entries in it.
+        entries: u64,
+        /// SHA-256 of the whole list, DER.
+        hash: Digest,
+    }
+
+    /// From here on certificates of this issuer name lists divided like this, below this base. All are published
+    /// as long as such certificates may be met.
+    CrlDivision {
+        /// The issuer.
+        epoch: IssuerEpoch,
+        /// How many lists there are.
+        shards: u16,
+        /// What their URLs begin with.
+        base: String,
+    }
+
+    /// The revocation list of one part of an issuer's certificates was published.
+    CrlShardPublished {
+        /// The issuer.
+        epoch: IssuerEpoch,
+        /// Which of its lists.
+        shard: CrlShard,
+        /// Its number: rises strictly, for each list by itself.
         number: u64,
         /// thisUpdate.
         this_update: Timestamp,
@@ -545,6 +574,10 @@ bodies! {
     Release = 34, "release", Release;
     /// A revocation list was published.
     CrlPublished = 35, "crl-published", CrlPublished;
+    /// Certificates name lists divided anew.
+    CrlDivided = 36, "crl-divided", CrlDivision;
+    /// One of the lists of an issuer was published.
+    CrlShardPublished = 37, "crl-shard-published", CrlShardPublished;
     /// A version of the exact set was made.
     StatusSetPublished = 40, "status-set-published", StatusSetPublished;
     /// An identity is registered.

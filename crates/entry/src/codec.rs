@@ -1,8 +1,8 @@
 //! Reading and writing the fields of an entry.
 
 use chancery_types::{
-    AssuranceLevel, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
-    SpiffeId, Timestamp, TokenId,
+    AssuranceLevel, CrlShard, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason,
+    SerialNumber, SpiffeId, Timestamp, TokenId,
 };
 use data_encoding::BASE64;
 use serde::{Serialize, Serializer};
@@ -260,6 +260,20 @@ array_field!(Digest, 32, |bytes| Ok(Self::from_array(bytes)));
 array_field!(LineageId, 16, |bytes| Ok(Self::from_array(bytes)));
 array_field!(TokenId, 16, |bytes| Ok(Self::from_array(bytes)));
 array_field!(SerialNumber, 17, |bytes| Self::from_bytes(&bytes).map_err(|error| error.to_string()));
+
+impl Field for CrlShard {
+    fn write(&self, writer: &mut Writer) {
+        self.of().write(writer);
+        self.number().write(writer);
+    }
+
+    fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+        let offset = reader.offset;
+        let of = u16::read(reader, field)?;
+        let number = u16::read(reader, field)?;
+        Self::new(number, of).map_err(|error| DecodeError::Value { field, offset, why: error.to_string() })
+    }
+}
 
 impl Field for String {
     fn write(&self, writer: &mut Writer) {

@@ -15,10 +15,11 @@ mod body;
 mod codec;
 
 pub use body::{
-    Body, Ceremony, ChangeProposal, ChangeStep, CrlPublished, Document, Genesis, Hold, HoldTarget,
-    IdentityChange, IdentityRegistration, Issuance, IssuerActivation, IssuerRetirement, OperatorAction,
-    PolicyChange, ProfileChange, Refusal, Release, Revocation, StatusSetPublished, Step,
-    TemplateRegistration, TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
+    Body, Ceremony, ChangeProposal, ChangeStep, CrlDivision, CrlPublished, CrlShardPublished, Document,
+    Genesis, Hold, HoldTarget, IdentityChange, IdentityRegistration, Issuance, IssuerActivation,
+    IssuerRetirement, OperatorAction, PolicyChange, ProfileChange, Refusal, Release, Revocation,
+    StatusSetPublished, Step, TemplateRegistration, TemplateRemoval, TokenBinding, TokenCreation,
+    TokenRevocation, TokenSpend,
 };
 pub use codec::{Blob, DecodeError};
 

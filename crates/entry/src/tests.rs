@@ -1,6 +1,6 @@
 use chancery_types::{
-    AssuranceLevel, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
-    Timestamp, TokenId,
+    AssuranceLevel, CrlShard, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason,
+    SerialNumber, Timestamp, TokenId,
 };
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
@@ -75,6 +75,20 @@ fn one_of_each() -> Vec<Entry> {
         Body::Release(Release { target: HoldTarget::Certificate(serial()), by: by(), note: note() }),
         Body::CrlPublished(CrlPublished {
             epoch: IssuerEpoch(1),
+            number: 9,
+            this_update: time,
+            next_update: time,
+            entries: 3,
+            hash: digest,
+        }),
+        Body::CrlDivided(CrlDivision {
+            epoch: IssuerEpoch(1),
+            shards: 16,
+            base: "http://ca.example.org".into(),
+        }),
+        Body::CrlShardPublished(CrlShardPublished {
+            epoch: IssuerEpoch(1),
+            shard: CrlShard::new(3, 16).unwrap(),
             number: 9,
             this_update: time,
             next_update: time,

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use chancery_keys::Signer;
-use chancery_types::{IssuerEpoch, TrustDomain};
+use chancery_types::{CrlShard, IssuerEpoch, SerialNumber, TrustDomain};
 use chancery_x509::{Certificate, CertificateError, FrequentKey};
 
 /// Where relying parties find status; written into certificates as it stands here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusUrls {
-    /// The full CRL.
-    pub crl: String,
+    /// The revocation lists among which certificates are divided by their counters, the first list first.
+    pub crls: Vec<String>,
     /// The OCSP responder.
     pub ocsp: String,
     /// The issuer's certificate.
@@ -18,11 +18,23 @@ pub struct StatusUrls {
 }
 
 impl StatusUrls {
-    /// Borrowed, as profiles and lints take them.
+    /// The URLs under this base for an issuer whose certificates are divided among so many lists.
     #[must_use]
-    pub fn as_refs(&self) -> chancery_x509::StatusUrls<'_> {
+    pub fn of(base: &str, epoch: IssuerEpoch, shards: u16) -> Self {
+        Self {
+            crls: CrlShard::all(shards).map(|shard| shard.url(base, epoch)).collect(),
+            ocsp: format!("{base}/ocsp"),
+            ca_issuers: format!("{base}/ca/{epoch}.der"),
+        }
+    }
+
+    /// Those of one certificate, borrowed, as profiles and lints take them.
+    #[must_use]
+    pub fn of_certificate(&self, serial: SerialNumber) -> chancery_x509::StatusUrls<'_> {
+        let shards = u16::try_from(self.crls.len()).unwrap_or(u16::MAX);
+        let shard = CrlShard::containing(serial, shards);
         chancery_x509::StatusUrls {
-            crl: Some(&self.crl),
+            crl: self.crls.get(usize::from(shard.number())).map(String::as_str),
             ocsp: Some(&self.ocsp),
             ca_issuers: Some(&self.ca_issuers),
         }

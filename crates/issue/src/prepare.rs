@@ -61,8 +61,8 @@ pub(crate) fn prepare(
     let profile = request.approved.profile().as_ref();
     let serial = SerialNumber::generate(issuer.epoch(), counter, random)??;
     let validity = validity(&request.approved, profile, issuer, now)?;
-    let tbs = encode(&request, issuer, serial.as_bytes(), validity)?;
-    lint(&tbs, request.subject.as_ref(), profile, issuer, now)?;
+    let tbs = encode(&request, issuer, serial, validity)?;
+    lint(&tbs, request.subject.as_ref(), profile, issuer, serial, now)?;
     let (lineage, generation) = lineage(request.approved.attested().lineage(), now, random)?;
     let attested = request.approved.attested();
     let receipt = request.approved.receipt().to_json();
@@ -124,19 +124,19 @@ fn validity(
 fn encode(
     request: &IssueRequest,
     issuer: &Issuer,
-    serial: &[u8],
+    serial: SerialNumber,
     validity: Validity,
 ) -> Result<Vec<u8>, PrepareError> {
     let profile = request.approved.profile();
     let particulars = Particulars {
-        serial,
+        serial: serial.as_bytes(),
         issuer: issuer.certificate(),
         signature_algorithm: issuer.signer().algorithm(),
         validity,
         public_key: request.request.public_key(),
         names: request.approved.names(),
         subject: request.subject.as_ref(),
-        urls: issuer.urls().as_refs(),
+        urls: issuer.urls().of_certificate(serial),
     };
     Ok(profile.specify(&particulars)?.to_tbs_der())
 }
@@ -147,6 +147,7 @@ fn lint(
     subject: Option<&DistinguishedName>,
     profile: &Profile,
     issuer: &Issuer,
+    serial: SerialNumber,
     now: Timestamp,
 ) -> Result<(), PrepareError> {
     let context = LintContext {
@@ -154,7 +155,7 @@ fn lint(
         issuer: issuer.certificate(),
         trust_domain: issuer.trust_domain(),
         now,
-        urls: issuer.urls().as_refs(),
+        urls: issuer.urls().of_certificate(serial),
         subject,
     };
     let failures: Vec<LintFailure> = check(tbs, &context)

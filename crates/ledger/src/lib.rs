@@ -26,8 +26,8 @@ pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
 pub use model::change::{ChangeRecord, ChangeState, change_name, change_number};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
-    CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageRecord,
-    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState,
+    CertificateRecord, CertificateState, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord,
+    IssuerState, LineageRecord, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState,
 };
 pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};

@@ -5,7 +5,7 @@ use std::fmt;
 use chancery_entry::{Body, Entry, HoldTarget, TooLong};
 use chancery_merkle::leaf_hash;
 use chancery_types::{
-    Digest, Generation, Identity, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId,
+    CrlShard, Digest, Generation, Identity, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId,
     Timestamp, TokenId,
 };
 
@@ -141,10 +141,15 @@ pub enum Precondition {
     Releasable(HoldTarget),
     /// No issuance carries this idempotency hash.
     IdempotencyUnused(Digest),
-    /// The issuer's last published list has a lower number.
-    CrlNumberAbove {
+    /// The last published list of an issuer, or of a part of its certificates, is the one that the proposer knows,
+    /// and has a lower number than its own.
+    CrlFollows {
         /// The issuer.
         epoch: IssuerEpoch,
+        /// The part; `None`: its full list.
+        shard: Option<CrlShard>,
+        /// The last number that the proposer knows; `None`: there was no list.
+        previous: Option<u64>,
         /// The number proposed.
         number: u64,
     },
@@ -265,10 +270,13 @@ impl fmt::Display for Precondition {
             }
             Self::Holdable(target) | Self::Releasable(target) => formatter.write_str(&held(target)),
             Self::IdempotencyUnused(_) => write!(formatter, "this idempotency key"),
-            Self::CrlNumberAbove { epoch, number } => {
+            Self::CrlFollows { epoch, shard: None, number, .. } => {
                 write!(formatter, "list {number} of issuer {epoch}")
             }
             Self::ChangeAt { change, .. } => write!(formatter, "change {change}"),
+            Self::CrlFollows { epoch, shard: Some(shard), number, .. } => {
+                write!(formatter, "list {number} of issuer {epoch}, part {shard}")
+            }
             Self::StatusSetFollows { sequence, .. } => write!(formatter, "status set {sequence}"),
         }
     }

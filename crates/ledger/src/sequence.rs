@@ -82,6 +82,8 @@ pub(crate) fn is_news(body: &Body) -> bool {
         || matches!(
             body,
             Body::IdentityRegistered(_)
+                | Body::CrlPublished(_)
+                | Body::CrlShardPublished(_)
                 | Body::TemplateRegistered(_)
                 | Body::TemplateRemoved(_)
                 | Body::IssuerActivated(_)

@@ -10,8 +10,8 @@ use std::time::Duration;
 use chancery_entry::{Body, Entry, HoldTarget};
 use chancery_ledger::{CertificateState, Ledger, ModelError, News, RevokedCertificate};
 use chancery_types::{Clock, IssuerEpoch, RevocationReason, SerialNumber, Timestamp};
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Mutex, broadcast};
 
 /// Entries that are worked on together.
 const BATCH: usize = 4096;
@@ -61,12 +61,15 @@ pub enum StatusNews {
     },
 }
 
-/// The certificates that are not good, and have not expired.
+/// The certificates that are not good, and ended at most a while ago.
 pub struct StatusBoard {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
+    keep: Duration,
     lines: RwLock<Lines>,
     news: broadcast::Sender<StatusNews>,
+    /// One change at a time: what is read anew must not undo what came meanwhile.
+    changing: Mutex<()>,
 }
 
 /// What is on the board.
@@ -83,17 +86,20 @@ impl std::fmt::Debug for StatusBoard {
 }
 
 impl StatusBoard {
-    /// A board that is right now, and the news from which [`Self::follow`] keeps it so.
+    /// A board that is right now, and the news from which [`Self::follow`] keeps it so. It has certificates for so
+    /// long after their end.
     ///
     /// # Errors
     /// [`ModelError`].
     pub async fn open(
         ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
+        keep: Duration,
     ) -> Result<(Arc<Self>, broadcast::Receiver<News>), ModelError> {
         let news = ledger.news();
         let (sender, _) = broadcast::channel(NEWS);
-        let board = Self { ledger, clock, lines: RwLock::default(), news: sender };
+        let board =
+            Self { ledger, clock, keep, lines: RwLock::default(), news: sender, changing: Mutex::new(()) };
         board.read_anew().await?;
         Ok((Arc::new(board), news))
     }
@@ -138,16 +144,36 @@ impl StatusBoard {
                 tracing::error!(%error, "the status of certificates cannot be read; what is published stays");
                 tokio::time::sleep(PAUSE).await;
             }
-            let _ = self.news.send(StatusNews::Anew { sequence: self.read().position });
+            self.tell_anew();
         }
     }
 
+    /// Reads everything again, and tells so.
+    ///
+    /// # Errors
+    /// [`ModelError`]; the board stays as it was.
+    pub async fn renew(&self) -> Result<(), ModelError> {
+        self.read_anew().await?;
+        self.tell_anew();
+        Ok(())
+    }
+
+    /// Forgets what ended before this moment.
+    pub fn forget(&self, before: Timestamp) {
+        self.lines.write().unwrap_or_else(PoisonError::into_inner).forget(before);
+    }
+
+    fn tell_anew(&self) {
+        let _ = self.news.send(StatusNews::Anew { sequence: self.read().position });
+    }
+
     async fn read_anew(&self) -> Result<(), ModelError> {
+        let _turn = self.changing.lock().await;
         let position = self.ledger.head().size;
-        let now = self.clock.now();
+        let since = self.clock.now() - self.keep;
         let mut by_serial = BTreeMap::new();
         for issuer in self.ledger.issuers().await? {
-            let lines = self.ledger.revoked(issuer.epoch, now).await?;
+            let lines = self.ledger.revoked(issuer.epoch, since).await?;
             by_serial.extend(lines.into_iter().map(|line| (line.serial, line)));
         }
         *self.lines.write().unwrap_or_else(PoisonError::into_inner) = Lines { position, by_serial };
@@ -157,6 +183,7 @@ impl StatusBoard {
     /// Finds out how the certificates that entries are about stand now. When a later entry has changed one again,
     /// that one finds nothing new.
     async fn take_in(&self, batch: &[News]) -> Result<(), ModelError> {
+        let _turn = self.changing.lock().await;
         let after = self.read().position;
         let mut certificates = Vec::new();
         let mut issuers = Vec::new();

@@ -57,7 +57,8 @@ impl World {
         let ledger = Arc::new(ledger);
         let clock = ManualClock::at(workload::now());
         let shared: Arc<dyn Ledger> = ledger.clone();
-        let (board, news) = StatusBoard::open(Arc::clone(&shared), Arc::new(clock.clone())).await.unwrap();
+        let (board, news) =
+            StatusBoard::open(Arc::clone(&shared), Arc::new(clock.clone()), Duration::ZERO).await.unwrap();
         let follower = Arc::clone(&board);
         let following = tokio::spawn(async move { follower.follow(news).await });
         let publisher = Arc::new(SetPublisher::new(SetPublisherSpec {

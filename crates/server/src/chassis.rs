@@ -230,6 +230,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::CrlDer
         | Operation::CrlPem
         | Operation::IssuerCrl
+        | Operation::ShardCrl
         | Operation::OcspGet
         | Operation::OcspPost
         | Operation::LogCheckpoint

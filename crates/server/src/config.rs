@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chancery_api::ChangeLimits;
 use chancery_keys::KeyLocation;
-use chancery_types::{DnsName, HumanDuration, TrustDomain};
+use chancery_types::{CrlShard, DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 pub use federation::{BundleSource, FederationConfig, RawFederation};
@@ -104,6 +104,8 @@ pub struct Config {
     pub ledger: PathBuf,
     /// Where the issuer's key is.
     pub issuer_key: KeyLocation,
+    /// Where the keys of issuers before it are: they sign the status of what they issued.
+    pub former_issuer_keys: Vec<KeyLocation>,
     /// Where the checkpoint key is.
     pub ledger_key: KeyLocation,
     /// Where the JWT key is.
@@ -126,6 +128,8 @@ pub struct Config {
     pub renew_same_key: bool,
     /// How long a list is good for: the longest outage that relying parties survive.
     pub crl_validity: Duration,
+    /// Among how many lists new certificates are divided.
+    pub crl_shards: u16,
     /// How long an OCSP answer is good for.
     pub ocsp_validity: Duration,
     /// From where on a revocation or a hold needs a second operator's approval.
@@ -232,6 +236,9 @@ pub struct RawRoot {
 pub struct RawKeys {
     /// The issuer's.
     pub issuer: String,
+    /// Those of issuers before it, which still sign the status of what they issued.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_issuers: Vec<String>,
     /// The checkpoints'.
     pub ledger: String,
     /// The JWTs'.
@@ -268,6 +275,9 @@ pub struct RawStatus {
     pub url: Option<String>,
     /// How long a list is good for.
     pub crl_validity: HumanDuration,
+    /// Among how many lists new certificates are divided. May be changed at any time: those that certificates
+    /// already name stay published.
+    pub crl_shards: u16,
     /// How long an OCSP answer is good for.
     pub ocsp_validity: HumanDuration,
     /// How old the exact set gets while nothing changes; relying parties judge its age.
@@ -279,6 +289,7 @@ impl Default for RawStatus {
         Self {
             url: None,
             crl_validity: HumanDuration(Duration::from_secs(24 * 3600)),
+            crl_shards: 16,
             ocsp_validity: HumanDuration(Duration::from_secs(3600)),
             set_refresh: HumanDuration(Duration::from_secs(60)),
         }
@@ -401,6 +412,8 @@ impl Config {
         let status: Option<SocketAddr> = keep(&mut mistakes, "listen.status", raw.listen.status.parse());
         let mut key = |field: &str, text: &str| keep(&mut mistakes, field, key_location(text, directory));
         let issuer_key = key("keys.issuer", &raw.keys.issuer);
+        let former = raw.keys.former_issuers.iter();
+        let former_issuer_keys = former.filter_map(|text| key("keys.former_issuers", text)).collect();
         let ledger_key = key("keys.ledger", &raw.keys.ledger);
         let jwt_key = key("keys.jwt", &raw.keys.jwt);
         let root_key = raw.root.key.as_deref().and_then(|text| key("root.key", text));
@@ -432,6 +445,11 @@ impl Config {
             if duration < Duration::from_secs(least) || duration > Duration::from_secs(90 * 24 * 3600) {
                 mistakes.push(format!("{field}: must lie between {least} s and 90 days"));
             }
+        }
+        let shards = raw.status.crl_shards;
+        if !(1..=CrlShard::MOST).contains(&shards) {
+            mistakes
+                .push(format!("status.crl_shards: must lie between 1 and {}, not {shards}", CrlShard::MOST));
         }
         let set_refresh = raw.status.set_refresh.0;
         if !(Duration::from_secs(5)..=Duration::from_secs(3600)).contains(&set_refresh) {
@@ -479,6 +497,7 @@ impl Config {
             status_url,
             ledger: directory.join(&raw.storage.ledger),
             issuer_key,
+            former_issuer_keys,
             ledger_key,
             jwt_key,
             passphrase_file: raw.keys.passphrase_file.map(|file| directory.join(file)),
@@ -490,6 +509,7 @@ impl Config {
             federation,
             renew_same_key: raw.attestation.renew_same_key,
             crl_validity: raw.status.crl_validity.0,
+            crl_shards: raw.status.crl_shards,
             ocsp_validity: raw.status.ocsp_validity.0,
             change_limits: ChangeLimits {
                 share: raw.revocation.limit_share,

@@ -196,7 +196,9 @@ fn shape(operation: Operation) -> Shape {
         Operation::BundleJson => answer(json::<JwksBundle>()),
         Operation::Issuers => answer(json::<IssuersResponse>()),
         Operation::IssuerCertificate => answer(binary("application/pkix-cert")),
-        Operation::CrlDer | Operation::IssuerCrl => answer(binary("application/pkix-crl")),
+        Operation::CrlDer | Operation::IssuerCrl | Operation::ShardCrl => {
+            answer(binary("application/pkix-crl"))
+        }
         Operation::CrlPem => answer(text("application/x-pem-file")),
         Operation::OcspGet => answer(binary("application/ocsp-response")),
         Operation::OcspPost => {

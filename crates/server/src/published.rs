@@ -66,7 +66,7 @@ pub(crate) fn http_date(moment: Timestamp) -> HeaderValue {
 }
 
 /// `*`, or this tag in the list, weak or strong: for GET the two are compared weakly.
-fn names_tag(request: &HeaderMap, tag: &str) -> bool {
+pub(crate) fn names_tag(request: &HeaderMap, tag: &str) -> bool {
     request
         .get_all(IF_NONE_MATCH)
         .iter()

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::{HealthCheck, HealthState};
-use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher, SetPublisherSpec, StatusBoard};
-use chancery_types::{Clock, Random, RandomError};
+use chancery_revoke::{
+    CrlPublisher, CrlRules, OcspResponder, ResponderCredential, SetPublisher, SetPublisherSpec, StatusBoard,
+};
+use chancery_types::{Clock, Random, RandomError, Timestamp};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,6 +20,7 @@ use crate::config::Config;
 use crate::connections::ConnectionLimits;
 use crate::federation;
 use crate::feed::{Feed, FeedLimits};
+use crate::prober::Prober;
 use crate::rate::Rate;
 use crate::site::Site;
 use crate::standing::StandingCollector;
@@ -94,22 +97,26 @@ impl Server {
         let chassis =
             Arc::new(Chassis::new(request_limits(config), callers, Arc::clone(&clock), random.as_ref())?);
         let ocsp = responder(&authority).await?;
-        let crl = publisher(&authority)?;
         let credential = authority.server_credential().await?;
         let tls = TlsSlot::new(material(&authority, &credential))?;
-        let (board, entries) = StatusBoard::open(Arc::clone(authority.ledger()), Arc::clone(&clock))
-            .await
-            .map_err(AuthorityError::from)?;
+        let rules = CrlRules::new(config.crl_validity);
+        let (board, entries) =
+            StatusBoard::open(Arc::clone(authority.ledger()), Arc::clone(&clock), rules.keep())
+                .await
+                .map_err(AuthorityError::from)?;
+        let crl = publisher(&authority, &board, rules).await?;
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
         let changes = Changes::start(Arc::clone(&authority), chassis.shutdown().clone()).await;
         let changes = changes.map_err(AuthorityError::from)?;
+        let prober = Arc::new(Prober::new(Arc::clone(&crl), Arc::clone(&board), Arc::clone(&clock)));
         let ledger = Arc::clone(authority.ledger());
         let (feed, sources) =
             Feed::load(Arc::clone(&board), ledger, Arc::clone(&clock), FeedLimits::default())
                 .await
                 .map_err(AuthorityError::from)?;
         let site = Site {
+            prober,
             authority: Arc::clone(&authority),
             board: Arc::clone(&board),
             set: exact_set(&authority, &board)?,
@@ -124,6 +131,8 @@ impl Server {
         let standing = Box::new(StandingCollector {
             authority: Arc::clone(&authority),
             crl: Arc::clone(&site.crl),
+            ocsp: Arc::clone(&site.ocsp),
+            prober: Arc::clone(&site.prober),
             set: Arc::clone(&site.set),
             agents: Arc::clone(&site.agents),
             feed: Arc::clone(&feed),
@@ -260,7 +269,7 @@ impl Server {
             let stop = shutdown.clone();
             async move {
                 tokio::select! {
-                    () = site.crl.run(site.authority.status_changed()) => {}
+                    () = async { tokio::join!(site.crl.run(), site.prober.run()); } => {}
                     () = stop.begun() => {}
                 }
             }
@@ -286,9 +295,10 @@ async fn rotate_credentials(site: &Site, tls: &TlsSlot, mut server: ServerCreden
                 Err(error) => tracing::error!(%error, "the server's certificate was not renewed"),
             }
         }
-        if site.ocsp.credential().is_none_or(|credential| credential.is_due(now)) {
+        let active = site.authority.workflow().issuer().epoch();
+        if site.ocsp.credential(active).is_none_or(|credential| credential.is_due(now)) {
             match site.authority.responder_credential().await {
-                Ok(credential) => site.ocsp.use_credential(credential),
+                Ok(credential) => site.ocsp.use_credential(active, credential),
                 Err(error) => tracing::error!(%error, "the OCSP responder's certificate was not renewed"),
             }
         }
@@ -301,25 +311,33 @@ async fn responder(authority: &Authority) -> Result<Arc<OcspResponder>, ServeErr
         Arc::clone(authority.clock()),
         authority.config().ocsp_validity,
     );
-    let issuer = authority.workflow().issuer();
-    ocsp.add_issuer(issuer.epoch(), issuer.certificate());
-    ocsp.use_credential(authority.responder_credential().await?);
+    let active = authority.workflow().issuer().epoch();
+    for issuer in authority.status_issuers().await? {
+        ocsp.add_issuer(issuer.epoch, &issuer.certificate);
+        // Only one that still issues can delegate.
+        if let Some(signer) = issuer.signer.filter(|_| issuer.epoch != active) {
+            ocsp.use_credential(issuer.epoch, ResponderCredential::of_issuer(&issuer.certificate, signer));
+        }
+    }
+    ocsp.use_credential(active, authority.responder_credential().await?);
     Ok(Arc::new(ocsp))
 }
 
-fn publisher(authority: &Authority) -> Result<Arc<CrlPublisher>, ServeError> {
+async fn publisher(
+    authority: &Authority,
+    board: &Arc<StatusBoard>,
+    rules: CrlRules,
+) -> Result<Arc<CrlPublisher>, ServeError> {
     let directory = authority.config().directory.join("crl");
     std::fs::create_dir_all(&directory)
         .map_err(|error| ServeError::Directory { path: directory.display().to_string(), error })?;
-    let issuer = authority.workflow().issuer();
     Ok(Arc::new(CrlPublisher::new(
         Arc::clone(authority.ledger()),
         Arc::clone(authority.clock()),
-        issuer.epoch(),
-        issuer.certificate().clone(),
-        Arc::clone(issuer.signer()),
-        authority.config().crl_validity,
-        directory.join(format!("{}.crl", issuer.epoch())),
+        Arc::clone(board),
+        rules,
+        authority.status_issuers().await?,
+        &directory,
     )))
 }
 
@@ -356,12 +374,20 @@ fn watch_health(site: &Site) {
         Some(error) => check("ledger", HealthState::Failed, Some(error.to_string())),
     });
     let (crl, clock) = (Arc::clone(&site.crl), Arc::clone(site.authority.clock()));
-    site.chassis.health().register(move || match crl.current() {
-        Some(list) if list.next_update > clock.now() => check("crl", HealthState::Ok, None),
-        Some(list) => {
-            check("crl", HealthState::Degraded, Some(format!("the list ran out at {}", list.next_update)))
+    let prober = Arc::clone(&site.prober);
+    site.chassis.health().register(move || {
+        let troubles = prober.found().map(|round| round.troubles).unwrap_or_default();
+        match troubles.first() {
+            None => check("crl-prober", HealthState::Ok, None),
+            Some(first) => {
+                let more = troubles.len() - 1;
+                check("crl-prober", HealthState::Degraded, Some(format!("{first} (and {more} more)")))
+            }
         }
-        None => check("crl", HealthState::Degraded, Some("no list was published yet".into())),
+    });
+    site.chassis.health().register(move || match stale(&crl, clock.now()) {
+        None => check("crl", HealthState::Ok, None),
+        Some(detail) => check("crl", HealthState::Degraded, Some(detail)),
     });
     let (set, clock) = (Arc::clone(&site.set), Arc::clone(site.authority.clock()));
     site.chassis.health().register(move || match set.current() {
@@ -372,6 +398,19 @@ fn watch_health(site: &Site) {
         }
         None => check("status-set", HealthState::Degraded, Some("no exact set was published yet".into())),
     });
+}
+
+/// The first list that relying parties may soon do without, and why.
+fn stale(crl: &CrlPublisher, now: Timestamp) -> Option<String> {
+    crl.places().find_map(|place| {
+        let file = place.file().display();
+        if let Some(trouble) = place.trouble() {
+            return Some(format!("{file} is not published anew: {trouble}"));
+        }
+        let Some(list) = place.current() else { return Some(format!("{file} was not published yet")) };
+        let is_late = list.made + crl.rules().validity / 2 < now;
+        is_late.then(|| format!("{file} was published at {} and runs out at {}", list.made, list.next_update))
+    })
 }
 
 fn check(name: &str, state: HealthState, detail: Option<String>) -> HealthCheck {

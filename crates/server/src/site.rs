@@ -9,6 +9,7 @@ use crate::agents::Agents;
 use crate::authority::Authority;
 use crate::changes::Changes;
 use crate::feed::Feed;
+use crate::prober::Prober;
 
 /// The state of every route.
 #[derive(Debug, Clone)]
@@ -19,10 +20,12 @@ pub struct Site {
     pub board: Arc<StatusBoard>,
     /// Answers OCSP.
     pub ocsp: Arc<OcspResponder>,
-    /// Publishes the list of the active issuer.
+    /// Publishes revocation lists.
     pub crl: Arc<CrlPublisher>,
     /// Drives changes to many certificates.
     pub changes: Arc<Changes>,
+    /// Fetches the lists as relying parties do.
+    pub prober: Arc<Prober>,
     /// Publishes the exact set.
     pub set: Arc<SetPublisher>,
     /// Tells agents what changes.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use chancery_revoke::{CrlPublisher, SetPublisher};
+use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use crate::agents::Agents;
 use crate::authority::Authority;
 use crate::feed::Feed;
+use crate::prober::Prober;
 use crate::process::encode_gauge;
 
 /// The state of the ledger and of the published list.
@@ -18,6 +20,8 @@ use crate::process::encode_gauge;
 pub(crate) struct StandingCollector {
     pub(crate) authority: Arc<Authority>,
     pub(crate) crl: Arc<CrlPublisher>,
+    pub(crate) ocsp: Arc<OcspResponder>,
+    pub(crate) prober: Arc<Prober>,
     pub(crate) set: Arc<SetPublisher>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) feed: Arc<Feed>,
@@ -25,7 +29,7 @@ pub(crate) struct StandingCollector {
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl, set, agents, feed } = self;
+        let Self { authority, crl, ocsp, prober, set, agents, feed } = self;
         let ledger = authority.embedded();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -33,9 +37,29 @@ impl Collector for StandingCollector {
         let help = "1 when the ledger has stopped accepting writes";
         encode_gauge(&mut encoder, "chancery_ledger_halted", help, halted)?;
         let now = authority.clock().now().seconds();
-        let left = crl.current().map_or(0, |list| list.next_update.seconds() - now);
-        let help = "Seconds until the published revocation list runs out";
-        encode_gauge(&mut encoder, "chancery_crl_seconds_left", help, left)?;
+        let lists = || crl.places().map(|place| place.current());
+        let left = lists().map(|list| list.map_or(0, |list| list.next_update.seconds() - now)).min();
+        let help = "Seconds until the first published revocation list runs out";
+        encode_gauge(&mut encoder, "chancery_crl_seconds_left", help, left.unwrap_or(0))?;
+        let made = lists().map(|list| list.map_or(0, |list| list.made.seconds())).min();
+        let help = "Seconds since the oldest published revocation list was made";
+        encode_gauge(&mut encoder, "chancery_crl_age_seconds", help, now - made.unwrap_or(0))?;
+        let troubles = prober.found().map_or(0, |round| round.troubles.len());
+        let help = "Published revocation lists that did not arrive as they should";
+        let troubles = i64::try_from(troubles).unwrap_or(i64::MAX);
+        encode_gauge(&mut encoder, "chancery_crl_probe_troubles", help, troubles)?;
+        let answers = ocsp.counts();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (name, help, count) in [
+            ("chancery_crls_published", "Revocation lists published", crl.published()),
+            ("chancery_crl_failures", "Revocation lists that could not be published", crl.failures()),
+            ("chancery_ocsp_kept", "OCSP answers that were given again", count(&answers.kept)),
+            ("chancery_ocsp_signed", "OCSP answers that were signed on demand", count(&answers.signed)),
+            ("chancery_ocsp_shed", "OCSP requests that were told to try later", count(&answers.shed)),
+        ] {
+            let counter = ConstCounter::new(count);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
         encode_set(&mut encoder, set, now)?;
         let issuer = authority.workflow().issuer();
         let left = issuer.certificate().tbs().not_after().seconds() - now;

@@ -8,10 +8,11 @@
 mod running;
 mod witness;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use chancery_server::Server;
 use chancery_server::authority::OnlineRoot;
 use chancery_server::config::Config;
 use chancery_types::{Random as _, SystemClock, SystemRandom};
+use chancery_x509::crl::CrlView;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -31,6 +33,49 @@ const SERVES: &str = "CHANCERY_TEST_SERVES";
 const ROUNDS: &str = "CHANCERY_CRASH_ROUNDS";
 const WORKERS: usize = 4;
 
+/// The highest number seen in each file.
+type Lists = Arc<Mutex<BTreeMap<PathBuf, u64>>>;
+
+/// Every file of a list is a whole one, and none is older than what was there before.
+fn look_at_lists(directory: &Path, lists: &Lists) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            look_at_lists(&path, lists);
+        } else if path.extension().is_some_and(|extension| extension == "crl") {
+            let der = std::fs::read(&path).unwrap();
+            let list = CrlView::from_der(&der).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let number = list.number_u64().unwrap();
+            let mut lists = lists.lock().unwrap();
+            let before = lists.entry(path.clone()).or_insert(number);
+            assert!(*before <= number, "{}: {number} after {before}", path.display());
+            *before = number;
+        }
+    }
+}
+
+/// Reads the lists all the time, as a program that is given files does.
+struct Reader(Arc<AtomicBool>, std::thread::JoinHandle<()>);
+
+impl Reader {
+    fn start(place: &Place, lists: Lists) -> Self {
+        let (stop, directory) = (Arc::new(AtomicBool::new(false)), place.file("crl"));
+        let stopped = Arc::clone(&stop);
+        let reading = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                look_at_lists(&directory, &lists);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        Self(stop, reading)
+    }
+
+    fn stop(self) {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.join().unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_by_kill_nine() {
     let rounds: u32 = std::env::var(ROUNDS).map_or(3, |text| text.parse().unwrap());
@@ -41,12 +86,14 @@ async fn nothing_acknowledged_is_lost_by_kill_nine() {
         let lines = Arc::clone(&lines);
         Arc::new(move |line| lines.lock().unwrap().push(line))
     };
+    let lists = Lists::default();
     let (mut again, mut slowest, mut last) = (0, Duration::ZERO, Found::default());
     for round in 1..=rounds {
         let began = Instant::now();
         let mut child = serve(&place, address).await;
         slowest = slowest.max(began.elapsed());
         let stop = Arc::new(AtomicBool::new(false));
+        let reader = Reader::start(&place, Arc::clone(&lists));
         let delay = Duration::from_millis(150 + random_below(1_000));
         let kill = async {
             tokio::time::sleep(delay).await;
@@ -55,6 +102,8 @@ async fn nothing_acknowledged_is_lost_by_kill_nine() {
             child.wait().await.unwrap()
         };
         let (unanswered, _) = tokio::join!(work(&place, address, WORKERS, Arc::clone(&note), stop), kill);
+        reader.stop();
+        look_at_lists(&place.file("crl"), &lists);
         let mut child = serve(&place, address).await;
         again += send_again(&place, address, unanswered, &note).await;
         child.start_kill().unwrap();

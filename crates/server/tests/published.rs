@@ -137,9 +137,27 @@ async fn the_door_without_tls_has_what_certificates_point_to_and_nothing_else() 
     let since = format!("if-modified-since: {}\r\n", list.header("last-modified"));
     assert_eq!(running.get("/crl/1.crl", &since).await.status(), "304");
 
+    let part = running.get_list("/crl/1/16/3.crl").await;
+    assert_eq!((part.status(), part.header("content-type")), ("200", "application/pkix-crl"));
+    assert_ne!(part.body, list.body);
+    let known = format!("if-none-match: {}\r\n", part.header("etag"));
+    assert_eq!(running.get("/crl/1/16/3.crl", &known).await.status(), "304");
+
     assert_eq!(running.get("/v1/healthz", "").await.status(), "200");
-    let others =
-        ["/crl/2.crl", "/crl/01.crl", "/ca/2.der", "/ca/1", "/v1/bundle", "/v1/enroll", "/metrics", "/"];
+    let others = [
+        "/crl/2.crl",
+        "/crl/01.crl",
+        "/crl/1/16/16.crl",
+        "/crl/1/16/03.crl",
+        "/crl/1/4/0.crl",
+        "/crl/+1/16/3.crl",
+        "/ca/2.der",
+        "/ca/1",
+        "/v1/bundle",
+        "/v1/enroll",
+        "/metrics",
+        "/",
+    ];
     for path in others {
         assert_eq!(running.get(path, "").await.status(), "404", "{path}");
     }

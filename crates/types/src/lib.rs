@@ -8,6 +8,7 @@
 mod algorithm;
 mod claims;
 mod clock;
+mod crl_shard;
 mod digest;
 mod duration;
 mod identity;
@@ -23,6 +24,7 @@ mod spiffe;
 pub use algorithm::{KeyAlgorithm, SignatureAlgorithm, UnknownAlgorithm};
 pub use claims::{AssuranceLevel, ClaimValue, Claims, EvidenceKind};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp, TimestampError};
+pub use crl_shard::{CrlShard, CrlShardError};
 pub use digest::{Digest, DigestError};
 pub use duration::{HumanDuration, HumanDurationError};
 pub use identity::{

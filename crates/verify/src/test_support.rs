@@ -5,17 +5,19 @@ use std::str::FromStr;
 
 use chancery_api::{EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 use chancery_entry::{
-    Blob, Body, CrlPublished, Document, Entry, Genesis, Hold, HoldTarget, IdentityRegistration, Issuance,
-    IssuerActivation, ProfileChange, Release, Revocation, TokenBinding, TokenCreation, TokenSpend,
+    Blob, Body, CrlDivision, CrlPublished, CrlShardPublished, Document, Entry, Genesis, Hold, HoldTarget,
+    IdentityRegistration, Issuance, IssuerActivation, ProfileChange, Release, Revocation, TokenBinding,
+    TokenCreation, TokenSpend,
 };
 use chancery_merkle::{
     Checkpoint, Ed25519NoteSigner, Frontier, MemoryHashes, NoteKeyKind, NoteVerifier, Receipt, SignedNote,
     inclusion_proof, leaf_hash,
 };
 use chancery_types::{
-    AssuranceLevel, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
-    SignatureAlgorithm, SpiffeId, SubjectName, Timestamp, TokenId, TrustDomain,
+    AssuranceLevel, CrlShard, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason,
+    SerialNumber, SignatureAlgorithm, SpiffeId, SubjectName, Timestamp, TokenId, TrustDomain,
 };
+use chancery_x509::crl::{CrlSpec, RevokedCertificate};
 use chancery_x509::{
     BasicConstraints, Certificate, CertificateSpec, DistinguishedName, KeyUsages, Profile, PublicKey,
     StatusUrls, Validity, assemble,
@@ -31,6 +33,8 @@ use x509_cert::ext::pkix::CrlNumber;
 
 pub(crate) const ORIGIN: &str = "example.org/ledger";
 pub(crate) const EPOCH: IssuerEpoch = IssuerEpoch(1);
+/// What URLs of status begin with.
+pub(crate) const BASE: &str = "http://ca.example.org";
 /// 2026-11-21T00:00:00Z.
 pub(crate) const START: i64 = 1_795_219_200_000;
 
@@ -50,6 +54,7 @@ pub(crate) struct Authority {
     now: i64,
     counter: u64,
     crl_number: u64,
+    pub(crate) shards: Option<u16>,
     pub(crate) crls: Vec<Vec<u8>>,
     lineages: BTreeMap<String, (LineageId, Generation)>,
 }
@@ -72,6 +77,7 @@ impl Authority {
             now: START,
             counter: 0,
             crl_number: 0,
+            shards: None,
             crls: Vec::new(),
             lineages: BTreeMap::new(),
         };
@@ -174,6 +180,10 @@ impl Authority {
             issuer_life.not_after(),
         );
         let names = [SubjectName::from_str(identity.as_str()).unwrap()];
+        let list = match self.shards {
+            Some(shards) => CrlShard::containing(serial, shards).url(BASE, EPOCH),
+            None => format!("{BASE}/crl"),
+        };
         let particulars = chancery_x509::Issuance {
             serial: serial.as_bytes(),
             issuer: &self.issuer,
@@ -183,7 +193,7 @@ impl Authority {
             names: &names,
             subject: None,
             urls: StatusUrls {
-                crl: Some("http://ca.example.org/crl"),
+                crl: Some(&list),
                 ocsp: Some("http://ca.example.org/ocsp"),
                 ca_issuers: Some("http://ca.example.org/issuer"),
             },
@@ -277,6 +287,50 @@ impl Authority {
             hash: Digest::of(&der),
         }));
         self.crls = vec![der];
+        index
+    }
+
+    /// From here on certificates name one of so many lists.
+    pub(crate) fn divide(&mut self, shards: u16) -> usize {
+        self.shards = Some(shards);
+        self.record(Body::CrlDivided(CrlDivision { epoch: EPOCH, shards, base: BASE.into() }))
+    }
+
+    /// Makes the list of one part, records it, and adds it to those that are exported.
+    pub(crate) fn publish_part(
+        &mut self,
+        shard: CrlShard,
+        lines: &[(SerialNumber, Timestamp, RevocationReason)],
+    ) -> usize {
+        self.crl_number += 1;
+        let line = |(serial, revoked_at, reason): &(SerialNumber, Timestamp, RevocationReason)| {
+            (*serial.as_bytes(), *revoked_at, *reason)
+        };
+        let copies: Vec<_> = lines.iter().map(line).collect();
+        let entries = copies.iter().map(|(serial, revoked_at, reason)| RevokedCertificate {
+            serial,
+            revoked_at: *revoked_at,
+            reason: *reason,
+        });
+        let spec = CrlSpec {
+            issuer: &self.issuer,
+            signature_algorithm: SignatureAlgorithm::EcdsaSha256,
+            number: self.crl_number,
+            this_update: self.now(),
+            next_update: self.now(),
+            distribution_points: &[shard.url(BASE, EPOCH)],
+        };
+        let der = self.signed(&spec.to_tbs_der(entries.collect()).unwrap());
+        let index = self.record(Body::CrlShardPublished(CrlShardPublished {
+            epoch: EPOCH,
+            shard,
+            number: self.crl_number,
+            this_update: self.now(),
+            next_update: self.now(),
+            entries: lines.len() as u64,
+            hash: Digest::of(&der),
+        }));
+        self.crls.push(der);
         index
     }
 

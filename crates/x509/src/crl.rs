@@ -39,9 +39,9 @@ pub struct CrlSpec<'a> {
     pub this_update: Timestamp,
     /// When the next one will be there at the latest.
     pub next_update: Timestamp,
-    /// For a list that covers only the certificates which carry this very URL: issuingDistributionPoint with it
-    /// as fullName. `None` for the one complete list.
-    pub distribution_point: Option<&'a str>,
+    /// For a list that covers only the certificates which carry one of these very URLs: issuingDistributionPoint
+    /// with them as fullName. Empty for the one complete list.
+    pub distribution_points: &'a [String],
 }
 
 /// Why a list cannot be written.
@@ -100,9 +100,10 @@ impl CrlSpec<'_> {
     fn write_extensions(&self, list: &mut Writer, key_id: &[u8]) {
         extension::write(list, oid::AUTHORITY_KEY_ID, false, |value| AuthorityKeyId::write(value, key_id));
         extension::write(list, oid::CRL_NUMBER, false, |value| value.unsigned(&self.number.to_be_bytes()));
-        if let Some(url) = self.distribution_point {
+        if !self.distribution_points.is_empty() {
             extension::write(list, oid::ISSUING_DISTRIBUTION_POINT, true, |value| {
-                value.sequence(|point| extension::write_full_name(point, url));
+                let urls = self.distribution_points.iter().map(String::as_str);
+                value.sequence(|point| extension::write_full_name(point, urls));
             });
         }
     }

@@ -315,14 +315,16 @@ pub(crate) fn write_names(writer: &mut Writer, names: &[SubjectName]) {
 pub(crate) fn write_distribution_points<'a>(writer: &mut Writer, urls: impl Iterator<Item = &'a str>) {
     writer.sequence(|points| {
         for url in urls {
-            points.sequence(|point| write_full_name(point, url));
+            points.sequence(|point| write_full_name(point, std::iter::once(url)));
         }
     });
 }
 
-pub(crate) fn write_full_name(point: &mut Writer, url: &str) {
+pub(crate) fn write_full_name<'a>(point: &mut Writer, urls: impl Iterator<Item = &'a str>) {
     point.nested(tag::context_constructed(0), |name| {
-        name.nested(tag::context_constructed(0), |full| full.value(general_name::URI, url.as_bytes()));
+        name.nested(tag::context_constructed(0), |full| {
+            urls.for_each(|url| full.value(general_name::URI, url.as_bytes()));
+        });
     });
 }
 

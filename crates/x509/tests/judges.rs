@@ -103,7 +103,7 @@ fn crl_of(authority: &Authority, signer: &Held, revoked: &[&[u8]], now: Timestam
         number: 7,
         this_update: authority.now,
         next_update: now + 24 * HOUR,
-        distribution_point: None,
+        distribution_points: &[],
     };
     signed(&signer.key, &spec.to_tbs_der(entries).unwrap())
 }

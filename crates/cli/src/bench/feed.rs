@@ -140,7 +140,10 @@ async fn revoke(
     arrivals: &mut mpsc::UnboundedReceiver<Arrival>,
 ) -> Result<Vec<Duration>> {
     let serial = SerialNumber::from_bytes(&victim.serial)?;
-    admin.revoke(&RevokeRequest::new(Selector::Serial(serial), RevocationReason::Superseded)).await?;
+    let selector = Selector::Serial(serial);
+    let reason = RevocationReason::Superseded;
+    let request = RevokeRequest::new(selector, reason);
+    admin.revoke(&request).await?;
     let acknowledged = Instant::now();
     let mut delays = Vec::with_capacity(listeners);
     while delays.len() < listeners {

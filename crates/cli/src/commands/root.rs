@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use chancery_types::{HumanDuration, KeyAlgorithm, SecretString, TrustDomain};
+use chancery_types::{HumanDuration, KeyAlgorithm, RevocationReason, SecretString, TrustDomain};
 use chancery_x509::{Certificate, Profile, write_pem};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -22,6 +22,8 @@ pub(crate) enum Root {
     Create(Create),
     /// Sign an issuer's request.
     Sign(Sign),
+    /// Sign the root's revocation list, for programs that want one from every authority of a chain.
+    Crl(Crl),
     /// Show the root's certificate and fingerprint.
     Show(Show),
 }
@@ -65,6 +67,28 @@ pub(crate) struct Sign {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Crl {
+    /// The root's directory; the list before is kept there as root.crl, and what stood on it stays.
+    #[arg(long, value_name = "DIR")]
+    root_dir: PathBuf,
+    /// A file whose first line is the passphrase of the root's key.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// The certificate of an issuer that is no longer to be believed; repeatable.
+    #[arg(long, value_name = "FILE")]
+    revoke: Vec<PathBuf>,
+    /// Why.
+    #[arg(long, value_name = "REASON", default_value = "ca-compromise")]
+    reason: RevocationReason,
+    /// How long the list is good for: make a new one before.
+    #[arg(long, value_name = "DURATION", default_value = "180d")]
+    validity: HumanDuration,
+    /// Where a copy goes, PEM.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Show {
     /// The root's directory, or its certificate.
     #[arg(long, value_name = "PATH")]
@@ -76,6 +100,7 @@ impl Root {
         match self {
             Self::Create(create) => create.run(terminal),
             Self::Sign(sign) => sign.run(terminal),
+            Self::Crl(crl) => crl.run(terminal),
             Self::Show(show) => show_root(terminal, &certificate(&show.root_dir)?),
         }
     }
@@ -132,6 +157,41 @@ impl Sign {
                  --root-certificate root.crt",
                 self.out.display(),
                 self.out.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Crl {
+    fn run(&self, terminal: &Terminal) -> Result<()> {
+        let read =
+            |path: &PathBuf| first_certificate(&files::read(path, MAX_PEM)?, &path.display().to_string());
+        let issuers = self.revoke.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let passphrase = existing_passphrase(self.passphrase_file.as_deref(), &self.root_dir)?;
+        let list = authority_side::make_root_crl(
+            &self.root_dir,
+            &passphrase,
+            issuers,
+            self.reason,
+            self.validity.0,
+        )?;
+        files::replace(&self.out, write_pem("X509 CRL", &list.der).as_bytes(), files::PUBLIC)?;
+        let data = json!({
+            "crl": self.out, "number": list.number, "entries": list.entries, "next_update": list.next_update,
+        });
+        terminal.data(&data, || {
+            terminal.fields([
+                ("list", self.out.display().to_string()),
+                ("number", list.number.to_string()),
+                ("issuers on it", list.entries.to_string()),
+                ("good until", list.next_update.to_string()),
+            ])
+        })?;
+        if !terminal.is_json() {
+            terminal.note(format_args!(
+                "\nPut it beside the root's certificate of every server, as certs/root.crl: it is served at once at \
+                 /crl/root.crl and in /crl/chain.pem."
             ));
         }
         Ok(())

@@ -36,7 +36,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use chancery_merkle::{HashReader, NoteSigner, SignedNote, consistency_proof, inclusion_proof, leaf_hash};
-use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
+use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
@@ -53,8 +53,8 @@ pub use open::OpenError;
 use crate::model::change::{self, ChangeRecord};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
-    CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
-    StatusSetRecord, TemplateRecord, TokenRecord,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel};
@@ -88,7 +88,7 @@ impl Default for Options {
 }
 
 /// News that a slow listener may be behind before it is told that it has missed some.
-const NEWS: usize = 8192;
+const NEWS: usize = 1 << 16;
 
 /// What is shared by the callers and the two threads.
 struct Shared {
@@ -438,8 +438,16 @@ impl ReadModel for EmbeddedLedger {
         query::revoked(&self.shared.memtable, epoch, now)
     }
 
-    async fn last_crl(&self, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError> {
-        query::last_crl(&self.shared.memtable, epoch)
+    async fn last_crl(
+        &self,
+        epoch: IssuerEpoch,
+        shard: Option<CrlShard>,
+    ) -> Result<Option<CrlRecord>, ModelError> {
+        query::last_crl(&self.shared.memtable, epoch, shard)
+    }
+
+    async fn crl_divisions(&self, epoch: IssuerEpoch) -> Result<Vec<CrlDivisionRecord>, ModelError> {
+        query::crl_divisions(&self.shared.memtable, epoch)
     }
 
     async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError> {

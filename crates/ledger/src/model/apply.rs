@@ -38,6 +38,8 @@ pub(crate) fn changes_standing(body: &Body) -> bool {
         | Body::Issuance(_)
         | Body::Refusal(_)
         | Body::CrlPublished(_)
+        | Body::CrlDivided(_)
+        | Body::CrlShardPublished(_)
         | Body::StatusSetPublished(_)
         | Body::IdentityRegistered(_)
         | Body::TemplateRegistered(_)
@@ -89,15 +91,32 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
             HoldTarget::Lineage(lineage) => change_lineage(lineage, None, view),
         },
         Body::CrlPublished(list) => Ok(vec![(
-            Table::Crl.key(&[&list.epoch.0.to_be_bytes()]),
+            query::crl_key(list.epoch, None),
             Some(to_json(&CrlRecord {
                 number: list.number,
                 this_update: list.this_update,
                 next_update: list.next_update,
                 entries: list.entries,
                 hash: list.hash,
+                index,
             })),
         )]),
+        Body::CrlShardPublished(list) => Ok(vec![(
+            query::crl_key(list.epoch, Some(list.shard)),
+            Some(to_json(&CrlRecord {
+                number: list.number,
+                this_update: list.this_update,
+                next_update: list.next_update,
+                entries: list.entries,
+                hash: list.hash,
+                index,
+            })),
+        )]),
+        Body::CrlDivided(division) => {
+            let shards = division.shards.to_be_bytes();
+            let key = [&division.epoch.0.to_be_bytes()[..], &shards, division.base.as_bytes()];
+            Ok(vec![(Table::CrlDivision.key(&key), Some(index.to_be_bytes().to_vec()))])
+        }
         Body::StatusSetPublished(set) => Ok(vec![(
             Table::StatusSet.key(&[]),
             Some(to_json(&StatusSetRecord {

@@ -88,14 +88,15 @@ pub(crate) fn check(
             other => other.or(Some(Standing::Unknown)),
         },
         Precondition::IdempotencyUnused(hash) => query::idempotent(view, *hash)?.map(Standing::Issued),
-        Precondition::CrlNumberAbove { epoch, number } => match query::last_crl(view, *epoch)? {
-            Some(last) if last.number >= *number => Some(Standing::Number(last.number)),
-            _ => None,
-        },
         Precondition::ChangeAt { change, steps } => match change::steps(view, *change)? {
             None => Some(Standing::Unknown),
             Some(taken) => (taken != *steps).then_some(Standing::Steps(taken)),
         },
+        Precondition::CrlFollows { epoch, shard, previous, number } => {
+            let last = query::last_crl(view, *epoch, *shard)?.map(|last| last.number);
+            let follows = last == *previous && last.is_none_or(|last| last < *number);
+            (!follows).then_some(last.map_or(Standing::Unknown, Standing::Number))
+        }
         Precondition::StatusSetFollows { previous, sequence } => {
             let last = query::last_status_set(view)?;
             let follows =

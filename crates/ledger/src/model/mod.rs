@@ -14,13 +14,13 @@ pub(crate) mod record;
 pub(crate) mod search;
 
 use async_trait::async_trait;
-use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
+use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 
 use change::ChangeRecord;
 use query::{IdentityQuery, Page, PageRequest};
 use record::{
-    CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
-    StatusSetRecord, TemplateRecord, TokenRecord,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use search::CertificateQuery;
 
@@ -59,7 +59,10 @@ pub(crate) enum Table {
     Template = b't',
     Token = b'j',
     Issuer = b'n',
+    /// epoch -> the last full list; epoch, shard -> the last list of that part
     Crl = b'z',
+    /// epoch, number of lists, base of their URLs -> index of the entry
+    CrlDivision = b'x',
     /// the last version of the exact set
     StatusSet = b's',
     Profile = b'p',
@@ -198,8 +201,15 @@ pub trait ReadModel: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Vec<RevokedCertificate>, ModelError>;
 
-    /// The last list published for this issuer.
-    async fn last_crl(&self, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError>;
+    /// The last full list published for this issuer, or the last of one of its parts.
+    async fn last_crl(
+        &self,
+        epoch: IssuerEpoch,
+        shard: Option<CrlShard>,
+    ) -> Result<Option<CrlRecord>, ModelError>;
+
+    /// How this issuer's certificates were ever divided among lists, by number of lists.
+    async fn crl_divisions(&self, epoch: IssuerEpoch) -> Result<Vec<CrlDivisionRecord>, ModelError>;
 
     /// The version of the exact set that was recorded last.
     async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError>;

@@ -1,13 +1,14 @@
 //! Questions to the read model, answered through any [`View`].
 
 use chancery_types::{
-    Digest, IdentityState, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId,
+    CrlShard, Digest, IdentityState, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId,
 };
 use serde::de::DeserializeOwned;
 
 use super::record::{
-    CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead, LineageRecord,
-    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, from_json, time_from_bytes,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead,
+    LineageRecord, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, from_json,
+    time_from_bytes,
 };
 use super::{ModelError, Table, View, prefix_end};
 
@@ -328,8 +329,39 @@ pub(crate) fn revoked(
     Ok(page.items)
 }
 
-pub(crate) fn last_crl(view: &dyn View, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError> {
-    json_record(view, Table::Crl, "crl", &epoch.0.to_be_bytes())
+/// Where the last list of an issuer, or of a part of it, is recorded.
+pub(crate) fn crl_key(epoch: IssuerEpoch, shard: Option<CrlShard>) -> Vec<u8> {
+    let epoch = epoch.0.to_be_bytes();
+    match shard {
+        None => Table::Crl.key(&[&epoch]),
+        Some(shard) => Table::Crl.key(&[&epoch, &shard.of().to_be_bytes(), &shard.number().to_be_bytes()]),
+    }
+}
+
+pub(crate) fn last_crl(
+    view: &dyn View,
+    epoch: IssuerEpoch,
+    shard: Option<CrlShard>,
+) -> Result<Option<CrlRecord>, ModelError> {
+    view.value(&crl_key(epoch, shard))?.map(|bytes| from_json("crl", &bytes)).transpose()
+}
+
+pub(crate) fn crl_divisions(
+    view: &dyn View,
+    epoch: IssuerEpoch,
+) -> Result<Vec<CrlDivisionRecord>, ModelError> {
+    let malformed = ModelError::Malformed { table: "crl division" };
+    let start = Table::CrlDivision.key(&[&epoch.0.to_be_bytes()]);
+    let pairs = view.scan(&start, &prefix_end(&start), usize::MAX)?;
+    let records = pairs.iter().map(|(key, value)| {
+        let (shards, base) = key[start.len()..].split_first_chunk().ok_or_else(|| malformed.clone())?;
+        Ok(CrlDivisionRecord {
+            shards: u16::from_be_bytes(*shards),
+            base: std::str::from_utf8(base).map_err(|_| malformed.clone())?.to_owned(),
+            index: index_value(value)?,
+        })
+    });
+    records.collect()
 }
 
 pub(crate) fn last_status_set(view: &dyn View) -> Result<Option<StatusSetRecord>, ModelError> {

@@ -479,6 +479,20 @@ pub struct CrlRecord {
     pub entries: u64,
     /// SHA-256 of the list.
     pub hash: Digest,
+    /// Index of the entry that records it.
+    #[serde(default)]
+    pub index: u64,
+}
+
+/// How the certificates of an issuer are, or once were, divided among lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlDivisionRecord {
+    /// How many lists there are.
+    pub shards: u16,
+    /// What their URLs begin with.
+    pub base: String,
+    /// Index of the entry since which certificates may name them.
+    pub index: u64,
 }
 
 /// The version of the exact set that was recorded last.

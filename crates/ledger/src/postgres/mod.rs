@@ -171,12 +171,13 @@ impl Shared {
         if heard.changes_standing {
             self.standing_epoch.fetch_add(1, Ordering::AcqRel);
         }
-        if heard.head.size > self.head().size {
-            self.head.store(Arc::new(heard.head));
-        }
+        // In this order: what stands below a head that somebody sees has been told.
         for news in heard.news {
             // Fails when nobody listens.
             let _ = self.news.send(news);
+        }
+        if heard.head.size > self.head().size {
+            self.head.store(Arc::new(heard.head));
         }
         let at = began.saturating_duration_since(self.started).as_micros();
         self.fresh.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Release);

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chancery_types::{Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
+use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 
 use super::PostgresLedger;
 use super::session::SqlError;
 use super::view::{Drive, SqlView};
+use crate::model::change::{self, ChangeRecord};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
-    CertificateRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord, RevokedCertificate,
-    StatusSetRecord, TemplateRecord, TokenRecord,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel, View};
@@ -105,6 +106,20 @@ impl ReadModel for PostgresLedger {
         self.ask(move |view| query::tokens(view, &page)).await
     }
 
+    async fn change(&self, change: u64) -> Result<Option<ChangeRecord>, ModelError> {
+        self.ask(move |view| change::change(view, change)).await
+    }
+
+    async fn changes(&self, page: &PageRequest) -> Result<Page<ChangeRecord>, ModelError> {
+        let page = page.clone();
+        self.ask(move |view| change::changes(view, &page)).await
+    }
+
+    async fn held_by(&self, change: u64, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError> {
+        let page = page.clone();
+        self.ask(move |view| change::held_by(view, change, &page)).await
+    }
+
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {
         self.ask(query::issuers).await
     }
@@ -121,8 +136,16 @@ impl ReadModel for PostgresLedger {
         self.ask(move |view| query::revoked(view, epoch, now)).await
     }
 
-    async fn last_crl(&self, epoch: IssuerEpoch) -> Result<Option<CrlRecord>, ModelError> {
-        self.ask(move |view| query::last_crl(view, epoch)).await
+    async fn last_crl(
+        &self,
+        epoch: IssuerEpoch,
+        shard: Option<CrlShard>,
+    ) -> Result<Option<CrlRecord>, ModelError> {
+        self.ask(move |view| query::last_crl(view, epoch, shard)).await
+    }
+
+    async fn crl_divisions(&self, epoch: IssuerEpoch) -> Result<Vec<CrlDivisionRecord>, ModelError> {
+        self.ask(move |view| query::crl_divisions(view, epoch)).await
     }
 
     async fn last_status_set(&self) -> Result<Option<StatusSetRecord>, ModelError> {

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use chancery_entry::{Body, HoldTarget};
 use chancery_types::LineageId;
 
+use crate::model::change::change_number;
+use crate::model::query::crl_key;
 use crate::model::{Table, prefix_end};
 use crate::proposal::{Precondition, Proposal};
 
@@ -33,7 +35,9 @@ impl Reads {
 
     fn check(&mut self, precondition: &Precondition) {
         match precondition {
-            Precondition::SerialUnused(serial) | Precondition::Revocable { serial, .. } => {
+            Precondition::SerialUnused(serial)
+            | Precondition::InForce(serial)
+            | Precondition::Revocable { serial, .. } => {
                 self.key(Table::Certificate, serial.as_bytes());
             }
             Precondition::TokenUsable { token, .. } | Precondition::TokenOpen(token) => {
@@ -51,7 +55,11 @@ impl Reads {
             }
             Precondition::Holdable(target) | Precondition::Releasable(target) => self.target(target),
             Precondition::IdempotencyUnused(hash) => self.key(Table::Idempotency, hash.as_bytes()),
-            Precondition::CrlNumberAbove { epoch, .. } => self.key(Table::Crl, &epoch.0.to_be_bytes()),
+            Precondition::ChangeAt { change, .. } => self.key(Table::Change, &change.to_be_bytes()),
+            Precondition::CrlFollows { epoch, shard, .. } => {
+                // The key begins with the table's byte, which is put in front again.
+                self.key(Table::Crl, &crl_key(*epoch, *shard)[1..]);
+            }
             Precondition::StatusSetFollows { .. } => self.key(Table::StatusSet, &[]),
             Precondition::TemplateExists(_) | Precondition::Empty => {}
         }
@@ -63,12 +71,26 @@ impl Reads {
                 self.key(Table::Lineage, issuance.lineage.as_bytes());
                 self.earlier(issuance.lineage);
             }
-            Body::Revocation(revocation) => self.key(Table::Certificate, revocation.serial.as_bytes()),
-            Body::Hold(hold) => self.target(&hold.target),
+            Body::Revocation(revocation) => {
+                self.key(Table::Certificate, revocation.serial.as_bytes());
+                self.counted(&revocation.by);
+            }
+            Body::Hold(hold) => {
+                self.target(&hold.target);
+                self.counted(&hold.by);
+            }
+            Body::ChangeStepped(step) => self.key(Table::Change, &step.change.to_be_bytes()),
             Body::Release(release) => self.target(&release.target),
             Body::TokenCreated(created) => self.key(Table::Token, created.token.as_bytes()),
             Body::TokenSpent(spend) => self.key(Table::Token, spend.token.as_bytes()),
             _ => {}
+        }
+    }
+
+    /// What a change does is counted.
+    fn counted(&mut self, by: &str) {
+        if let Some(change) = change_number(by) {
+            self.key(Table::ChangeCount, &change.to_be_bytes());
         }
     }
 

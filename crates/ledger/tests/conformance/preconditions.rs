@@ -50,7 +50,7 @@ pub(crate) async fn every_precondition_holds_and_fails_as_it_says(harness: &dyn 
         workload::revoke(serial(4), RevocationReason::Superseded, now()),
         workload::enrolment(issuance(5, identity(1))),
         workload::revoke(serial(5), RevocationReason::KeyCompromise, now()),
-        workload::crl(ISSUER, 8),
+        workload::crl(ISSUER, None, 8),
         propose(
             vec![],
             now(),
@@ -72,7 +72,8 @@ pub(crate) async fn every_precondition_holds_and_fails_as_it_says(harness: &dyn 
     let at =
         |number, generation| P::LineageAt { lineage: lineage(number), generation: Generation(generation) };
     let revocable = |counter, reason| P::Revocable { serial: serial(counter), reason };
-    let number = |epoch, number| P::CrlNumberAbove { epoch: IssuerEpoch(epoch), number };
+    let number =
+        |epoch, previous, number| P::CrlFollows { epoch: IssuerEpoch(epoch), shard: None, previous, number };
     let follows = |previous, sequence| P::StatusSetFollows { previous, sequence };
     let (compromise, superseded) = (RevocationReason::KeyCompromise, RevocationReason::Superseded);
     let cases = [
@@ -146,10 +147,13 @@ pub(crate) async fn every_precondition_holds_and_fails_as_it_says(harness: &dyn 
         (P::Releasable(Lineage(lineage(9))), Some(S::Unknown)),
         (P::IdempotencyUnused(idempotency), Some(S::Issued(serial(1)))),
         (P::IdempotencyUnused(workload::digest("idempotency", 2)), None),
-        (number(1, 9), None),
-        (number(1, 8), Some(S::Number(8))),
-        (number(1, 7), Some(S::Number(8))),
-        (number(2, 0), None),
+        (number(1, Some(8), 9), None),
+        (number(1, Some(7), 9), Some(S::Number(8))),
+        (number(1, None, 9), Some(S::Number(8))),
+        (number(1, Some(8), 8), Some(S::Number(8))),
+        (number(1, Some(8), 7), Some(S::Number(8))),
+        (number(2, None, 0), None),
+        (number(2, Some(1), 2), Some(S::Unknown)),
     ];
     let mut ledger = ledger;
     for round in ["as committed", "reopened", "rebuilt"] {

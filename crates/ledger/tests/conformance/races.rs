@@ -104,7 +104,8 @@ pub(crate) async fn an_idempotency_key_buys_once_by_64_at_a_time(harness: &dyn H
 pub(crate) async fn a_crl_number_is_used_once_by_64_at_a_time(harness: &dyn Harness) {
     let ledger = harness.create().await;
     for number in 1..=8 {
-        let lists = (0..AT_A_TIME).map(|_| workload::crl(workload::ISSUER, number)).collect();
+        let previous = Some(number - 1).filter(|previous| *previous > 0);
+        let lists = (0..AT_A_TIME).map(|_| workload::crl(workload::ISSUER, previous, number)).collect();
         one_winner(&race(&ledger, lists).await, Standing::Number(number));
     }
 }

@@ -10,7 +10,7 @@ use chancery_ledger::{
     PageRequest, Proposal, Standing, StateFilter,
 };
 use chancery_types::{
-    AssuranceLevel, EvidenceKind, Generation, Identity, IdentityState, IssuerEpoch, LineageId,
+    AssuranceLevel, CrlShard, EvidenceKind, Generation, Identity, IdentityState, IssuerEpoch, LineageId,
     RevocationReason, SerialNumber,
 };
 
@@ -399,11 +399,23 @@ pub(crate) async fn revocations_stand_on_the_list_until_they_expire(harness: &dy
     assert_eq!(ledger.revoked(ISSUER, last).await.unwrap().len(), 1, "notAfter belongs to the validity");
     assert!(ledger.revoked(ISSUER, last + Duration::from_millis(1)).await.unwrap().is_empty());
     assert_eq!(ledger.revoked(other, now()).await.unwrap().len(), 1);
-    assert_eq!(ledger.last_crl(ISSUER).await.unwrap(), None);
-    accept(&*ledger, workload::crl(ISSUER, 4)).await;
-    accept(&*ledger, workload::crl(ISSUER, 9)).await;
-    assert_eq!(ledger.last_crl(ISSUER).await.unwrap().unwrap().number, 9);
-    assert_eq!(ledger.last_crl(other).await.unwrap(), None);
+    assert_eq!(ledger.last_crl(ISSUER, None).await.unwrap(), None);
+    accept(&*ledger, workload::crl(ISSUER, None, 4)).await;
+    accept(&*ledger, workload::crl(ISSUER, Some(4), 9)).await;
+    assert_eq!(ledger.last_crl(ISSUER, None).await.unwrap().unwrap().number, 9);
+    assert_eq!(ledger.last_crl(other, None).await.unwrap(), None);
+    let shard = CrlShard::new(3, 16).unwrap();
+    assert_eq!(ledger.last_crl(ISSUER, Some(shard)).await.unwrap(), None);
+    accept(&*ledger, workload::shard_crl(ISSUER, 3, None, 2)).await;
+    assert_eq!(ledger.last_crl(ISSUER, Some(shard)).await.unwrap().unwrap().number, 2);
+    assert_eq!(ledger.last_crl(ISSUER, None).await.unwrap().unwrap().number, 9);
+    for shards in [16, 4, 16] {
+        accept(&*ledger, workload::division(ISSUER, shards)).await;
+    }
+    let divisions = ledger.crl_divisions(ISSUER).await.unwrap();
+    assert_eq!(divisions.iter().map(|division| division.shards).collect::<Vec<_>>(), [4, 16]);
+    assert_eq!(divisions[0].base, "http://ca.example.org");
+    assert!(ledger.crl_divisions(other).await.unwrap().is_empty());
     assert_eq!(ledger.last_status_set().await.unwrap(), None);
     accept(&*ledger, workload::status_set(None, 4)).await;
     accept(&*ledger, workload::status_set(Some(workload::digest("set", 4)), 9)).await;

@@ -48,7 +48,8 @@ pub(crate) async fn snapshot(ledger: &dyn Ledger) -> String {
     writeln!(text, "{:?}", ledger.issuers().await.unwrap()).unwrap();
     for epoch in (0..5).map(IssuerEpoch) {
         writeln!(text, "{epoch}: {:?}", ledger.last_counter(epoch).await.unwrap()).unwrap();
-        writeln!(text, "  {:?}", ledger.last_crl(epoch).await.unwrap()).unwrap();
+        writeln!(text, "  {:?}", ledger.last_crl(epoch, None).await.unwrap()).unwrap();
+        writeln!(text, "  {:?}", ledger.crl_divisions(epoch).await.unwrap()).unwrap();
         writeln!(text, "  {:?}", ledger.revoked(epoch, Timestamp::from_millis(0)).await.unwrap()).unwrap();
         let later = workload::now() + std::time::Duration::from_secs(12_000);
         writeln!(text, "  {:?}", ledger.revoked(epoch, later).await.unwrap()).unwrap();

@@ -5,16 +5,16 @@
 use std::time::Duration;
 
 use chancery_entry::{
-    Blob, Body, ChangeProposal, ChangeStep, CrlPublished, Document, Entry, Genesis, Hold, HoldTarget,
-    IdentityChange, IdentityRegistration, Issuance, IssuerActivation, IssuerRetirement, OperatorAction,
-    PolicyChange, ProfileChange, Release, Revocation, StatusSetPublished, Step, TemplateRegistration,
-    TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
+    Blob, Body, ChangeProposal, ChangeStep, CrlDivision, CrlPublished, CrlShardPublished, Document, Entry,
+    Genesis, Hold, HoldTarget, IdentityChange, IdentityRegistration, Issuance, IssuerActivation,
+    IssuerRetirement, OperatorAction, PolicyChange, ProfileChange, Release, Revocation, StatusSetPublished,
+    Step, TemplateRegistration, TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
 };
 use chancery_ledger::{Precondition, Proposal};
 use chancery_merkle::{Ed25519NoteSigner, NoteKeyKind, NoteSigner, NoteVerifier};
 use chancery_types::{
-    AssuranceLevel, Digest, EvidenceKind, Generation, Identity, IssuerEpoch, LineageId, RevocationReason,
-    SerialNumber, SpiffeId, Timestamp, TokenId,
+    AssuranceLevel, CrlShard, Digest, EvidenceKind, Generation, Identity, IssuerEpoch, LineageId,
+    RevocationReason, SerialNumber, SpiffeId, Timestamp, TokenId,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
@@ -228,7 +228,7 @@ pub(crate) fn identity_change(identity: SpiffeId) -> IdentityChange {
     IdentityChange { identity, by: BY.into(), note: String::new() }
 }
 
-pub(crate) fn crl(epoch: IssuerEpoch, number: u64) -> Proposal {
+pub(crate) fn crl(epoch: IssuerEpoch, previous: Option<u64>, number: u64) -> Proposal {
     let body = Body::CrlPublished(CrlPublished {
         epoch,
         number,
@@ -237,7 +237,27 @@ pub(crate) fn crl(epoch: IssuerEpoch, number: u64) -> Proposal {
         entries: number % 7,
         hash: digest("crl", number),
     });
-    propose(vec![Precondition::CrlNumberAbove { epoch, number }], now(), vec![body])
+    propose(vec![Precondition::CrlFollows { epoch, shard: None, previous, number }], now(), vec![body])
+}
+
+/// The same for one of sixteen parts.
+pub(crate) fn shard_crl(epoch: IssuerEpoch, shard: u16, previous: Option<u64>, number: u64) -> Proposal {
+    let shard = CrlShard::new(shard, 16).unwrap();
+    let body = Body::CrlShardPublished(CrlShardPublished {
+        epoch,
+        shard,
+        number,
+        this_update: now(),
+        next_update: now() + Duration::from_secs(3600),
+        entries: number % 7,
+        hash: digest("crl", number),
+    });
+    propose(vec![Precondition::CrlFollows { epoch, shard: Some(shard), previous, number }], now(), vec![body])
+}
+
+pub(crate) fn division(epoch: IssuerEpoch, shards: u16) -> Proposal {
+    let base = "http://ca.example.org".to_owned();
+    propose(vec![], now(), vec![Body::CrlDivided(CrlDivision { epoch, shards, base })])
 }
 
 pub(crate) fn status_set(previous: Option<Digest>, sequence: u64) -> Proposal {
@@ -372,7 +392,11 @@ impl Mix {
                 let previous = self.below(5);
                 status_set(previous.checked_sub(1).map(|last| digest("set", last)), self.below(5))
             }
-            12 => crl(epoch, self.below(50)),
+            12 => match self.below(3) {
+                0 => crl(epoch, None, self.below(50)),
+                1 => shard_crl(epoch, 3, None, self.below(50)),
+                _ => division(epoch, 16),
+            },
             13 => propose(vec![Precondition::IssuerUnused(epoch)], at, vec![activation(epoch)]),
             14 if self.below(20) == 0 => {
                 let retirement = IssuerRetirement { epoch, by: BY.into(), note: String::new() };

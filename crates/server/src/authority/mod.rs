@@ -6,6 +6,7 @@
 mod enrolment;
 mod enrolments;
 mod error;
+mod issuers;
 mod jwt;
 mod kept;
 mod open;
@@ -66,6 +67,7 @@ pub struct Authority {
     log_key: NoteVerifier,
     log_signer: Arc<dyn NoteSigner + Send + Sync>,
     jwt: Arc<dyn Signer>,
+    former_keys: Vec<Arc<dyn Signer>>,
     enrolments: Arc<enrolments::Enrolments>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,

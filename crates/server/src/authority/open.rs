@@ -10,18 +10,19 @@ use chancery_attest::{
     ForeignAuthority, ForeignAuthorityOptions, JoinTokenVerifier, MemoryNonces, OperatorVerifier,
     PurposeRule, RenewalVerifier, SameKey, Verifiers, WorkloadVerifier, X509PopVerifier,
 };
-use chancery_issue::{Issuer, StatusUrls, Workflow};
+use chancery_issue::{Issuer, Workflow};
 use chancery_keys::{KeyLocation, Protection, Signer, read_secret, store};
 use chancery_ledger::{EmbeddedLedger, IssuerState, Ledger, Options};
 use chancery_merkle::{Ed25519NoteSigner, NoteSigner, NoteVerifier};
 use chancery_revoke::Revoker;
 use chancery_types::{
-    Clock, Digest, Identity, IssuerEpoch, KeyAlgorithm, Random, Sensitivity, SpiffeId, TrustDomain,
+    Clock, Digest, Identity, IssuerEpoch, KeyAlgorithm, Random, Sensitivity, SpiffeId, Timestamp, TrustDomain,
 };
 use chancery_x509::{Certificate, WeakKeyList, read_certificates};
 use tokio::sync::Notify;
 
 use super::enrolments::Enrolments;
+use super::issuers::status_urls;
 use super::kept::Kept;
 use super::records::{LedgerRecords, NodeLedgerRecords};
 use super::rules::{Rules, RulesError};
@@ -103,6 +104,7 @@ pub fn log_origin(trust_domain: &TrustDomain) -> String {
 /// The keys that a server holds.
 pub(crate) struct Keys {
     pub(crate) issuer: Arc<dyn Signer>,
+    pub(crate) former: Vec<Arc<dyn Signer>>,
     pub(crate) ledger: Arc<dyn Signer>,
     pub(crate) jwt: Arc<dyn Signer>,
 }
@@ -121,6 +123,11 @@ pub(crate) fn open_keys(config: &Config) -> Result<Keys, OpenError> {
     };
     Ok(Keys {
         issuer: open("issuer", &config.issuer_key)?,
+        former: config
+            .former_issuer_keys
+            .iter()
+            .map(|location| open("former issuer", location))
+            .collect::<Result<_, _>>()?,
         ledger: open("ledger", &config.ledger_key)?,
         jwt: open("jwt", &config.jwt_key)?,
     })
@@ -223,7 +230,7 @@ impl Authority {
                 path: config.root_certificate.display().to_string(),
                 why: "the first certificate in it cannot be read".into(),
             })?;
-        let issuer = active_issuer(&config, &keys, ledger.as_ref()).await?;
+        let issuer = active_issuer(&config, &keys, ledger.as_ref(), clock.now()).await?;
         let forbidden = forbidden_keys(&keys, &root);
         let records = LedgerRecords::new(Arc::clone(&ledger));
         let enrolments = Arc::new(Enrolments::new(Arc::clone(&ledger)));
@@ -261,6 +268,7 @@ impl Authority {
             log_key,
             log_signer: log_signer.into(),
             jwt: Arc::clone(&keys.jwt),
+            former_keys: keys.former,
             enrolments,
             clock,
             random,
@@ -283,24 +291,25 @@ impl Authority {
     }
 }
 
-async fn active_issuer(config: &Config, keys: &Keys, ledger: &dyn Ledger) -> Result<Issuer, OpenError> {
+async fn active_issuer(
+    config: &Config,
+    keys: &Keys,
+    ledger: &dyn Ledger,
+    now: Timestamp,
+) -> Result<Issuer, OpenError> {
     let issuers = ledger.issuers().await.map_err(AuthorityError::from)?;
     let active = issuers.into_iter().rev().find(|issuer| issuer.state == IssuerState::Active);
     let active = active.ok_or(OpenError::NoIssuer)?;
-    let (epoch, base) = (active.epoch, &config.status_url);
-    let urls = StatusUrls {
-        crl: format!("{base}/crl/{epoch}.crl"),
-        ocsp: format!("{base}/ocsp"),
-        ca_issuers: format!("{base}/ca/{epoch}.der"),
-    };
+    let epoch = active.epoch;
+    let urls = status_urls(config, ledger, &active, now).await?;
     let signer = Arc::clone(&keys.issuer);
     Ok(Issuer::new(config.trust_domain.clone(), epoch, &active.certificate, signer, urls)?)
 }
 
 /// No certificate is ever made for a key of the authority.
 fn forbidden_keys(keys: &Keys, root: &Certificate) -> Vec<Digest> {
-    let own = [&keys.issuer, &keys.ledger, &keys.jwt];
-    let mut forbidden: Vec<Digest> = own.iter().map(|key| key.public_key().fingerprint()).collect();
+    let own = [&keys.issuer, &keys.ledger, &keys.jwt].into_iter().chain(&keys.former);
+    let mut forbidden: Vec<Digest> = own.map(|key| key.public_key().fingerprint()).collect();
     forbidden.push(Digest::of(root.tbs().spki_der()));
     forbidden
 }

@@ -63,7 +63,7 @@ impl Authority {
             .map_err(|error| AuthorityError::invalid("key", error))?;
         let issued = self.issue_own(&identity.spiffe_id, "ocsp", Some(subject), signer.public_key()).await?;
         Ok(ResponderCredential {
-            certificate: issued.der().to_vec(),
+            certificate: Some(issued.der().to_vec()),
             not_before: issued.not_before(),
             not_after: issued.not_after(),
             signer,

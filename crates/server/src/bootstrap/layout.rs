@@ -175,6 +175,7 @@ fn make_keys(plan: &InitPlan, random: &dyn Random) -> Result<(RawKeys, Vec<u8>),
         None => "keys/issuer-1.key".to_owned(),
     };
     let keys = RawKeys {
+        former_issuers: Vec::new(),
         issuer: issuer_place,
         ledger: "keys/ledger.key".into(),
         jwt: "keys/jwt.key".into(),
@@ -277,4 +278,14 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Init
         }
     };
     write().map_err(|error| InitError::file(path, error))
+}
+
+/// Replaces a file, durably and whole.
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitError> {
+    let temporary = path.with_extension("new");
+    let _ = std::fs::remove_file(&temporary);
+    write_new(&temporary, bytes, mode)?;
+    std::fs::rename(&temporary, path).map_err(|error| InitError::file(path, error))?;
+    let directory = path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all());
+    directory.map_err(|error| InitError::file(path, error))
 }

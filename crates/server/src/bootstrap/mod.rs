@@ -10,6 +10,7 @@
 mod finish;
 mod layout;
 mod root;
+mod root_crl;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use chancery_types::{Clock, Digest, KeyAlgorithm, Random, SecretString, TrustDom
 pub use finish::{Finished, finish};
 pub use layout::{Layout, Prepared, generated_passphrase, prepare};
 pub use root::{RootMade, make_root, sign_issuer};
+pub use root_crl::{RevokedIssuer, RootCrl, make_root_crl, read_list};
 
 use crate::config::ServerName;
 

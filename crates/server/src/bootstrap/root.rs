@@ -34,7 +34,7 @@ pub struct RootMade {
     pub path: PathBuf,
 }
 
-fn key_location(directory: &Path) -> KeyLocation {
+pub(super) fn key_location(directory: &Path) -> KeyLocation {
     KeyLocation::File(directory.join("root.key"))
 }
 
@@ -110,14 +110,7 @@ pub fn sign_issuer(
     let request = CertificateRequest::from_pem_or_der(csr)
         .and_then(CertificateRequest::verify)
         .map_err(|error| InitError::certificate("the issuer's request", error))?;
-    let root_path = directory.join("root.crt");
-    let pem = std::fs::read(&root_path).map_err(|error| InitError::file(&root_path, error))?;
-    let root = read_certificates(&pem, 1)
-        .map_err(|error| InitError::file(&root_path, error))?
-        .pop()
-        .ok_or_else(|| InitError::file(&root_path, "there is no certificate in it"))?;
-    let root = Certificate::from_der(&root)
-        .map_err(|error| InitError::certificate("the root certificate", error))?;
+    let root = read_root(directory)?;
     let trust_domain = root
         .tbs()
         .spiffe_id()
@@ -161,8 +154,19 @@ pub fn sign_issuer(
     sign(&issuer_tbs, signer.as_ref())
 }
 
+/// The certificate of the root in this directory.
+pub(super) fn read_root(directory: &Path) -> Result<Certificate, InitError> {
+    let path = directory.join("root.crt");
+    let pem = std::fs::read(&path).map_err(|error| InitError::file(&path, error))?;
+    let root = read_certificates(&pem, 1)
+        .map_err(|error| InitError::file(&path, error))?
+        .pop()
+        .ok_or_else(|| InitError::file(&path, "there is no certificate in it"))?;
+    Certificate::from_der(&root).map_err(|error| InitError::certificate("the root certificate", error))
+}
+
 /// Signs and verifies what came back.
-fn sign(tbs: &[u8], signer: &dyn Signer) -> Result<Vec<u8>, InitError> {
+pub(super) fn sign(tbs: &[u8], signer: &dyn Signer) -> Result<Vec<u8>, InitError> {
     let signature = signer.sign(tbs)?;
     signer
         .public_key()

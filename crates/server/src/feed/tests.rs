@@ -32,7 +32,8 @@ impl Told {
         let log = TestLog::new();
         log.add_tokens(10).await;
         let (ledger, clock): (Arc<dyn Ledger>, Arc<dyn Clock>) = (log.ledger.clone(), Arc::new(SystemClock));
-        let (board, _) = StatusBoard::open(Arc::clone(&ledger), Arc::clone(&clock)).await.unwrap();
+        let (board, _) =
+            StatusBoard::open(Arc::clone(&ledger), Arc::clone(&clock), Duration::ZERO).await.unwrap();
         let (feed, _) = Feed::load(board, ledger, clock, limits).await.unwrap();
         let (news, entries) = (broadcast::channel(64).0, broadcast::channel(64).0);
         let sources = Sources { news: news.subscribe(), entries: entries.subscribe() };

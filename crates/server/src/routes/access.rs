@@ -86,6 +86,7 @@ pub(crate) fn action(operation: Operation) -> Action {
         | Operation::CrlDer
         | Operation::CrlPem
         | Operation::IssuerCrl
+        | Operation::ShardCrl
         | Operation::OcspGet
         | Operation::OcspPost => Action::StatusRead,
         Operation::StatusFeed

@@ -52,6 +52,7 @@ async fn header(site: &Site, selection: &Selection) -> Result<ExportHeader, Http
     let checkpoint = Checkpoint::parse(note.text()).map_err(HttpProblem::internal)?;
     let size = checkpoint.size();
     let issuers = authority.ledger().issuers().await.map_err(problem_of)?;
+    let lists = site.crl.places().filter_map(|place| place.current());
     let covered = issuers.iter().filter(|issuer| issuer.index < size);
     Ok(ExportHeader {
         chancery_export: EXPORT_VERSION,
@@ -61,7 +62,7 @@ async fn header(site: &Site, selection: &Selection) -> Result<ExportHeader, Http
         size,
         checkpoint: note.to_string(),
         issuers: covered.map(|issuer| BASE64.encode(&issuer.certificate)).collect(),
-        crls: site.crl.current().iter().map(|list| BASE64.encode(&list.der)).collect(),
+        crls: lists.map(|list| BASE64.encode(&list.der)).collect(),
         created: Some(authority.clock().now()),
         selection: selection.text(),
     })
@@ -136,6 +137,8 @@ async fn subject(fact: &Fact, ledger: &dyn Ledger) -> Result<Option<SpiffeId>, M
         Fact::Null
         | Fact::Genesis(_)
         | Fact::CrlPublished(_)
+        | Fact::CrlDivided(_)
+        | Fact::CrlShardPublished(_)
         | Fact::StatusSetPublished(_)
         | Fact::TemplateRegistered(_)
         | Fact::TemplateRemoved(_)

@@ -106,6 +106,7 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::CrlDer => handle(operation, status::crl_der),
         Operation::CrlPem => handle(operation, status::crl_pem),
         Operation::IssuerCrl => handle(operation, status::issuer_crl),
+        Operation::ShardCrl => handle(operation, status::shard_crl),
         Operation::OcspGet => handle(operation, status::ocsp_get),
         Operation::OcspPost => handle(operation, status::ocsp_post),
         Operation::Bundle => handle(operation, trust::bundle),

@@ -13,17 +13,18 @@ use chancery_api::{
     CertificateStatus, Operation, ProblemCode, RevocationView, StatusAnswer, StatusQuestion, StatusResponse,
     limits,
 };
-use chancery_revoke::{OcspAnswer, PublishedCrl};
-use chancery_types::{RevocationReason, SerialNumber, Timestamp};
+use chancery_revoke::{OcspAnswer, Place, PublishedCrl};
+use chancery_types::{CrlShard, IssuerEpoch, RevocationReason, SerialNumber, Timestamp};
 use chancery_x509::write_pem;
 use data_encoding::{BASE64, BASE64_NOPAD};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPIRES, LAST_MODIFIED};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::certificates::standing;
 use super::{authorized, problem_of};
 use crate::authority::AuthorityError;
-use crate::published::{Published, http_date};
+use crate::bootstrap::read_list;
+use crate::published::{Published, http_date, names_tag};
 use crate::router::assemble_some;
 use crate::site::Site;
 use crate::{HttpProblem, Json, OcspBody, Path};
@@ -50,6 +51,7 @@ fn is_for_everybody(operation: Operation) -> bool {
             | Operation::CrlDer
             | Operation::CrlPem
             | Operation::IssuerCrl
+            | Operation::ShardCrl
             | Operation::OcspGet
             | Operation::OcspPost
             | Operation::StatusSet
@@ -160,14 +162,71 @@ pub(crate) async fn issuer_crl(
     Path(file): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, HttpProblem> {
-    if file != format!("{}.crl", site.crl.epoch()) {
-        return Err(problem_of(AuthorityError::not_found("revocation list", file)));
+    match file.as_str() {
+        "root.crl" => {
+            let list = root_list(&site)?.ok_or_else(|| no_list(file))?;
+            return Ok(Published::new("application/pkix-crl", list, LIST_AGE).answer(&headers));
+        }
+        "chain.pem" => {
+            let list = Published::new("application/x-pem-file", chain(&site)?, LIST_AGE);
+            return Ok(list.answer(&headers));
+        }
+        _ => {}
     }
-    Ok(der(current(&site)?).answer(&headers))
+    let place = number(&file).and_then(|epoch| site.crl.full(IssuerEpoch(epoch)));
+    let place = place.ok_or_else(|| no_list(file))?;
+    Ok(der(in_place(place)?).answer(&headers))
+}
+
+/// The list that somebody made where the root's key is, and put beside the root's certificate.
+fn root_list(site: &Site) -> Result<Option<Vec<u8>>, HttpProblem> {
+    let authority = &site.authority;
+    let path = authority.config().root_certificate.with_extension("crl");
+    read_list(&path, authority.root()).map_err(HttpProblem::internal)
+}
+
+/// The full lists of all issuers and the root's, for programs that want one from every authority of a chain.
+fn chain(site: &Site) -> Result<String, HttpProblem> {
+    let mut pem = String::new();
+    for place in site.crl.places().filter(|place| place.shard().is_none()) {
+        pem.push_str(&write_pem("X509 CRL", &in_place(place)?.der));
+    }
+    if let Some(list) = root_list(site)? {
+        pem.push_str(&write_pem("X509 CRL", &list));
+    }
+    Ok(pem)
+}
+
+/// The list of one part of an issuer's certificates, DER: `/crl/1/16/3.crl`.
+pub(crate) async fn shard_crl(
+    State(site): State<Arc<Site>>,
+    Path((epoch, shards, file)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, HttpProblem> {
+    let name = |text: &str| text.parse::<u16>().ok().filter(|number| number.to_string() == text);
+    let shard = name(&shards).zip(number(&file)).and_then(|(of, number)| CrlShard::new(number, of).ok());
+    let place = name(&epoch).zip(shard).and_then(|(epoch, shard)| site.crl.part(IssuerEpoch(epoch), shard));
+    let place = place.ok_or_else(|| no_list(format!("{epoch}/{shards}/{file}")))?;
+    Ok(der(in_place(place)?).answer(&headers))
+}
+
+/// The number in `3.crl`, spelt in the one way that certificates have.
+fn number(file: &str) -> Option<u16> {
+    let text = file.strip_suffix(".crl")?;
+    text.parse::<u16>().ok().filter(|number| number.to_string() == text)
+}
+
+fn no_list(name: String) -> HttpProblem {
+    problem_of(AuthorityError::not_found("revocation list", name))
 }
 
 fn current(site: &Site) -> Result<Arc<PublishedCrl>, HttpProblem> {
-    site.crl.current().ok_or_else(|| {
+    let epoch = site.authority.workflow().issuer().epoch();
+    in_place(site.crl.full(epoch).ok_or_else(|| no_list(format!("{epoch}.crl")))?)
+}
+
+fn in_place(place: &Place) -> Result<Arc<PublishedCrl>, HttpProblem> {
+    place.current().ok_or_else(|| {
         HttpProblem::new(ProblemCode::NotReady, "no revocation list was published yet").retry_after(RETRY)
     })
 }
@@ -192,20 +251,23 @@ fn der(list: Arc<PublishedCrl>) -> Published {
 }
 
 /// An OCSP request in the path (RFC 6960 appendix A.1).
-pub(crate) async fn ocsp_get(State(site): State<Arc<Site>>, Path(request): Path<String>) -> Response {
+pub(crate) async fn ocsp_get(
+    State(site): State<Arc<Site>>,
+    Path(request): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     // What is not base64 is answered as what is not a request: by a malformedRequest.
     let request = decode_path(&request).unwrap_or_default();
-    answer(&site, &request).await
+    ocsp_response(site.ocsp.answer(&request).await, now(&site), Some(&headers))
 }
 
 /// An OCSP request in the body.
 pub(crate) async fn ocsp_post(State(site): State<Arc<Site>>, OcspBody(request): OcspBody) -> Response {
-    answer(&site, &request).await
+    ocsp_response(site.ocsp.answer(&request).await, now(&site), None)
 }
 
-async fn answer(site: &Site, request: &[u8]) -> Response {
-    let now = site.authority.clock().now();
-    ocsp_response(site.ocsp.answer(request).await, now)
+fn now(site: &Site) -> Timestamp {
+    site.authority.clock().now()
 }
 
 /// Base64 as it stands behind `/ocsp/`, percent-decoded. Clients leave its `/` and `+` as they are, drop the
@@ -226,24 +288,39 @@ fn decode_path(text: &str) -> Option<Vec<u8>> {
     BASE64_NOPAD.decode(text.as_bytes()).ok()
 }
 
-/// RFC 5019 section 6.2: caches may keep a good answer, and nobody may change it on the way.
-fn ocsp_response(answer: OcspAnswer, now: Timestamp) -> Response {
-    let mut response = Response::new(Body::from(answer.der));
+/// RFC 9919 section 6: caches may keep a good answer, and nobody may change it on the way. Who asks by GET and has it
+/// already is only told how long it may be kept.
+fn ocsp_response(answer: OcspAnswer, now: Timestamp, request: Option<&HeaderMap>) -> Response {
+    let tag = answer.shared.map(|shared| format!("\"{}\"", shared.tag));
+    let is_known = tag.as_ref().zip(request).is_some_and(|(tag, request)| names_tag(request, tag));
+    let mut response = match is_known {
+        true => Response::new(Body::empty()),
+        false => Response::new(Body::from(answer.der)),
+    };
+    if is_known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/ocsp-response"));
-    let Some(max_age) = answer.max_age else {
+    let (Some(shared), Some(tag)) = (answer.shared, tag) else {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         return response;
     };
-    let control = format!("max-age={}, public, no-transform, must-revalidate", max_age.as_secs());
-    headers.insert(CACHE_CONTROL, HeaderValue::from_str(&control).expect("it is visible ASCII"));
-    headers.insert(LAST_MODIFIED, http_date(now));
-    headers.insert(EXPIRES, http_date(now + max_age));
+    let visible = |text: &str| HeaderValue::from_str(text).expect("it is visible ASCII");
+    let control = format!("max-age={}, public, no-transform, must-revalidate", shared.max_age.as_secs());
+    headers.insert(CACHE_CONTROL, visible(&control));
+    headers.insert(ETAG, visible(&tag));
+    headers.insert(LAST_MODIFIED, http_date(shared.made));
+    headers.insert(EXPIRES, http_date(now + shared.max_age));
     response
 }
 
 #[cfg(test)]
 mod tests {
+    use chancery_revoke::SharedAnswer;
+    use chancery_types::Digest;
+    use http::header::IF_NONE_MATCH;
+
     use super::*;
 
     #[test]
@@ -275,13 +352,20 @@ mod tests {
     #[test]
     fn only_answers_without_nonce_are_cached() {
         let now = Timestamp::from_seconds(1_795_000_000);
-        let answer = |max_age| ocsp_response(OcspAnswer { der: vec![0x30, 0], max_age }, now);
-        let cached = answer(Some(Duration::from_secs(60)));
+        let der = Bytes::from_static(&[0x30, 0]);
+        let shared = SharedAnswer { made: now, max_age: Duration::from_secs(60), tag: Digest::of(&der) };
+        let answer = |shared, request: Option<&HeaderMap>| {
+            ocsp_response(OcspAnswer { der: der.clone(), shared }, now, request)
+        };
+        let cached = answer(Some(shared), None);
         assert_eq!(cached.headers()[CONTENT_TYPE], "application/ocsp-response");
         assert_eq!(cached.headers()[CACHE_CONTROL], "max-age=60, public, no-transform, must-revalidate");
         assert_eq!(cached.headers()[LAST_MODIFIED], "Wed, 18 Nov 2026 11:06:40 GMT");
         assert_eq!(cached.headers()[EXPIRES], "Wed, 18 Nov 2026 11:07:40 GMT");
-        let own = answer(None);
+        let known = HeaderMap::from_iter([(IF_NONE_MATCH, cached.headers()[ETAG].clone())]);
+        assert_eq!(answer(Some(shared), Some(&known)).status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(answer(None, Some(&known)).status(), StatusCode::OK);
+        let own = answer(None, None);
         assert_eq!(own.headers()[CACHE_CONTROL], "no-store");
         assert!(!own.headers().contains_key(EXPIRES));
     }

@@ -28,6 +28,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::CrlDer
         | Operation::CrlPem
         | Operation::IssuerCrl
+        | Operation::ShardCrl
         | Operation::OcspGet
         | Operation::OcspPost
         | Operation::LogCheckpoint

@@ -9,7 +9,7 @@ use chancery_types::{Clock as _, SystemClock, Timestamp};
 use chancery_x509::write_pem;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::exhibits::Exhibits;
+use crate::exhibits::{Exhibit, Exhibits};
 use crate::running::skipped;
 
 /// Runs a judge; `None`, loudly, when it is not installed.
@@ -73,6 +73,51 @@ pub(crate) fn openssl_verifies(exhibits: &Exhibits) {
     }
 }
 
+/// OpenSSL takes a list with issuingDistributionPoint only for certificates that name its URL byte for byte.
+pub(crate) fn openssl_takes_each_part_for_its_own(exhibits: &Exhibits) {
+    let (root, issuer) = (exhibits.root(), exhibits.issuer());
+    for exhibit in exhibits.leaves().filter(|exhibit| exhibit.profile != "ocsp") {
+        let (own, list) = exhibits.part_of(exhibit);
+        let (_, other) = exhibits.parts.iter().find(|(url, _)| *url != own).unwrap();
+        for (list, is_own) in [(list, true), (other, false)] {
+            let pem = exhibits.write("part.pem", write_pem("X509 CRL", list).as_bytes());
+            let arguments = [
+                "verify",
+                "-x509_strict",
+                "-crl_check",
+                "-CRLfile",
+                text(&pem),
+                "-CAfile",
+                text(&root),
+                "-untrusted",
+                text(&issuer),
+                text(&exhibit.path),
+            ];
+            let Some((verified, said)) = judge("openssl", &arguments) else { return };
+            let is_revoked = is_own && exhibits.is_revoked(exhibit);
+            assert_eq!(verified, is_own && !is_revoked, "{}: {said}", exhibit.name);
+            assert_eq!(said.contains("certificate revoked"), is_revoked, "{}: {said}", exhibit.name);
+            assert_eq!(said.contains("different CRL scope"), !is_own, "{}: {said}", exhibit.name);
+        }
+        // All lists together, as a directory of them would have it: the one that fits is found.
+        let all: String = exhibits.parts.values().map(|list| write_pem("X509 CRL", list)).collect();
+        let all = exhibits.write("parts.pem", all.as_bytes());
+        let arguments = [
+            "verify",
+            "-crl_check",
+            "-CRLfile",
+            text(&all),
+            "-CAfile",
+            text(&root),
+            "-untrusted",
+            text(&issuer),
+            text(&exhibit.path),
+        ];
+        let Some((verified, said)) = judge("openssl", &arguments) else { return };
+        assert_eq!(verified, !exhibits.is_revoked(exhibit), "{}: {said}", exhibit.name);
+    }
+}
+
 pub(crate) fn openssl_reads_ocsp(exhibits: &Exhibits) {
     let (root, issuer) = (exhibits.root(), exhibits.issuer());
     let url = format!("http://{}/ocsp", exhibits.running.server.status_address());
@@ -129,6 +174,9 @@ pub(crate) fn gnutls_verifies(exhibits: &Exhibits) {
     let list = exhibits.write("list.pem", write_pem("X509 CRL", &exhibits.lists[1]).as_bytes());
     let issuer_pem = std::fs::read(&issuer).unwrap();
     for exhibit in exhibits.leaves() {
+        if exhibit.profile != "ocsp" {
+            gnutls_verifies_with_its_part(exhibits, exhibit);
+        }
         let chain = [std::fs::read(&exhibit.path).unwrap(), issuer_pem.clone()].concat();
         let chain = exhibits.write("chain.pem", &chain);
         let plain = ["--verify", "--load-ca-certificate", text(&root), "--infile", text(&chain)];
@@ -141,14 +189,39 @@ pub(crate) fn gnutls_verifies(exhibits: &Exhibits) {
     }
 }
 
+fn gnutls_verifies_with_its_part(exhibits: &Exhibits, exhibit: &Exhibit) {
+    let (root, issuer) = (exhibits.root(), exhibits.issuer());
+    let part = write_pem("X509 CRL", exhibits.part_of(exhibit).1);
+    let part = exhibits.write("part.pem", part.as_bytes());
+    let chain = [std::fs::read(&exhibit.path).unwrap(), std::fs::read(&issuer).unwrap()].concat();
+    let chain = exhibits.write("chain.pem", &chain);
+    let arguments = [
+        "--verify",
+        "--load-ca-certificate",
+        text(&root),
+        "--infile",
+        text(&chain),
+        "--load-crl",
+        text(&part),
+    ];
+    let Some((_, said)) = judge("certtool", &arguments) else { return };
+    assert_eq!(said.contains("revoked"), exhibits.is_revoked(exhibit), "{}: {said}", exhibit.name);
+    let Some((read, said)) = judge("certtool", &["--crl-info", "--infile", text(&part)]) else { return };
+    assert!(read && said.contains("Issuing Distribution Point") || said.contains("2.5.29.28"), "{said}");
+}
+
 pub(crate) fn webpki_verifies(exhibits: &Exhibits) {
     let der = |profile: &str| CertificateDer::from(exhibits.by_profile(profile).der.as_slice());
     let (root, issuer) = (der("root"), der("issuer"));
     let anchors = [webpki::anchor_from_trusted_cert(&root).unwrap()];
     let now = UnixTime::since_unix_epoch(SystemClock.now().since(Timestamp::default()));
-    let list = webpki::BorrowedCertRevocationList::from_der(&exhibits.lists[1]).unwrap().into();
-    let lists = [&list];
-    for exhibit in exhibits.leaves().filter(|exhibit| exhibit.profile != "ocsp") {
+    let full = webpki::BorrowedCertRevocationList::from_der(&exhibits.lists[1]).unwrap().into();
+    let read = |der: &Vec<u8>| webpki::OwnedCertRevocationList::from_der(der).unwrap().into();
+    let parts: Vec<webpki::CertRevocationList<'_>> = exhibits.parts.values().map(read).collect();
+    let all: Vec<&webpki::CertRevocationList<'_>> = parts.iter().collect();
+    let leaves = || exhibits.leaves().filter(|exhibit| exhibit.profile != "ocsp");
+    let cases = leaves().map(|exhibit| (exhibit, vec![&full]));
+    for (exhibit, lists) in cases.chain(leaves().map(|exhibit| (exhibit, all.clone()))) {
         let der = CertificateDer::from(exhibit.der.as_slice());
         let leaf = webpki::EndEntityCert::try_from(&der).unwrap();
         let usage = match exhibit.profile {
@@ -206,6 +279,12 @@ pub(crate) fn pkilint_finds_no_error(exhibits: &Exhibits) {
     }
     for number in 0..exhibits.lists.len() {
         add("lint_crl lint -t CRL -p PKIX -s ERROR", &exhibits.file(&format!("list-{number}.pem")));
+    }
+    for (number, exhibit) in exhibits.leaves().filter(|exhibit| exhibit.profile != "ocsp").enumerate().take(3)
+    {
+        let part = write_pem("X509 CRL", exhibits.part_of(exhibit).1);
+        let part = exhibits.write(&format!("part-{number}.pem"), part.as_bytes());
+        add("lint_crl lint -t CRL -p PKIX -s ERROR", &part);
     }
     for name in ["good-sha1-nonce", "good-sha256-no_nonce", "revoked-sha1-no_nonce", "revoked-sha256-nonce"] {
         let path = exhibits.file(&format!("{name}.ocsp"));

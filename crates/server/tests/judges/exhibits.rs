@@ -1,5 +1,6 @@
 //! What is shown to the judges: certificates, lists and answers of a running authority, as files.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -7,7 +8,7 @@ use chancery_attest::{Evidence, OperatorChannel, OperatorEvidence};
 use chancery_revoke::{Hand, Selector};
 use chancery_server::authority::{Enrolment, Requester, Wish};
 use chancery_types::{Identity, KeyAlgorithm, RevocationReason, Role, SerialNumber};
-use chancery_x509::{SubjectKey, read_certificates, write_pem};
+use chancery_x509::{Certificate, SubjectKey, read_certificates, write_pem};
 
 use crate::running::{Place, Running, csr, id, plan, published};
 
@@ -30,6 +31,8 @@ pub(crate) struct Exhibits {
     pub(crate) revoked: Option<SerialNumber>,
     /// DER before anything was revoked, and after.
     pub(crate) lists: [Vec<u8>; 2],
+    /// The lists of the parts after it was revoked, by their URLs.
+    pub(crate) parts: BTreeMap<String, Vec<u8>>,
 }
 
 impl Exhibits {
@@ -41,6 +44,7 @@ impl Exhibits {
             certificates: Vec::new(),
             revoked: None,
             lists: Default::default(),
+            parts: BTreeMap::new(),
         };
         for algorithm in KeyAlgorithm::ALL {
             exhibits.issue("workload", subject_key(algorithm)).await;
@@ -63,6 +67,10 @@ impl Exhibits {
         revoker.revoke(&scope, reason, Hand::of("test", "")).await.unwrap();
         exhibits.revoked = Some(revoked);
         exhibits.lists[1] = exhibits.publish().await;
+        let places = exhibits.running.server.site().crl.places();
+        let parts = places
+            .filter_map(|place| Some((place.urls().first()?.clone(), place.current().unwrap().der.clone())));
+        exhibits.parts = parts.collect();
         exhibits
     }
 
@@ -95,6 +103,14 @@ impl Exhibits {
     /// Those that an end entity holds, without the authority's own.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = &Exhibit> {
         self.certificates.iter().filter(|exhibit| !matches!(exhibit.profile, "issuer" | "root"))
+    }
+
+    /// The list that a certificate names.
+    pub(crate) fn part_of(&self, exhibit: &Exhibit) -> (&String, &Vec<u8>) {
+        let certificate = Certificate::from_der(&exhibit.der).unwrap();
+        let urls: Vec<&str> = certificate.tbs().crl_urls().collect();
+        assert_eq!(urls.len(), 1, "{}", exhibit.name);
+        self.parts.get_key_value(urls[0]).unwrap_or_else(|| panic!("{} is not published", urls[0]))
     }
 
     fn add(&mut self, name: String, profile: &'static str, der: Vec<u8>, serial: Option<SerialNumber>) {
@@ -136,7 +152,7 @@ impl Exhibits {
     /// The authority's own: responder, issuer, root.
     async fn collect_own(&mut self) {
         let authority = &self.running.server.site().authority;
-        let responder = authority.responder_credential().await.unwrap().certificate;
+        let responder = authority.responder_credential().await.unwrap().certificate.unwrap();
         let one = |path| read_certificates(&std::fs::read(path).unwrap(), 1).unwrap().remove(0);
         let (issuer, root) = (one(self.issuer()), one(self.root()));
         self.add("ocsp".into(), "ocsp", responder, None);

@@ -20,6 +20,7 @@ async fn everything_stands_with_keys_of(algorithm: KeyAlgorithm) {
     let exhibits = Exhibits::of(algorithm).await;
     tokio::task::block_in_place(|| {
         bench::openssl_verifies(&exhibits);
+        bench::openssl_takes_each_part_for_its_own(&exhibits);
         bench::openssl_reads_ocsp(&exhibits);
         bench::gnutls_verifies(&exhibits);
         bench::webpki_verifies(&exhibits);

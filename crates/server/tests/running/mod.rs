@@ -21,7 +21,10 @@ use chancery_server::Server;
 use chancery_server::authority::{Authority, OnlineRoot};
 use chancery_server::bootstrap::{InitPlan, init};
 use chancery_server::config::{Config, RawConfig, ServerName};
-use chancery_types::{Identity, KeyAlgorithm, Role, SecretString, SpiffeId, SystemClock, SystemRandom};
+use chancery_types::{
+    Identity, IssuerEpoch, KeyAlgorithm, Role, SecretString, SpiffeId, SystemClock, SystemRandom,
+};
+use chancery_x509::crl::CrlView;
 use chancery_x509::{DistinguishedName, RequestPurpose, RequestSpec, SubjectKey};
 
 /// An authority in a directory of its own, served.
@@ -268,16 +271,38 @@ pub fn problem(error: &ClientError) -> Option<ProblemCode> {
     }
 }
 
-/// Has the server publish a list of how things stand now; returns its DER. The server publishes by itself as well,
-/// and one of two at the same time gives way.
+/// The full list of the active issuer once it and every list of a part say what the ledger says now.
 pub async fn published(server: &Server) -> Vec<u8> {
-    for _ in 0..100 {
-        match server.site().crl.publish().await {
-            Ok(list) => return list.der.clone(),
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+    let site = server.site();
+    for _ in 0..500 {
+        if let Some(list) = site.crl.full(IssuerEpoch(1)).unwrap().current()
+            && is_current(server).await
+        {
+            return list.der.clone();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("no list was published");
+}
+
+async fn is_current(server: &Server) -> bool {
+    let site = server.site();
+    for place in site.crl.places() {
+        let ledger = site.authority.ledger();
+        let now = site.authority.clock().now();
+        let lines = ledger.revoked(place.epoch(), now - site.crl.rules().keep()).await.unwrap();
+        let wanted: Vec<_> = lines.iter().filter(|line| place.covers(line.serial)).collect();
+        let Some(list) = place.current() else { return false };
+        let view = CrlView::from_der(&list.der).unwrap();
+        if !view.distribution_points().eq(place.urls().iter().map(String::as_str)) {
+            return false;
+        }
+        let wanted = wanted.iter().map(|line| (line.serial.as_bytes().as_slice(), line.reason));
+        if !view.entries().map(|entry| (entry.serial, entry.reason)).eq(wanted) {
+            return false;
         }
     }
-    panic!("no list was published: {:?}", server.site().crl.publish().await);
+    true
 }
 
 /// Says, past the capture of test output, what was not tested and why.

@@ -11,6 +11,7 @@ use chancery_x509::{DistinguishedName, Profile, StatusUrls, TbsView};
 
 use super::finding::{Check, Finding};
 use super::issuers::Issuer;
+use super::status::Division;
 
 /// Everything that is needed to judge one issuance.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Job {
     /// The profile that its hash names, if it was in force before.
     pub(crate) profile: Option<Arc<RecordedProfile>>,
     pub(crate) signature: Option<Vec<u8>>,
+    /// How the issuer's certificates were divided among lists up to here, if that was on record.
+    pub(crate) divisions: Option<Arc<Vec<Division>>>,
 }
 
 /// A profile as the log records it.
@@ -72,6 +75,7 @@ pub(crate) fn check(job: &Job) -> Vec<Finding> {
     if let Some(issuer) = &job.issuer {
         compare_with_issuer(&tbs, issuer, &mut report);
     }
+    check_list(&tbs, job, &mut report);
     lint(&tbs, job, &mut report);
     check_signature(&tbs, job, &mut report);
     findings
@@ -124,6 +128,17 @@ fn compare_with_issuer(tbs: &TbsView<'_>, issuer: &Issuer, report: &mut impl FnM
             issuer_tbs.not_before(),
             issuer_tbs.not_after(),
         ));
+    }
+}
+
+/// A certificate that names a list names the one that it would be on: otherwise its revocation would not be found.
+fn check_list(tbs: &TbsView<'_>, job: &Job, report: &mut impl FnMut(Check, String)) {
+    let Some(divisions) = &job.divisions else { return };
+    let is_on = |url: &str| divisions.iter().any(|division| division.url(job.issuance.serial) == url);
+    for url in tbs.crl_urls().filter(|url| !is_on(url)) {
+        let detail =
+            format!("field tbs: it names the list {url}, which it would not be on when it is revoked");
+        report(Check::TbsMismatch, detail);
     }
 }
 

@@ -2,22 +2,26 @@
 //!
 //! The lists are read with another DER implementation than the one that wrote them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use chancery_types::{Digest, RevocationReason, SerialNumber, Timestamp};
+use chancery_types::{CrlShard, Digest, RevocationReason, SerialNumber, Timestamp};
 use data_encoding::BASE64;
 use der::asn1::BitStringRef;
 use der::{Decode, Encode, Reader, SliceReader};
 use x509_cert::crl::{RevokedCert, TbsCertList};
+use x509_cert::ext::pkix::crl::dp::IssuingDistributionPoint;
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{CrlNumber, CrlReason};
 
 use super::finding::{Check, Finding, Findings};
 use super::issuers::Issuer;
-use super::status::{Issued, RecordedList, Status};
+use super::status::{Issued, RecordedList, Scope, Status};
 
 /// A list, taken apart.
 struct List {
+    /// The URLs that it is for; none: it is for all certificates of its issuer.
+    urls: Vec<String>,
     hash: Digest,
     number: Option<u64>,
     this_update: Timestamp,
@@ -35,10 +39,14 @@ struct Line {
 pub(crate) fn check(lists: &[String], status: &Status, findings: &mut Findings) {
     let mut covered = Vec::new();
     for (position, text) in lists.iter().enumerate() {
-        match read(text, status) {
-            Ok((issuer, list)) => {
-                covered.push(issuer.epoch);
-                ListCheck { issuer: &issuer, list: &list, status, findings }.run();
+        let list = read(text, status).and_then(|(issuer, list)| {
+            let scope = scope(&issuer, &list, status)?;
+            Ok((issuer, list, scope))
+        });
+        match list {
+            Ok((issuer, list, scope)) => {
+                covered.push(scope);
+                ListCheck { issuer: &issuer, scope, list: &list, status, findings }.run();
             }
             Err(detail) => {
                 let detail = format!("revocation list {position} of the header: {detail}");
@@ -46,12 +54,43 @@ pub(crate) fn check(lists: &[String], status: &Status, findings: &mut Findings) 
             }
         }
     }
+    report_absent(&covered, status, findings);
+}
+
+/// The full list of each issuer that ever had one, and the lists of every part.
+fn report_absent(covered: &[Scope], status: &Status, findings: &mut Findings) {
     for issuer in &status.issuers {
         let epoch = issuer.epoch;
-        if !covered.contains(&epoch) && status.lists.contains_key(&epoch) {
-            let detail = format!("no revocation list of issuer {epoch} came with the export");
+        let full = Some((epoch, None)).filter(|full| status.lists.contains_key(full));
+        let divisions = status.divisions.get(&epoch).map_or(&[][..], |divisions| divisions);
+        let parts = divisions.iter().flat_map(|division| CrlShard::all(division.shards));
+        let wanted: BTreeSet<Scope> = full.into_iter().chain(parts.map(|part| (epoch, Some(part)))).collect();
+        let absent = wanted.iter().filter(|scope| !covered.contains(scope)).count();
+        if absent > 0 {
+            let detail = format!(
+                "{absent} of {} revocation lists of issuer {epoch} did not come with the export",
+                wanted.len()
+            );
             findings.push(Finding::new(Check::CrlAbsent, detail));
         }
+    }
+}
+
+/// Which certificates a list is about. One that is for certain URLs is about the part that they all name.
+fn scope(issuer: &Issuer, list: &List, status: &Status) -> Result<Scope, String> {
+    let epoch = issuer.epoch;
+    let Some(first) = list.urls.first() else { return Ok((epoch, None)) };
+    let divisions = status.divisions.get(&epoch).map_or(&[][..], |divisions| divisions);
+    let part_of = |url: &str| {
+        let parts = divisions.iter().flat_map(|division| {
+            CrlShard::all(division.shards).map(move |shard| (shard, shard.url(&division.base, epoch)))
+        });
+        parts.into_iter().find(|(_, known)| known == url).map(|(shard, _)| shard)
+    };
+    let part = part_of(first).ok_or_else(|| format!("no certificate of issuer {epoch} names {first}"))?;
+    match list.urls.iter().find(|url| part_of(url) != Some(part)) {
+        Some(other) => Err(format!("it is for {first} and for {other}, which are different parts")),
+        None => Ok((epoch, Some(part))),
     }
 }
 
@@ -108,10 +147,34 @@ impl List {
             padded.get_mut(8_usize.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);
             Some(u64::from_be_bytes(padded))
         });
+        let point = extensions
+            .iter()
+            .find(|extension| extension.extn_id == const_oid::db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT);
+        let urls = point.map_or(Ok(Vec::new()), |point| urls(point.extn_value.as_bytes()))?;
         let lines = contents.revoked_certificates.unwrap_or_default();
         let lines = lines.iter().map(Line::read).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { hash: Digest::of(der), number, this_update: moment(contents.this_update), lines })
+        Ok(Self { urls, hash: Digest::of(der), number, this_update: moment(contents.this_update), lines })
     }
+}
+
+/// The URLs in issuingDistributionPoint, which must say nothing else.
+fn urls(point: &[u8]) -> Result<Vec<String>, String> {
+    let unreadable = |error: der::Error| format!("its issuingDistributionPoint is unreadable: {error}");
+    let point = IssuingDistributionPoint::from_der(point).map_err(unreadable)?;
+    let is_partial = point.only_contains_user_certs
+        || point.only_contains_ca_certs
+        || point.only_some_reasons.is_some()
+        || point.indirect_crl
+        || point.only_contains_attribute_certs;
+    let Some(DistributionPointName::FullName(names)) = point.distribution_point.filter(|_| !is_partial)
+    else {
+        return Err("its issuingDistributionPoint is none of this authority's".to_owned());
+    };
+    let url = |name: &GeneralName| match name {
+        GeneralName::UniformResourceIdentifier(url) => Ok(url.to_string()),
+        _ => Err("its issuingDistributionPoint has a name that is no URL".to_owned()),
+    };
+    names.iter().map(url).collect()
 }
 
 impl Line {
@@ -139,6 +202,7 @@ fn moment(time: x509_cert::time::Time) -> Timestamp {
 
 struct ListCheck<'a> {
     issuer: &'a Issuer,
+    scope: Scope,
     list: &'a List,
     status: &'a Status,
     findings: &'a mut Findings,
@@ -157,7 +221,7 @@ impl ListCheck<'_> {
             self.check_line(line);
         }
         for issued in self.status.issued_by(self.issuer.epoch) {
-            if !lines.contains_key(&issued.serial) {
+            if self.covers(issued.serial) && !lines.contains_key(&issued.serial) {
                 self.check_absence(issued);
             }
         }
@@ -166,7 +230,7 @@ impl ListCheck<'_> {
     /// The list must be one that the log has recorded, by its hash.
     fn compare_with_record(&mut self) {
         let epoch = self.issuer.epoch;
-        let recorded: &[RecordedList] = self.status.lists.get(&epoch).map_or(&[], Vec::as_slice);
+        let recorded: &[RecordedList] = self.status.lists.get(&self.scope).map_or(&[], Vec::as_slice);
         let Some(record) = recorded.iter().find(|record| record.hash == self.list.hash) else {
             let newest = recorded.last().map(|last| last.number);
             // Published after the checkpoint: the log will say so later.
@@ -193,7 +257,19 @@ impl ListCheck<'_> {
         }
     }
 
+    fn covers(&self, serial: SerialNumber) -> bool {
+        self.scope.1.is_none_or(|part| part.contains(serial))
+    }
+
     fn check_line(&mut self, line: &Line) {
+        if !self.covers(line.serial) {
+            self.about(
+                line.serial,
+                None,
+                Check::CrlExtra,
+                "on the list of a part that it is not of".to_owned(),
+            );
+        }
         let Some(issued) = self.status.issued(line.serial) else {
             self.about(line.serial, None, Check::CrlExtra, "on the list, and was never issued".to_owned());
             return;

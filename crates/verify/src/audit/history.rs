@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chancery_entry::{
-    Body, CrlPublished, Entry, Genesis, HoldTarget, Issuance, IssuerActivation, StatusSetPublished,
+    Body, CrlDivision, Entry, Genesis, HoldTarget, Issuance, IssuerActivation, StatusSetPublished,
 };
 use chancery_types::{
     Digest, EvidenceKind, Generation, IdentityState, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
@@ -19,7 +19,7 @@ use super::changes::Changes;
 use super::finding::{Check, Finding, Findings};
 use super::holds::HoldEvent;
 use super::issuers::Issuer;
-use super::status::{Collected, Issued, RecordedList, Revoked, Status};
+use super::status::{Collected, Division, Issued, RecordedList, Revoked, Scope, Status};
 use super::tokens::Tokens;
 
 /// What the entries so far amount to.
@@ -36,8 +36,9 @@ pub(crate) struct History {
     issued: Vec<Issued>,
     revoked: HashMap<SerialNumber, Revoked>,
     holds: Vec<HoldEvent>,
-    lists: HashMap<IssuerEpoch, Vec<RecordedList>>,
     changes: Changes,
+    lists: HashMap<Scope, Vec<RecordedList>>,
+    divisions: HashMap<IssuerEpoch, Arc<Vec<Division>>>,
     /// Sequence and hash.
     last_set: Option<(u64, Digest)>,
 }
@@ -90,7 +91,8 @@ impl History {
                 let trust_domain = self.genesis.as_ref().map(|genesis| genesis.trust_domain.trust_domain());
                 let (issuer, profile) = self.follow_issuance(index, &issuance, &mut report);
                 let time = entry.time;
-                Some(Job { index, time, trust_domain, issuance, issuer, profile, signature })
+                let divisions = self.divisions.get(&issuance.serial.epoch()).cloned();
+                Some(Job { divisions, index, time, trust_domain, issuance, issuer, profile, signature })
             }
             _ => None,
         }
@@ -116,6 +118,7 @@ impl History {
             revoked: self.revoked,
             holds: self.holds,
             lists: self.lists,
+            divisions: self.divisions,
             issuers,
         };
         Status::of(collected, findings)
@@ -155,7 +158,17 @@ impl History {
                 self.follow_hold(placed, &hold.target, true);
             }
             Body::Release(release) => self.follow_hold(placed, &release.target, false),
-            Body::CrlPublished(list) => self.follow_list(index, list, report),
+            Body::CrlPublished(list) => {
+                let record =
+                    RecordedList { index, number: list.number, entries: list.entries, hash: list.hash };
+                self.follow_list((list.epoch, None), record, report);
+            }
+            Body::CrlShardPublished(list) => {
+                let record =
+                    RecordedList { index, number: list.number, entries: list.entries, hash: list.hash };
+                self.follow_list((list.epoch, Some(list.shard)), record, report);
+            }
+            Body::CrlDivided(division) => self.follow_division(division),
             Body::StatusSetPublished(set) => self.follow_set(index, set, report),
             Body::IdentityRegistered(registration) | Body::IdentityChanged(registration) => {
                 self.identities.entry(registration.identity.clone()).or_insert(IdentityState::Active);
@@ -339,18 +352,33 @@ impl History {
         self.holds.push(HoldEvent { index, time, target, begins });
     }
 
-    fn follow_list(&mut self, index: u64, list: &CrlPublished, report: &mut impl FnMut(Finding)) {
-        let epoch = list.epoch;
+    fn follow_division(&mut self, division: &CrlDivision) {
+        let divisions = self.divisions.entry(division.epoch).or_default();
+        let (shards, base) = (division.shards, division.base.clone());
+        Arc::make_mut(divisions).push(Division { shards, base });
+    }
+
+    fn follow_list(&mut self, scope: Scope, list: RecordedList, report: &mut impl FnMut(Finding)) {
+        let (epoch, shard) = scope;
         if !self.issuers.contains_key(&epoch) {
             let detail = format!("a revocation list of issuer {epoch}, which was never activated");
             report(Finding::new(Check::CrlRecord, detail));
         }
-        let lists = self.lists.entry(epoch).or_default();
+        let is_divided = shard.is_none_or(|shard| {
+            let divisions = self.divisions.get(&epoch);
+            divisions.is_some_and(|all| all.iter().any(|division| division.shards == shard.of()))
+        });
+        if !is_divided {
+            let detail =
+                format!("issuer {epoch}: a list of a part among which its certificates are not divided");
+            report(Finding::new(Check::CrlRecord, detail));
+        }
+        let lists = self.lists.entry(scope).or_default();
         if let Some(last) = lists.last().filter(|last| last.number >= list.number) {
             let detail = format!("issuer {epoch}: list {} follows list {}", list.number, last.number);
             report(Finding::new(Check::CrlRecord, detail));
         }
-        lists.push(RecordedList { index, number: list.number, entries: list.entries, hash: list.hash });
+        lists.push(list);
     }
 
     /// Versions of the exact set name the one before them, go forward, and say nothing about entries to come.

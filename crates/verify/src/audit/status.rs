@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chancery_entry::HoldTarget;
-use chancery_types::{Digest, IssuerEpoch, LineageId, RevocationReason, SerialNumber, Timestamp};
+use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, RevocationReason, SerialNumber, Timestamp};
 
 use super::finding::{Check, Finding, Findings};
 use super::holds::{self, HeldSpan, HoldEvent};
@@ -38,12 +38,30 @@ pub(crate) struct RecordedList {
     pub(crate) hash: Digest,
 }
 
+/// What a list is about: an issuer's certificates, all of them or one part.
+pub(crate) type Scope = (IssuerEpoch, Option<CrlShard>);
+
+/// How the certificates of an issuer are divided among lists, and what the URLs of these begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Division {
+    pub(crate) shards: u16,
+    pub(crate) base: String,
+}
+
+impl Division {
+    /// The URL of the list that a certificate is on.
+    pub(crate) fn url(&self, serial: SerialNumber) -> String {
+        CrlShard::containing(serial, self.shards).url(&self.base, serial.epoch())
+    }
+}
+
 /// What the history has collected, in the order of the log.
 pub(crate) struct Collected {
     pub(crate) issued: Vec<Issued>,
     pub(crate) revoked: HashMap<SerialNumber, Revoked>,
     pub(crate) holds: Vec<HoldEvent>,
-    pub(crate) lists: HashMap<IssuerEpoch, Vec<RecordedList>>,
+    pub(crate) lists: HashMap<Scope, Vec<RecordedList>>,
+    pub(crate) divisions: HashMap<IssuerEpoch, Arc<Vec<Division>>>,
     pub(crate) issuers: Vec<Arc<Issuer>>,
 }
 
@@ -54,18 +72,19 @@ pub(crate) struct Status {
     pub(crate) revoked: HashMap<SerialNumber, Revoked>,
     /// Certificates that were held at any time, with the last time.
     pub(crate) held: HashMap<SerialNumber, HeldSpan>,
-    pub(crate) lists: HashMap<IssuerEpoch, Vec<RecordedList>>,
+    pub(crate) lists: HashMap<Scope, Vec<RecordedList>>,
+    pub(crate) divisions: HashMap<IssuerEpoch, Arc<Vec<Division>>>,
     pub(crate) issuers: Vec<Arc<Issuer>>,
 }
 
 impl Status {
     /// Sorts by serial; reports what is not unique and what was revoked or held without having been issued before.
     pub(crate) fn of(collected: Collected, findings: &mut Findings) -> Self {
-        let Collected { mut issued, revoked, holds, lists, issuers } = collected;
+        let Collected { mut issued, revoked, holds, lists, divisions, issuers } = collected;
         issued.sort_unstable_by_key(|issued| (issued.serial, issued.index));
         report_repeated(&issued, findings);
         let held = holds::replay(&holds, &issued, &revoked, findings);
-        let status = Self { issued, revoked, held, lists, issuers };
+        let status = Self { issued, revoked, held, lists, divisions, issuers };
         for (serial, revoked) in &status.revoked {
             status.report_unissued(*serial, revoked.index, "revoked", findings);
         }

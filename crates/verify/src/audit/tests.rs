@@ -2,6 +2,7 @@
 
 mod directories;
 mod flips;
+mod parts;
 mod scenarios;
 
 use chancery_api::ExportHeader;
@@ -101,7 +102,7 @@ fn a_list_of_the_authoritys_own_making_passes() {
             number,
             this_update,
             next_update: this_update,
-            distribution_point: None,
+            distribution_points: &[],
         };
         spec.to_tbs_der(entries.collect()).unwrap()
     });

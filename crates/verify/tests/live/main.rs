@@ -98,12 +98,12 @@ async fn revoke(admin: &Client, serial: SerialNumber) {
 }
 
 async fn hold(admin: &Client, serial: SerialNumber) {
-    let request = HoldRequest { selector: Selector::Serial(serial), dry_run: false, note: String::new() };
+    let request = HoldRequest::new(Selector::Serial(serial));
     assert_eq!(admin.hold(&request).await.unwrap().count, 1);
 }
 
 async fn release(admin: &Client, serial: SerialNumber) {
-    let request = ReleaseRequest { selector: Selector::Serial(serial), dry_run: false, note: String::new() };
+    let request = ReleaseRequest::new(Selector::Serial(serial));
     assert_eq!(admin.release(&request).await.unwrap().count, 1);
 }
 

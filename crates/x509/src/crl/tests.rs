@@ -16,7 +16,7 @@ fn spec(issuer: &Certificate) -> CrlSpec<'_> {
         number: 0x8000_0000_0000_0001,
         this_update: now(),
         next_update: now() + DAY,
-        distribution_point: None,
+        distribution_points: &[],
     }
 }
 
@@ -77,10 +77,10 @@ fn an_empty_list_has_no_list_of_entries() {
 #[test]
 fn a_list_for_one_url_says_which() {
     let authority = Authority::new(KeyAlgorithm::P256);
-    let url = "http://ca.example.org/crl/7";
-    let spec = CrlSpec { distribution_point: Some(url), ..spec(&authority.issuer.certificate) };
+    let urls = ["http://ca.example.org/crl/7", "http://old.example.org/crl/7"].map(str::to_owned);
+    let spec = CrlSpec { distribution_points: &urls, ..spec(&authority.issuer.certificate) };
     let der = signed(&authority.issuer.key, &spec.to_tbs_der(Vec::new()).unwrap());
-    assert_eq!(CrlView::from_der(&der).unwrap().distribution_points().collect::<Vec<_>>(), [url]);
+    assert_eq!(CrlView::from_der(&der).unwrap().distribution_points().collect::<Vec<_>>(), urls);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn run(authority: &Authority, tbs: &[u8]) -> Vec<&'static str> {
 }
 
 fn run_below(issuer: &Certificate, tbs: &[u8], previous_number: Option<u64>) -> Vec<&'static str> {
-    let context = CrlLintContext { issuer, now: now(), previous_number, distribution_point: None };
+    let context = CrlLintContext { issuer, now: now(), previous_number, distribution_points: &[] };
     check_crl(tbs, &context).into_iter().map(|finding| finding.id).collect()
 }
 
@@ -226,7 +226,9 @@ const CASES: &[Case] = &[
     ("crl_number_increases", |p| p.extensions[1].2 = written(|value| value.unsigned(&[8]))),
     ("crl_distribution_point", |p| {
         let point = written(|value| {
-            value.sequence(|point| extension::write_full_name(point, "http://ca.example.org/crl/1"));
+            value.sequence(|point| {
+                extension::write_full_name(point, ["http://ca.example.org/crl/1"].into_iter())
+            });
         });
         p.extensions.push((oid::ISSUING_DISTRIBUTION_POINT, true, point));
     }),

@@ -35,8 +35,8 @@ pub struct CrlLintContext<'a> {
     pub now: Timestamp,
     /// The number of the list before, if there was one.
     pub previous_number: Option<u64>,
-    /// The URL that the list is for, byte for byte; `None` for the complete list.
-    pub distribution_point: Option<&'a str>,
+    /// The URLs that the list is for, byte for byte; empty for the complete list.
+    pub distribution_points: &'a [String],
 }
 
 pub(crate) struct Examined<'a> {
@@ -223,11 +223,11 @@ fn number_increases(examined: &Examined<'_>) -> Check {
 
 fn distribution_point(examined: &Examined<'_>) -> Check {
     let found: Vec<&str> = examined.list.distribution_points().collect();
-    let expected = examined.context.distribution_point;
+    let expected = examined.context.distribution_points;
     let extension = examined.list.extension(oid::ISSUING_DISTRIBUTION_POINT);
     let is_critical = extension.is_none_or(|extension| extension.critical);
-    let is_there = extension.is_some() == expected.is_some();
-    (!found.iter().copied().eq(expected) || !is_critical || !is_there)
+    let is_there = extension.is_some() != expected.is_empty();
+    (found != expected || !is_critical || !is_there)
         .then(|| format!("{found:?}, critical: {is_critical}, instead of {expected:?}"))
 }
 

@@ -563,7 +563,7 @@ const CASES: &[Case] = &[
             p.set(Kind::CrlDistributionPoints, |value| {
                 value.sequence(|points| {
                     points.sequence(|point| {
-                        extension::write_full_name(point, URLS.crl.unwrap());
+                        extension::write_full_name(point, URLS.crl.into_iter());
                         point.value(tag::context(1), &[1, 2]);
                     });
                 });
