@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chancery_api::HealthState;
 use chancery_ledger::CrlDivisionRecord;
-use chancery_revoke::{CrlPublisher, Selector, StatusIssuer};
+use chancery_revoke::{CrlPublisher, Hand, Selector, StatusIssuer};
 use chancery_server::bootstrap::{RevokedIssuer, make_root_crl};
 use chancery_server::config::RawConfig;
 use chancery_server::{Prober, Server};
@@ -38,7 +38,7 @@ fn serial(held: &Held) -> SerialNumber {
 async fn revoke(server: &Server, held: &Held) {
     let revoker = server.site().authority.revoker();
     let reason = RevocationReason::KeyCompromise;
-    revoker.revoke(&Selector::Serial(serial(held)), reason, "test", "").await.unwrap();
+    revoker.revoke(&Selector::Serial(serial(held)).into(), reason, Hand::of("test", "")).await.unwrap();
 }
 
 /// The same authority, stopped and started again with another configuration.
