@@ -117,7 +117,7 @@ impl Authority {
         self.record_now(body)
     }
 
-    fn record_now(&mut self, body: impl Into<Body>) -> usize {
+    pub(crate) fn record_now(&mut self, body: impl Into<Body>) -> usize {
         self.log.push(Recorded { entry: Entry::new(self.now(), body), signature: None });
         self.log.len() - 1
     }

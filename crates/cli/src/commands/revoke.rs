@@ -39,10 +39,10 @@ pub(crate) struct Revoke {
     #[command(flatten)]
     which: Which,
     /// All with the key that made this proof: a text that --print-proof printed, good for two minutes.
-    #[arg(long, value_name = "TOKEN", group = "selector")]
+    #[arg(long, value_name = "TOKEN", group = "selector", conflicts_with_all = PROPERTIES)]
     token_proof: Option<String>,
     /// Print the proof of possession of --key instead of revoking: for somebody else to hand in.
-    #[arg(long, conflicts_with_all = ["serial", "identity", "lineage", "token_proof"])]
+    #[arg(long, requires = "key_file", conflicts_with_all = &PROPERTIES[1..], conflicts_with = "token_proof")]
     print_proof: bool,
     /// Why: unspecified, key-compromise, superseded, cessation-of-operation, privilege-withdrawn, ...
     #[arg(long, value_name = "REASON", default_value_t)]
@@ -56,6 +56,21 @@ pub(crate) struct Revoke {
     #[command(flatten)]
     connection: KeylessConnection,
 }
+
+/// The flags that select by something else than a proof; the key comes first.
+const PROPERTIES: [&str; 11] = [
+    "key_file",
+    "serial",
+    "identity",
+    "lineage",
+    "node",
+    "claim",
+    "under",
+    "owner",
+    "team",
+    "environment",
+    "issuer",
+];
 
 /// Holds certificates: not valid until they are released.
 #[derive(Debug, Args)]

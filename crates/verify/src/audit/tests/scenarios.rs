@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use chancery_api::{BlastRadius, EnvironmentPart};
 use chancery_entry::{
-    Blob, Body, CrlPublished, HoldTarget, IdentityChange, IssuerActivation, IssuerRetirement, ProfileChange,
-    Revocation, StatusSetPublished, TokenRevocation, TokenSpend,
+    Blob, Body, ChangeProposal, ChangeStep, CrlPublished, Document, HoldTarget, IdentityChange,
+    IssuerActivation, IssuerRetirement, ProfileChange, Revocation, StatusSetPublished, Step, TokenRevocation,
+    TokenSpend,
 };
 use chancery_types::{
     Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber, Timestamp,
@@ -447,6 +449,65 @@ fn histories() -> Vec<Scenario> {
     ]
 }
 
+/// A change to a hundred certificates of one environment, with a step by this operator; returns the step's index.
+fn changed(authority: &mut Authority, step: Step, operator: &str) -> usize {
+    let environments = vec![EnvironmentPart { name: "prod".into(), certificates: 100, in_force: Some(100) }];
+    let radius = BlastRadius { certificates: 100, environments, ..BlastRadius::default() };
+    let proposal = ChangeProposal {
+        request: Document("{}".into()),
+        radius: Document(serde_json::to_string(&radius).unwrap()),
+        expires: authority.now() + std::time::Duration::from_secs(60),
+        by: by(),
+        note: String::new(),
+    };
+    let change = authority.record(Body::ChangeProposed(proposal)) as u64;
+    authority.record(step_of(change, step, operator))
+}
+
+fn step_of(change: u64, step: Step, operator: &str) -> Body {
+    let (by, details) = (operator.to_owned(), Document("{}".into()));
+    Body::ChangeStepped(ChangeStep { change, step, by, details, note: String::new() })
+}
+
+fn changes() -> Vec<Scenario> {
+    vec![
+        spoilt("a change that goes on and was never asked for", Check::ChangeRecord, |authority| {
+            Some(authority.record(step_of(7, Step::Approved, "operator:bob")))
+        }),
+        spoilt("a large change that nobody approved", Check::ChangeUnapproved, |authority| {
+            Some(changed(authority, Step::Begun, &by()))
+        }),
+        spoilt("a change that was approved by who asked for it", Check::ChangeUnapproved, |authority| {
+            Some(changed(authority, Step::Approved, &by()))
+        }),
+        spoilt("a revocation in the name of no change", Check::ChangeUnapproved, |authority| {
+            let serial = authority.serial(authority.issuances()[0]);
+            let (reason, by) = (RevocationReason::Superseded, "change:7".to_owned());
+            Some(authority.record(Body::Revocation(Revocation { serial, reason, by, note: String::new() })))
+        }),
+        spoilt(
+            "a change that ran by the word of the local administrator",
+            Check::ChangeOverridden,
+            |authority| Some(changed(authority, Step::Overridden, "uid:0")),
+        ),
+        spoilt("very many revocations by one hand", Check::ChangeOutside, |authority| {
+            let revoke = |counter| {
+                let serial = SerialNumber::compose(EPOCH, counter, [1; 8]).unwrap();
+                let (reason, by) = (RevocationReason::Superseded, "operator:eve".to_owned());
+                Body::Revocation(Revocation { serial, reason, by, note: String::new() })
+            };
+            (0..=1000).map(|counter| authority.record_now(revoke(1_000 + counter))).last()
+        }),
+    ]
+}
+
+#[test]
+fn a_large_change_that_another_operator_approved_passes() {
+    let mut authority = busy();
+    changed(&mut authority, Step::Approved, "operator:bob");
+    assert_eq!(audited(&authority).findings.list(), []);
+}
+
 fn sets() -> Vec<Scenario> {
     let set = |name, change: fn(&mut StatusSetPublished)| {
         spoilt(name, Check::StatusSetRecord, move |authority| {
@@ -595,7 +656,7 @@ fn profile(authority: &Authority) -> ProfileChange {
 
 #[test]
 fn each_check_finds_what_it_is_for_at_the_entry_where_it_is() {
-    let scenarios = [exports(), authorities(), certificates(), histories(), lists(), sets()];
+    let scenarios = [exports(), authorities(), certificates(), histories(), lists(), sets(), changes()];
     let mut covered = BTreeSet::new();
     for Scenario { name, check, index, report } in scenarios.into_iter().flatten() {
         let found = report.findings.list();
