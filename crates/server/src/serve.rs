@@ -105,6 +105,7 @@ impl Server {
                 .await
                 .map_err(AuthorityError::from)?;
         let crl = publisher(&authority, &board, rules).await?;
+        crl.begin().await;
         let (agents, news) = Agents::load(Arc::clone(&authority), StreamLimits::default()).await?;
         let following = Arc::clone(&agents);
         let changes = Changes::start(Arc::clone(&authority), chassis.shutdown().clone()).await;

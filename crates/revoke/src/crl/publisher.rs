@@ -118,6 +118,15 @@ impl CrlPublisher {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// Publishes what is missing or due, once: before doors open, so that nobody meets a certificate whose list is not
+    /// there. What fails is tried again by [`Self::run`].
+    pub async fn begin(&self) {
+        for kind in [Kind::Full, Kind::Parts] {
+            self.look(kind).await;
+            report(&self.publish(kind).await);
+        }
+    }
+
     /// Publishes after every change and in time before lists run out, until it is dropped. A failure is tried again;
     /// the list in place stays meanwhile.
     pub async fn run(&self) {
@@ -157,10 +166,7 @@ impl CrlPublisher {
             let begun = Instant::now();
             let failures = self.publish(kind).await;
             took = begun.elapsed();
-            for (place, error) in &failures {
-                let file = place.file().display();
-                tracing::error!(%error, epoch = %place.epoch(), %file, "NO NEW CRL; the one before stays in place");
-            }
+            report(&failures);
             if !failures.is_empty() {
                 tokio::time::sleep(RETRY).await;
             }
@@ -359,6 +365,13 @@ fn tables(places: &[Arc<Place>], epoch: IssuerEpoch) -> Vec<Vec<Option<usize>>> 
         table.or_insert_with(|| vec![None; of.into()])[usize::from(number)] = Some(index);
     }
     tables.into_values().collect()
+}
+
+fn report(failures: &[(Arc<Place>, PublishError)]) {
+    for (place, error) in failures {
+        let file = place.file().display();
+        tracing::error!(%error, epoch = %place.epoch(), %file, "NO NEW CRL; the one before stays in place");
+    }
 }
 
 fn proposal(draft: &Draft, list: &PublishedCrl) -> Proposal {
