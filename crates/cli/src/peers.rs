@@ -91,20 +91,6 @@ impl Workload {
         StatusPort::fetch(url).await
     }
 
-    /// Whether its issuer's OCSP responder says that it is good.
-    pub(crate) async fn is_good_by_ocsp(&self, now: Timestamp) -> Result<bool> {
-        let tbs = self.certificate.tbs();
-        let url = tbs.ocsp_urls().next().context("the certificate names no OCSP responder")?;
-        let issuer = Certificate::from_der(self.chain.get(1).context("tls.crt holds no issuer")?)?;
-        let request =
-            OcspRequest::to_der(&IssuerHashes::of(&issuer), CertIdHash::Sha256, &[tbs.serial()], None);
-        let answer = StatusPort::ask_ocsp(url, &request).await?;
-        let OcspResponse::Basic(answer) = OcspResponse::from_der(&answer)? else {
-            bail!("the OCSP responder does not answer");
-        };
-        Ok(answer.verified_status(&issuer, tbs.serial(), None, now)? == CertificateStatus::Good)
-    }
-
     /// TLS for members of the trust domain; with a list, for those that are not on it.
     pub(crate) fn acceptor(&self, list: Option<&[u8]>) -> Result<TlsAcceptor> {
         let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider());
@@ -138,6 +124,20 @@ impl Workload {
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
         Ok(TlsConnector::from(Arc::new(config)))
     }
+}
+
+/// Whether the OCSP responder that a verified chain names says that its certificate is good.
+pub(crate) async fn is_good_by_ocsp(chain: &[CertificateDer<'_>], now: Timestamp) -> Result<bool> {
+    let [certificate, issuer, ..] = chain else { bail!("the peer shows no issuer") };
+    let (certificate, issuer) = (Certificate::from_der(certificate)?, Certificate::from_der(issuer)?);
+    let tbs = certificate.tbs();
+    let url = tbs.ocsp_urls().next().context("the certificate names no OCSP responder")?;
+    let request = OcspRequest::to_der(&IssuerHashes::of(&issuer), CertIdHash::Sha256, &[tbs.serial()], None);
+    let answer = StatusPort::ask_ocsp(url, &request).await?;
+    let OcspResponse::Basic(answer) = OcspResponse::from_der(&answer)? else {
+        bail!("the OCSP responder does not answer");
+    };
+    Ok(answer.verified_status(&issuer, tbs.serial(), None, now)? == CertificateStatus::Good)
 }
 
 /// `caller` connects to `callee` over a real socket and gets its own words back. Each side fetches the other's

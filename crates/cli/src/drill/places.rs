@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::peers::Workload;
+use crate::peers::{Workload, is_good_by_ocsp};
+use crate::status_port::StatusPort;
 
 /// Bytes of a request.
 const REQUEST: usize = 8 * 1024;
@@ -64,12 +65,12 @@ impl Place {
         Ok(place)
     }
 
-    /// Fetches the list that a peer's certificate names, for every connection.
-    pub(crate) async fn with_lists(workload: Arc<Workload>, peer: Arc<Workload>) -> Result<Self> {
+    /// Fetches the full list at this URL for every connection.
+    pub(crate) async fn with_lists(workload: Arc<Workload>, url: String) -> Result<Self> {
         Self::open(move |stream| {
-            let (workload, peer) = (Arc::clone(&workload), Arc::clone(&peer));
+            let (workload, url) = (Arc::clone(&workload), url.clone());
             async move {
-                let list = peer.revocation_list().await?;
+                let list = StatusPort::fetch(&url).await?;
                 answer(workload.acceptor(Some(&list))?.accept(stream).await?).await
             }
         })
@@ -77,12 +78,13 @@ impl Place {
     }
 
     /// Asks by OCSP about every connection.
-    pub(crate) async fn with_ocsp(workload: Arc<Workload>, peer: Arc<Workload>) -> Result<Self> {
+    pub(crate) async fn with_ocsp(workload: Arc<Workload>) -> Result<Self> {
         Self::open(move |stream| {
-            let (workload, peer) = (Arc::clone(&workload), Arc::clone(&peer));
+            let workload = Arc::clone(&workload);
             async move {
                 let stream = workload.acceptor(None)?.accept(stream).await?;
-                ensure!(peer.is_good_by_ocsp(SystemClock.now()).await?, "revoked");
+                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                ensure!(is_good_by_ocsp(chain, SystemClock.now()).await?, "revoked");
                 answer(stream).await
             }
         })

@@ -59,10 +59,16 @@ impl Home<'_> {
         self.nginx(program, &recipe).await
     }
 
-    /// nginx that asks about every request, by a socket.
-    pub(crate) async fn nginx_that_asks(&self, program: &Path, socket: &Path) -> Result<Program> {
-        let recipe =
-            NGINX_AUTH_REQUEST.replace("/run/chancery-authz/nginx.sock", &socket.display().to_string());
+    /// nginx that asks about every request, by a socket, and stands before a service.
+    pub(crate) async fn nginx_that_asks(
+        &self,
+        program: &Path,
+        socket: &Path,
+        service: SocketAddr,
+    ) -> Result<Program> {
+        let recipe = NGINX_AUTH_REQUEST
+            .replace("/run/chancery-authz/nginx.sock", &socket.display().to_string())
+            .replace("127.0.0.1:8080", &service.to_string());
         self.nginx(program, &recipe).await
     }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::places::Place;
 use super::programs::{Home, Program, find};
 use super::table::{Finding, table};
-use super::thief::Thief;
+use super::thief::{Thief, Uses};
 use crate::loopback::{Door, ServerProcess, free_addresses};
 use crate::peers::Workload;
 use crate::scratch::Where;
@@ -47,9 +47,19 @@ pub(crate) struct Theft {
 struct Target {
     name: &'static str,
     learns: &'static str,
-    /// It takes no part in the verdict: it shows what happens where nobody looks.
-    is_careless: bool,
+    looks: Looks,
     address: SocketAddr,
+}
+
+/// When a relying party looks whether a certificate is still good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// All the time: open connections end too.
+    Always,
+    /// At the beginning of a connection.
+    Once,
+    /// Never: it shows what happens then, and takes no part in the verdict.
+    Never,
 }
 
 /// What runs while the drill does.
@@ -72,11 +82,8 @@ impl Theft {
         if terminal.is_json() {
             terminal.json(&json!({ "findings": findings, "steps": stage.steps() }))?;
         }
-        let left: Vec<&str> = findings
-            .iter()
-            .filter(|one| !one.is_out && one.learns != NOTHING)
-            .map(|one| &*one.relying_party)
-            .collect();
+        let left: Vec<&str> =
+            findings.iter().filter(|one| !one.is_right).map(|one| &*one.relying_party).collect();
         ensure!(
             left.is_empty(),
             "the thief was still let in after {} by {}",
@@ -87,15 +94,23 @@ impl Theft {
     }
 }
 
-/// What a relying party learns by that never asks.
-const NOTHING: &str = "nothing";
+impl Target {
+    /// Whether it has done to the thief what one of its kind does.
+    fn is_done(&self, uses: Uses) -> bool {
+        match self.looks {
+            Looks::Always => uses.is_out(QUIET) && uses.ended.is_some(),
+            Looks::Once => uses.is_out(QUIET),
+            Looks::Never => true,
+        }
+    }
+}
 
 async fn rehearse(stage: &mut Stage<'_>, terminal: &Terminal) -> Result<Vec<Finding>> {
     let addresses = free_addresses()?;
     let server = authority(stage, addresses).await?;
     enroll(stage).await?;
     let mut running = Running::default();
-    let targets = relying_parties(stage, &mut running, addresses.0).await?;
+    let targets = relying_parties(stage, &mut running, addresses).await?;
     let thieves = steal(stage, &targets).await?;
     let typed = revoke(stage).await?;
     let findings = watch(stage, terminal, &targets, thieves, typed).await?;
@@ -113,9 +128,20 @@ async fn authority(stage: &mut Stage<'_>, (api, status): (SocketAddr, SocketAddr
     stage.begin("Make an authority, with a revocation list of its root, and serve.")?;
     let (api_text, status_text) = (api.to_string(), status.to_string());
     let listen = ["--listen", &api_text, "--status-listen", &status_text];
-    let init = [&["init", "--yes", "--trust-domain", DOMAIN][..], &listen].concat();
-    stage.succeed(&init).await?;
-    stage.succeed(&["root", "crl", "--root-dir", "chancery-root", "--out", "root.crl"]).await?;
+    write(&stage.path("passphrase"), "a drill protects nothing\n")?;
+    let passphrase = ["--passphrase-file", "passphrase"];
+    stage.succeed(&[&["init", "--yes", "--trust-domain", DOMAIN][..], &listen, &passphrase].concat()).await?;
+    let list = [
+        "root",
+        "crl",
+        "--root-dir",
+        "chancery-root",
+        "--out",
+        "root.crl",
+        "--passphrase-file",
+        "passphrase",
+    ];
+    stage.succeed(&list).await?;
     stage.show("mv chancery-root offline-root; chancery serve &")?;
     std::fs::rename(stage.path("chancery-root"), stage.path("offline-root"))
         .context("cannot move the root")?;
@@ -150,12 +176,12 @@ async fn let_in(stage: &mut Stage<'_>, name: &str, directory: &str) -> Result<()
 async fn relying_parties(
     stage: &mut Stage<'_>,
     running: &mut Running,
-    api: SocketAddr,
+    (api, status): (SocketAddr, SocketAddr),
 ) -> Result<Vec<Target>> {
     stage.begin("Start every kind of relying party, all with api's certificate.")?;
     let server = format!("https://{api}");
     let credential = stage.path("api");
-    let mut targets = within(stage, running, &server, &credential).await?;
+    let mut targets = within(running, &server, status, &credential).await?;
     targets.push(proxy(stage, running, &server).await?);
     let mut missing = Vec::new();
     match find("nginx") {
@@ -181,37 +207,29 @@ async fn relying_parties(
 
 /// Those of this process.
 async fn within(
-    stage: &Stage<'_>,
     running: &mut Running,
     server: &str,
+    status: SocketAddr,
     credential: &Path,
 ) -> Result<Vec<Target>> {
     let domain: TrustDomain = DOMAIN.parse()?;
     let [chain, key, bundle] = ["tls.crt", "tls.key", "ca.crt"].map(|name| credential.join(name));
     let api = Arc::new(Workload::load(credential)?);
-    let payroll = Arc::new(Workload::load(&stage.path("payroll"))?);
+    let files = CredentialFiles { chain, key, bundle };
+    let list = format!("http://{status}/crl/full.der");
+    let (live, each_time) = (Place::live(files, server, &domain).await?, "asking each time");
+    let with_ocsp = Place::with_ocsp(Arc::clone(&api)).await?;
+    let with_lists = Place::with_lists(Arc::clone(&api), list).await?;
     let all = [
-        (
-            "program with chancery-verify",
-            "feed",
-            Place::live(CredentialFiles { chain, key, bundle }, server, &domain).await?,
-        ),
-        (
-            "program that asks OCSP",
-            "asking each time",
-            Place::with_ocsp(Arc::clone(&api), Arc::clone(&payroll)).await?,
-        ),
-        (
-            "program that fetches the list",
-            "asking each time",
-            Place::with_lists(Arc::clone(&api), payroll).await?,
-        ),
-        ("program that looks at the chain", NOTHING, Place::careless(api).await?),
+        ("program with chancery-verify", "feed", Looks::Always, live),
+        ("program that asks OCSP", each_time, Looks::Once, with_ocsp),
+        ("program that fetches lists", each_time, Looks::Once, with_lists),
+        ("program that does nothing", "nothing", Looks::Never, Place::careless(api).await?),
     ];
-    let targets = all.into_iter().map(|(name, learns, place)| {
+    let targets = all.into_iter().map(|(name, learns, looks, place)| {
         let address = place.address();
         running.places.push(place);
-        Target { name, learns, is_careless: learns == NOTHING, address }
+        Target { name, learns, looks, address }
     });
     Ok(targets.collect())
 }
@@ -240,7 +258,7 @@ async fn proxy(stage: &mut Stage<'_>, running: &mut Running, server: &str) -> Re
     ];
     child(stage, running, &arguments, "proxy.log", &[Door::Tcp(address)]).await?;
     running.places.push(behind);
-    Ok(Target { name: "chancery proxy", learns: "feed", is_careless: false, address })
+    Ok(Target { name: "chancery proxy", learns: "feed", looks: Looks::Always, address })
 }
 
 async fn nginx_that_asks(
@@ -263,8 +281,15 @@ async fn nginx_that_asks(
     child(stage, running, &arguments, "authz.log", &[Door::Unix(socket.clone())]).await?;
     let (home, address) = room(stage, "nginx-authz")?;
     let home = Home { directory: &home, credential, address };
-    running.programs.push(home.nginx_that_asks(nginx, &socket).await?);
-    Ok(Target { name: "nginx, auth_request", learns: "feed, of chancery authz", is_careless: false, address })
+    let behind = Place::plain().await?;
+    running.programs.push(home.nginx_that_asks(nginx, &socket, behind.address()).await?);
+    running.places.push(behind);
+    Ok(Target {
+        name: "nginx, auth_request",
+        learns: "feed, of chancery authz",
+        looks: Looks::Always,
+        address,
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -318,7 +343,7 @@ async fn with_lists(
     write(&stage.path(&configuration), &text(&hook))?;
     let log = format!("{directory}.log");
     child(stage, running, &["crl-sync", "--config", &configuration], &log, &[]).await?;
-    Ok(Target { name, learns: "feed, of chancery crl-sync", is_careless: false, address })
+    Ok(Target { name, learns: "feed, of chancery crl-sync", looks: Looks::Always, address })
 }
 
 async fn child(
@@ -403,14 +428,26 @@ async fn watch(
     typed: Instant,
 ) -> Result<Vec<Finding>> {
     stage.begin("See who lets the thief in after that.")?;
-    let careful = || thieves.iter().zip(targets).filter(|(_, target)| !target.is_careless);
-    while typed.elapsed() < LONGEST && !careful().all(|(thief, _)| thief.uses().is_out(QUIET)) {
+    let is_done = || thieves.iter().zip(targets).all(|(thief, target)| target.is_done(thief.uses()));
+    while typed.elapsed() < LONGEST && !is_done() {
         tokio::time::sleep(LOOK).await;
     }
     let findings: Vec<Finding> = thieves
         .iter()
         .zip(targets)
-        .map(|(thief, target)| Finding::of(target.name, target.learns, thief.uses(), typed, QUIET))
+        .map(|(thief, target)| {
+            let uses = thief.uses();
+            Finding {
+                relying_party: target.name.to_owned(),
+                learns: target.learns.to_owned(),
+                new_until_ms: uses.new.filter(|_| uses.is_out(QUIET)).map(|new| milliseconds(typed, new)),
+                open_until_ms: uses
+                    .open
+                    .filter(|_| uses.ended.is_some())
+                    .map(|open| milliseconds(typed, open)),
+                is_right: target.is_done(uses),
+            }
+        })
         .collect();
     drop(thieves);
     stage.say(&format!("\n{}", table(terminal, &findings)))?;
@@ -418,6 +455,10 @@ async fn watch(
         "times since the command was typed; open connection: until when it was answered".to_owned()
     ])?;
     Ok(findings)
+}
+
+fn milliseconds(since: Instant, moment: Instant) -> f64 {
+    moment.saturating_duration_since(since).as_secs_f64() * 1000.0
 }
 
 async fn renewal_is_refused(stage: &mut Stage<'_>) -> Result<()> {

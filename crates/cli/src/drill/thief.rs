@@ -73,9 +73,9 @@ impl Drop for Thief {
 }
 
 impl Uses {
-    /// Whether it is out: the open connection has ended, and nobody was let in for a while.
+    /// Whether new connections are turned away, and have been for a while.
     pub(crate) fn is_out(&self, quiet: Duration) -> bool {
-        self.ended.is_some() && self.new.is_none_or(|new| new.elapsed() > quiet) && self.turned_away > 0
+        self.new.is_none_or(|new| new.elapsed() > quiet) && self.turned_away > 0
     }
 }
 
