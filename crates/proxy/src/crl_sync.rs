@@ -2,7 +2,7 @@
 //!
 //! The lists of every issuer of the authority are fetched, judged ([`list`]: signed by an issuer under the configured
 //! roots, complete, not ended, with a number that never goes back), written whole and renamed into place
-//! ([`output`]), and the programs are told ([`chancery_agent::hook`]). With a client certificate the status feed
+//! (`output`), and the programs are told ([`chancery_agent::hook`]). With a client certificate the status feed
 //! wakes it at every change and the authority is told how far everything is in force, after the last hook came to a
 //! good end; without, it asks from time to time.
 //!
