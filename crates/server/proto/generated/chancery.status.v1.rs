@@ -83,8 +83,7 @@ pub struct Bulk {
 }
 /// Nothing happened, and the feed lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Heartbeat {
-}
+pub struct Heartbeat {}
 /// The server ends the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct End {
