@@ -4,10 +4,10 @@
 //! than its input is long, and what it accepts must come out again as it went in. `fuzz_targets/` hands each
 //! function to libFuzzer; `tests/replay.rs` runs it over the committed corpus without any tool.
 
+use bytes::Bytes;
 use chancery_api::{BatchEnrollRequest, EnrollRequest, Evidence, KeyMaterial};
 use chancery_entry::Entry;
 use chancery_merkle::{Checkpoint, NoteVerifier, Receipt, SignedNote, Tile, read_bundle};
-use bytes::Bytes;
 use chancery_status::{Delta, ExactSet, SetBuilder};
 use chancery_types::{Timestamp, TrustDomain};
 use chancery_x509::crl::CrlView;
