@@ -43,6 +43,7 @@ mod routes;
 mod serve;
 mod shutdown;
 mod site;
+mod ssf;
 mod standing;
 mod tls;
 
