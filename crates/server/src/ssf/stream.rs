@@ -281,7 +281,9 @@ mod tests {
     use super::super::facts::tests::fact;
     use super::*;
 
-    const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+    fn now() -> Timestamp {
+        Timestamp::from_seconds(1_700_000_000)
+    }
 
     fn stream(request: StreamRequest) -> Stream {
         let owner = "spiffe://example.org/siem".parse().unwrap();
@@ -300,12 +302,12 @@ mod tests {
         let mut facts = Facts::from(10);
         let stream = stream(StreamRequest::default());
         facts.add(vec![fact(12, 1), fact(13, 2)], 20);
-        assert!(!stream.look(&facts, NOW));
+        assert!(!stream.look(&facts, now()));
         assert_eq!(names(&stream, 1, &facts).0, [Due::Fact(fact(12, 1)).name("ab")]);
         assert!(names(&stream, 1, &facts).1 && !names(&stream, 2, &facts).1);
 
         let later = Facts::from(1000);
-        assert!(stream.look(&later, NOW) && !stream.look(&later, NOW), "told once");
+        assert!(stream.look(&later, now()) && !stream.look(&later, now()), "told once");
         assert_eq!(names(&stream, 9, &later), (vec!["ab-n0".into()], false));
         stream.save(&store).unwrap();
         let [kept] = store.load().unwrap().try_into().unwrap();
@@ -313,7 +315,7 @@ mod tests {
 
         // After a restart, and until its receiver enables it.
         let stream = Stream::new(kept);
-        assert!(!stream.look(&later, NOW));
+        assert!(!stream.look(&later, now()));
         stream.settle(&["ab-n0", "ab-n7", "cd-n0"], &later);
         assert_eq!(names(&stream, 9, &later).0, [""; 0]);
         let enable = |record: &mut Record| {
@@ -323,7 +325,7 @@ mod tests {
         stream.edit(&store, enable).unwrap();
         let mut later = later;
         later.add(vec![fact(1001, 3)], 1001);
-        assert!(!stream.look(&later, NOW));
+        assert!(!stream.look(&later, now()));
         assert_eq!(names(&stream, 9, &later).0, [Due::Fact(fact(1001, 3)).name("ab")]);
         stream.remove(&store).unwrap();
         assert!(store.load().unwrap().is_empty() && stream.edit(&store, |_| Ok(())).is_err());
@@ -336,7 +338,7 @@ mod tests {
         let mut facts = Facts::from(10);
         let told: Vec<Fact> = (11..=20).map(|number| fact(number, number)).collect();
         facts.add(told, 20);
-        assert!(!stream.look(&facts, NOW));
+        assert!(!stream.look(&facts, now()));
         assert_eq!(names(&stream, 9, &facts).0, [""; 0]);
         assert_eq!(stream.view(&facts).position, 20);
     }
