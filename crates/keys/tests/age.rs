@@ -45,8 +45,8 @@ fn every_vector_of_c2sp_comes_out_as_it_should() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let Vector { fields, file } = vector(&path);
-        let Some(identity) = fields.get("identity") else { panic!("{name} has no identity") };
-        let result = opened(&file, identity);
+        let anybody = Identity::generate(&SystemRandom).unwrap().to_text();
+        let result = opened(&file, fields.get("identity").unwrap_or(&anybody));
         let expected = fields["expect"].as_str();
         let content = match (expected, &result) {
             ("success", Ok(content)) => content,
