@@ -21,6 +21,7 @@ mod journal;
 mod layer;
 mod memtable;
 mod open;
+mod outside;
 mod recover;
 mod sequencer;
 mod signatures;
@@ -49,6 +50,7 @@ use signatures::SignatureLog;
 pub use check::{CheckError, CheckReport};
 pub use journal::JournalError;
 pub use open::OpenError;
+pub use outside::{KeptSignatures, LogWriter, published_checkpoint, read_log};
 
 use crate::lease::{Lease, Leases};
 use crate::model::change::{self, ChangeRecord};
