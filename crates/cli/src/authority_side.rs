@@ -4,6 +4,7 @@
 //! ledger, testing its policy. No other module of this program imports the server, and this one hands out plain
 //! values only, so that all other commands stay on the far side of the wire.
 
+mod backup;
 pub(crate) mod in_process;
 
 use std::fmt;
@@ -24,6 +25,8 @@ use chancery_x509::{Certificate, Profile};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files;
+
+pub(crate) use backup::{BackupOrder, Known, RestoreOrder, RestoredAuthority, backup, restore};
 
 /// A name or address that the server answers to, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

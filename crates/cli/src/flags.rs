@@ -8,9 +8,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::commands::{
-    agent, audit, bundle, ca, certificate, completions, contain, crl_sync, enroll, fetch, identity, init,
-    ledger, log, man, node, operator, policy, profile, proxy, relying_party, renew, revoke, root, run, serve,
-    status, template, token, verify, version,
+    agent, audit, backup, bundle, ca, certificate, completions, contain, crl_sync, enroll, fetch, identity,
+    init, ledger, log, man, node, operator, policy, profile, proxy, relying_party, renew, restore, revoke,
+    root, run, serve, status, template, token, verify, version,
 };
 use crate::drill::Drill;
 use crate::quickstart::Quickstart;
@@ -72,6 +72,10 @@ pub(crate) enum Command {
     /// Rebuild or check the ledger of an authority that does not run.
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// Back the authority up while it runs, encrypted.
+    Backup(backup::Backup),
+    /// Make an authority from a backup, unless that would make revoked certificates good again.
+    Restore(restore::Restore),
 
     /// Register identities, and hold, release or retire them.
     #[command(subcommand)]
@@ -178,7 +182,7 @@ const STYLES: Styles = Styles::styled()
 
 const AFTER_HELP: &str = "\
 Groups:
-  run one    init, root, serve, check-config, ledger
+  run one    init, root, serve, check-config, ledger, backup, restore
   let in     identity, template, token, operator
   be let in  enroll, renew, agent, fetch, run
   watch      certificate, revoke, hold, contain, release, status, relying-party, why, policy, profile

@@ -11,6 +11,7 @@
 //! every signature in software, and the operating system's random source. Nothing secret implements `Display`
 //! or serialisation, and `Debug` of a signer shows its public half alone.
 
+pub mod age;
 mod envelope;
 mod ephemeral;
 mod file;

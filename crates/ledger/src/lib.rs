@@ -16,13 +16,16 @@ extern crate self as chancery_ledger;
 
 mod copy;
 pub mod embedded;
+mod lease;
 mod model;
 pub mod postgres;
 mod proposal;
+mod scratch;
 mod sequence;
 
 pub use copy::{CopyError, copy_log};
 pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
+pub use lease::{Lease, Leases, Turn};
 pub use model::change::{ChangeRecord, ChangeState, change_name, change_number};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
@@ -33,6 +36,7 @@ pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};
 pub use postgres::{Fence, PostgresError, PostgresLedger, PostgresOptions, PostgresReport};
 pub use proposal::{CommitError, Conflict, Outcome, Precondition, Proposal, Standing};
+pub use scratch::Scratch;
 
 use std::sync::Arc;
 
@@ -75,7 +79,7 @@ pub struct ReadError(pub String);
 
 /// The ledger as its callers see it. Every backend passes the same conformance suite.
 #[async_trait]
-pub trait Ledger: ReadModel {
+pub trait Ledger: ReadModel + Leases {
     /// Appends what still holds, in order; refuses the rest with a reason. Durable on return.
     ///
     /// # Errors
@@ -149,4 +153,16 @@ pub trait Ledger: ReadModel {
     /// # Errors
     /// [`ReadError`], also when `old <= new <= head` does not hold.
     async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Digest>, ReadError>;
+
+    /// What this process shares with others on the same ledger beside it; nothing where it is alone.
+    fn scratch(&self) -> Option<&dyn Scratch>;
+
+    /// Why nothing can be recorded at this moment: for ever in this process ([`CommitError::Halted`]), or for now.
+    fn trouble(&self) -> Option<CommitError>;
+
+    /// How often this process has made something durable since the ledger was opened.
+    fn syncs(&self) -> u64;
+
+    /// Waits until everything accepted is answered and safe, then stops. Dropping does the same.
+    fn close(&self);
 }

@@ -14,6 +14,7 @@ mod admin_socket;
 mod admission;
 mod agents;
 pub mod authority;
+pub mod backup;
 pub mod bootstrap;
 mod callers;
 mod changes;

@@ -189,7 +189,7 @@ impl Verify {
             keep: self.keep,
             ..AuditOptions::default()
         };
-        let mut source = self.open(globals, terminal).await?;
+        let mut source = open_source(&self.source, &self.connection, globals, terminal).await?;
         let bar = terminal.bar(source.header().size, "verifying");
         let report = tokio::task::block_in_place(|| {
             audit(&mut *source, &options, &mut |progress| {
@@ -200,38 +200,6 @@ impl Verify {
         bar.finish_and_clear();
         let report = report.map_err(verification)?;
         self.report(terminal, &report)
-    }
-
-    async fn open(&self, globals: &Globals, terminal: &Terminal) -> Result<Box<dyn ExportSource>> {
-        if self.source.starts_with("https://") || self.source.starts_with("unix:") {
-            return self.fetch(globals, terminal).await;
-        }
-        let path = Path::new(&self.source);
-        if path.is_dir() {
-            return Ok(Box::new(Directory::open(path).map_err(verification)?));
-        }
-        let file = File::open(path).with_context(|| {
-            format!("cannot open {}; name an export, a directory, or https://host:port", path.display())
-        })?;
-        Ok(Box::new(JsonLines::open(BufReader::with_capacity(1 << 20, file)).map_err(verification)?))
-    }
-
-    /// Takes a whole export from a server into a temporary file, which is gone when the program ends.
-    async fn fetch(&self, globals: &Globals, terminal: &Terminal) -> Result<Box<dyn ExportSource>> {
-        let place = Place::find(globals.config.as_deref())?;
-        let mut connection = self.connection.clone();
-        // Beside its own configuration the server is reached as the operator at hand.
-        let at_hand = place.as_ref().is_some_and(|place| place.server == self.source.trim_end_matches('/'));
-        if !at_hand {
-            connection.reach.server = Some(self.source.clone());
-        }
-        let client = connection.open_beside(place.as_ref()).await?;
-        let target = std::env::temp_dir().join("chancery-audit.jsonl");
-        let mut staged = Staged::begin(&target, files::SECRET)?;
-        receive(&client, &AuditExportQuery::default(), Form::Jsonl, staged.file(), terminal).await?;
-        let mut file = staged.file().try_clone()?;
-        file.rewind()?;
-        Ok(Box::new(JsonLines::open(BufReader::with_capacity(1 << 20, file)).map_err(verification)?))
     }
 
     fn report(&self, terminal: &Terminal, report: &AuditReport) -> Result<()> {
@@ -248,6 +216,49 @@ impl Verify {
         let errors = report.findings.count(Severity::Error);
         Err(verification(format!("the log does not verify: {errors} errors; keep this export as evidence")))
     }
+}
+
+/// Opens an export: a file, a directory in the static layout, or what a server exports now.
+pub(super) async fn open_source(
+    source: &str,
+    connection: &Connection,
+    globals: &Globals,
+    terminal: &Terminal,
+) -> Result<Box<dyn ExportSource>> {
+    if source.starts_with("https://") || source.starts_with("unix:") {
+        return fetch(source, connection, globals, terminal).await;
+    }
+    let path = Path::new(source);
+    if path.is_dir() {
+        return Ok(Box::new(Directory::open(path).map_err(verification)?));
+    }
+    let file = File::open(path).with_context(|| {
+        format!("cannot open {}; name an export, a directory, or https://host:port", path.display())
+    })?;
+    Ok(Box::new(JsonLines::open(BufReader::with_capacity(1 << 20, file)).map_err(verification)?))
+}
+
+/// Takes a whole export from a server into a temporary file, which is gone when the program ends.
+async fn fetch(
+    source: &str,
+    connection: &Connection,
+    globals: &Globals,
+    terminal: &Terminal,
+) -> Result<Box<dyn ExportSource>> {
+    let place = Place::find(globals.config.as_deref())?;
+    let mut connection = connection.clone();
+    // Beside its own configuration the server is reached as the operator at hand.
+    let at_hand = place.as_ref().is_some_and(|place| place.server == source.trim_end_matches('/'));
+    if !at_hand {
+        connection.reach.server = Some(source.to_owned());
+    }
+    let client = connection.open_beside(place.as_ref()).await?;
+    let target = std::env::temp_dir().join("chancery-audit.jsonl");
+    let mut staged = Staged::begin(&target, files::SECRET)?;
+    receive(&client, &AuditExportQuery::default(), Form::Jsonl, staged.file(), terminal).await?;
+    let mut file = staged.file().try_clone()?;
+    file.rewind()?;
+    Ok(Box::new(JsonLines::open(BufReader::with_capacity(1 << 20, file)).map_err(verification)?))
 }
 
 fn describe(terminal: &Terminal, report: &AuditReport) -> String {

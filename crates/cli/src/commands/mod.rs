@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod bundle;
 pub(crate) mod ca;
 pub(crate) mod certificate;
@@ -25,6 +26,7 @@ pub(crate) mod proxy;
 pub(crate) mod relying_party;
 pub(crate) mod renew;
 mod renewal;
+pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod root;
 pub(crate) mod run;
@@ -55,6 +57,8 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Serve(serve) => serve.run(globals).await,
         Command::CheckConfig(check) => check.run(globals, terminal),
         Command::Ledger(ledger) => ledger.run(globals, terminal),
+        Command::Backup(backup) => backup.run(globals, terminal).await,
+        Command::Restore(restore) => restore.run(globals, terminal).await,
         Command::Identity(identity) => identity.run(globals, terminal).await,
         Command::Node(node) => node.run(globals, terminal).await,
         Command::Template(template) => template.run(globals, terminal).await,

@@ -38,7 +38,7 @@ pub(crate) struct Published {
     pub(crate) head: Head,
     path: PathBuf,
     origin: String,
-    note: SignedNote,
+    pub(crate) note: SignedNote,
 }
 
 impl Published {

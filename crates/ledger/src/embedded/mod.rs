@@ -21,6 +21,7 @@ mod journal;
 mod layer;
 mod memtable;
 mod open;
+mod outside;
 mod recover;
 mod sequencer;
 mod signatures;
@@ -31,7 +32,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -49,7 +50,9 @@ use signatures::SignatureLog;
 pub use check::{CheckError, CheckReport};
 pub use journal::JournalError;
 pub use open::OpenError;
+pub use outside::{KeptSignatures, LogWriter, published_checkpoint, read_log};
 
+use crate::lease::{Lease, Leases};
 use crate::model::change::{self, ChangeRecord};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
@@ -59,6 +62,7 @@ use crate::model::record::{
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
+use crate::scratch::Scratch;
 use crate::sequence::Request;
 use crate::{Head, IssuedSignature, Ledger, News, ReadError};
 
@@ -231,6 +235,18 @@ fn read_error(error: impl std::fmt::Display) -> ReadError {
     ReadError(error.to_string())
 }
 
+/// Nobody else can have the directory open.
+#[async_trait]
+impl Leases for EmbeddedLedger {
+    async fn acquire(&self, work: &str, lifetime: Duration) -> Result<Option<Lease>, ReadError> {
+        Ok(Some(Lease { work: work.to_owned(), fence: 1, until: Instant::now() + lifetime }))
+    }
+
+    async fn release(&self, _lease: &Lease) -> Result<(), ReadError> {
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Ledger for EmbeddedLedger {
     async fn commit(&self, proposals: Vec<Proposal>) -> Result<Vec<Outcome>, CommitError> {
@@ -344,6 +360,22 @@ impl Ledger for EmbeddedLedger {
     async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Digest>, ReadError> {
         self.within_head(new)?;
         consistency_proof(old, new, &self.shared.derived).map_err(read_error)
+    }
+
+    fn scratch(&self) -> Option<&dyn Scratch> {
+        None
+    }
+
+    fn trouble(&self) -> Option<CommitError> {
+        self.halted()
+    }
+
+    fn syncs(&self) -> u64 {
+        EmbeddedLedger::syncs(self)
+    }
+
+    fn close(&self) {
+        EmbeddedLedger::close(self);
     }
 }
 

@@ -295,7 +295,7 @@ pub(super) fn exists(directory: &Path) -> Result<(), OpenError> {
 }
 
 /// That nothing of another ledger is there. What an interrupted creation left behind does not count.
-fn is_unused(directory: &Path, journal: &Path) -> Result<(), OpenError> {
+pub(super) fn is_unused(directory: &Path, journal: &Path) -> Result<(), OpenError> {
     let refused = |what| Err(OpenError::Directory { path: directory.display().to_string(), what });
     for entry in fs::read_dir(journal).map_err(io_error(journal))? {
         let name = entry.map_err(io_error(journal))?.file_name();

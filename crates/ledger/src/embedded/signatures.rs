@@ -103,16 +103,7 @@ impl SignatureLog {
 
     /// The signature at this offset, if it is this entry's.
     pub(crate) fn signature(&self, index: u64, offset: u64) -> io::Result<Option<Vec<u8>>> {
-        let mut bytes = vec![0; 1024];
-        let filled = self.file.read(&mut bytes, offset)?;
-        bytes.truncate(filled);
-        if let Some(length) = record_length(&bytes).filter(|length| *length > filled) {
-            bytes.resize(length, 0);
-            let filled = self.file.read(&mut bytes, offset)?;
-            bytes.truncate(filled);
-        }
-        let record = parse(&bytes, offset).filter(|record| record.index == index);
-        Ok(record.map(|record| record.signature.to_vec()))
+        at(&self.file, index, offset)
     }
 
     /// Makes what was appended durable, if anything was since the last time.
@@ -129,6 +120,20 @@ impl SignatureLog {
     fn locked(&self) -> MutexGuard<'_, u64> {
         self.length.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The signature at this offset, if it is this entry's.
+pub(crate) fn at(file: &DiskFile, index: u64, offset: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; 1024];
+    let filled = file.read(&mut bytes, offset)?;
+    bytes.truncate(filled);
+    if let Some(length) = record_length(&bytes).filter(|length| *length > filled) {
+        bytes.resize(length, 0);
+        let filled = file.read(&mut bytes, offset)?;
+        bytes.truncate(filled);
+    }
+    let record = parse(&bytes, offset).filter(|record| record.index == index);
+    Ok(record.map(|record| record.signature.to_vec()))
 }
 
 /// What reading a log found.

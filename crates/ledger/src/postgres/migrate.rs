@@ -20,8 +20,15 @@ struct Migration {
     text: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, oldest: 1, name: "ledger", text: include_str!("migrations/0001_ledger.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, oldest: 1, name: "ledger", text: include_str!("migrations/0001_ledger.sql") },
+    Migration {
+        version: 2,
+        oldest: 1,
+        name: "leases_and_scratch",
+        text: include_str!("migrations/0002_leases_and_scratch.sql"),
+    },
+];
 
 /// How long one migration may take.
 const LONGEST: Duration = Duration::from_secs(3600);

@@ -7,6 +7,8 @@
 //! signatures  made over recorded entries
 //! model       the read model as ordered keys and values, written with the entries it follows from
 //! replicas    the number of each replica's last batch
+//! leases      who does what only one replica at a time may do
+//! scratch     what replicas hand to each other, until it runs out
 //! ```
 //! Nothing else coordinates the replicas. Each gathers what its callers propose, locks the head, decides the batch over
 //! the read model as it then stands, and commits entries, hashes, read model and head in one transaction. The last
@@ -23,6 +25,7 @@ mod error;
 mod follow;
 mod hashes;
 mod head;
+mod lease;
 mod migrate;
 mod model;
 mod open;
@@ -66,6 +69,7 @@ pub use rebuild::PostgresReport;
 use crate::embedded::checkpoint;
 use crate::embedded::disk::{Disk, RealDisk};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
+use crate::scratch::Scratch;
 use crate::sequence::Request;
 use crate::{Head, IssuedSignature, Ledger, News, ReadError};
 
@@ -73,6 +77,8 @@ use crate::{Head, IssuedSignature, Ledger, News, ReadError};
 const NEWS: usize = 8192;
 /// How long a look at the database vouches that nothing has changed.
 const FRESH: Duration = Duration::from_secs(1);
+/// After so long without a look the database counts as away.
+const SILENT: Duration = Duration::from_secs(3);
 
 const ENTRIES: Statement = Statement {
     name: "entries",
@@ -183,6 +189,12 @@ impl Shared {
         self.fresh.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Release);
     }
 
+    /// How long ago it was last known where the log stands.
+    fn age(&self) -> Duration {
+        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(now.saturating_sub(self.fresh.load(Ordering::Acquire)))
+    }
+
     fn count_commit(&self) {
         self.commits.fetch_add(1, Ordering::Relaxed);
     }
@@ -279,6 +291,7 @@ pub struct PostgresLedger {
     shared: Arc<Shared>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     signatures: mpsc::Sender<Keep>,
+    scratched: lease::Scratched,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -307,6 +320,16 @@ impl PostgresLedger {
     #[must_use]
     pub fn halted(&self) -> Option<CommitError> {
         self.shared.halted()
+    }
+
+    /// Why nothing can be recorded now.
+    fn trouble_now(&self) -> Option<CommitError> {
+        let age = self.shared.age();
+        let silent = || {
+            let reason = format!("nothing was heard from it for {} s", age.as_secs());
+            CommitError::Unavailable { reason }
+        };
+        self.halted().or_else(|| (age > SILENT).then(silent))
     }
 
     /// How many transactions this replica has committed.
@@ -386,9 +409,7 @@ impl Ledger for PostgresLedger {
 
     fn standing_epoch(&self) -> u64 {
         let shared = &self.shared;
-        let now = u64::try_from(shared.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let age = Duration::from_micros(now.saturating_sub(shared.fresh.load(Ordering::Acquire)));
-        match age < FRESH {
+        match shared.age() < FRESH {
             true => shared.standing_epoch.load(Ordering::Acquire),
             // It cannot be known: nothing that is read now may be kept.
             false => shared.standing_epoch.fetch_add(1, Ordering::AcqRel) + 1,
@@ -449,5 +470,21 @@ impl Ledger for PostgresLedger {
 
     async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Digest>, ReadError> {
         self.prove(new, move |tiles| consistency_proof(old, new, tiles).map_err(read_error)).await
+    }
+
+    fn scratch(&self) -> Option<&dyn Scratch> {
+        Some(self)
+    }
+
+    fn trouble(&self) -> Option<CommitError> {
+        self.trouble_now()
+    }
+
+    fn syncs(&self) -> u64 {
+        self.commits()
+    }
+
+    fn close(&self) {
+        PostgresLedger::close(self);
     }
 }

@@ -131,6 +131,7 @@ impl PostgresLedger {
             shared,
             requests: Mutex::new(Some(requests)),
             signatures: keep,
+            scratched: super::lease::Scratched::default(),
             thread: Mutex::new(Some(thread)),
         })
     }

@@ -88,6 +88,15 @@ pub enum RawEntry {
 }
 
 impl RawEntry {
+    /// The entry's index, its bytes and the certificate's signature, unchecked.
+    ///
+    /// # Errors
+    /// What is damaged, in words.
+    pub fn into_leaf(self) -> Result<(u64, Vec<u8>, Option<Vec<u8>>), String> {
+        let entry = ExportedEntry::parse(&self)?;
+        Ok((entry.index, entry.leaf, entry.signature))
+    }
+
     pub(crate) fn length(&self) -> usize {
         match self {
             Self::Line { bytes, .. } => bytes.len(),

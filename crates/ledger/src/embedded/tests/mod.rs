@@ -4,6 +4,7 @@ mod damage;
 mod disks;
 mod faults;
 mod model;
+mod outside;
 mod powercut;
 #[path = "../../../tests/workload/mod.rs"]
 mod workload;

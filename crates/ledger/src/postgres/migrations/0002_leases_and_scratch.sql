@@ -1,0 +1,18 @@
+-- "@" stands for the schema.
+
+-- Who does what only one replica at a time may do, by this database's clock.
+CREATE TABLE @.leases (
+    work text PRIMARY KEY,
+    holder bytea NOT NULL CHECK (length(holder) = 16),
+    -- Rises with every change of hands.
+    fence bigint NOT NULL,
+    until timestamptz NOT NULL
+);
+
+-- What replicas hand to each other and nobody remembers for ever: written once, then it runs out.
+CREATE TABLE @.scratch (
+    key bytea PRIMARY KEY CHECK (length(key) <= 128),
+    value bytea NOT NULL,
+    until timestamptz NOT NULL
+);
+CREATE INDEX scratch_until ON @.scratch (until);
