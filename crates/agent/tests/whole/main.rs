@@ -9,4 +9,3 @@ mod outage;
 mod place;
 #[path = "../../../server/tests/running/mod.rs"]
 mod running;
-mod templates;
