@@ -205,6 +205,12 @@ impl Shared {
 
     /// The size and the signed checkpoint of the current head.
     fn checkpoint(&self) -> Result<(u64, SignedNote), ReadError> {
+        self.may_read()?;
+        self.signed_head()
+    }
+
+    /// The last head that was seen durable, signed, and its size; for a replica that is fenced off too.
+    fn signed_head(&self) -> Result<(u64, SignedNote), ReadError> {
         let mut cached = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: no checkpoint is given out after a larger one.
         let head = self.head();
@@ -213,15 +219,15 @@ impl Shared {
         {
             return Ok((*size, note.clone()));
         }
-        self.may_read()?;
         let note = checkpoint::sign(&head, self.signer.as_ref()).map_err(ReadError)?;
         *cached = Some((head.size, note.clone()));
         Ok((head.size, note))
     }
 
-    /// Replaces the checkpoint outside the database, unless a larger one is there; its size.
+    /// Replaces the checkpoint outside the database, unless a larger one is there; its size. A replica that is fenced
+    /// off keeps what it has seen as well: the next start must ask for as much.
     fn publish(&self) -> Result<u64, ReadError> {
-        let (size, note) = self.checkpoint()?;
+        let (size, note) = self.signed_head()?;
         let found = checkpoint::Published::read(&self.directory).map_err(read_error)?;
         if found.is_none_or(|found| found.head.size < size) {
             let disk = Arc::new(RealDisk) as Arc<dyn Disk>;
