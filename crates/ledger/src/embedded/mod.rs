@@ -78,6 +78,8 @@ pub struct Options {
     pub index_changes: usize,
     /// Bytes of cache for the index.
     pub cache_bytes: usize,
+    /// Whether a log that has ended here is opened all the same, to be read.
+    pub may_have_ended: bool,
 }
 
 impl Default for Options {
@@ -87,6 +89,7 @@ impl Default for Options {
             index_interval: Duration::from_secs(10),
             index_changes: 400_000,
             cache_bytes: 96 << 20,
+            may_have_ended: false,
         }
     }
 }
@@ -372,6 +375,13 @@ impl Ledger for EmbeddedLedger {
 
     fn syncs(&self) -> u64 {
         EmbeddedLedger::syncs(self)
+    }
+
+    async fn end(&self, why: &str) -> Result<Head, CommitError> {
+        // What was sent before is answered first.
+        EmbeddedLedger::close(self);
+        open::end(&self.shared.directory, why).map_err(|error| self.shared.halt(error.to_string()))?;
+        Ok(self.head())
     }
 
     fn close(&self) {

@@ -9,7 +9,6 @@ use chancery_api::{
     RelyingPartyView, RevokeRequest, Selector as ApiSelector, Waves, WhenUnknown, key_compromise_message,
     limits,
 };
-use chancery_attest::Nonces as _;
 use chancery_entry::Step;
 use chancery_policy::{Action, Factor, ResourceFacts};
 use chancery_revoke::{Aim, Asker, Asking, Hand, Intent, Order, Radius, Scope, Selector};
