@@ -38,6 +38,7 @@ mod problem;
 mod process;
 mod published;
 mod rate;
+pub mod relocation;
 mod request_id;
 mod router;
 mod routes;
@@ -46,6 +47,7 @@ mod shutdown;
 mod site;
 mod ssf;
 mod standing;
+mod storage;
 mod tls;
 
 #[cfg(test)]
