@@ -288,16 +288,19 @@ pub struct RawRevocation {
     pub limit_share: u8,
     /// Certificates of an environment that may always be revoked or held.
     pub limit_floor: u64,
+    /// What one operator revokes and holds within this time is added up; at most a day, 0s for each change alone.
+    pub limit_window: HumanDuration,
     /// How long a change waits for approval.
     pub approval_lifetime: HumanDuration,
 }
 
 impl Default for RawRevocation {
     fn default() -> Self {
-        let ChangeLimits { share, floor } = ChangeLimits::default();
+        let ChangeLimits { share, floor, window_seconds } = ChangeLimits::default();
         Self {
             limit_share: share,
             limit_floor: floor,
+            limit_window: HumanDuration(Duration::from_secs(window_seconds)),
             approval_lifetime: HumanDuration(Duration::from_secs(3600)),
         }
     }
@@ -422,6 +425,10 @@ impl Config {
             let share = raw.revocation.limit_share;
             mistakes.push(format!("revocation.limit_share: {share} is no percentage from 1 to 100"));
         }
+        if raw.revocation.limit_window.0 > Duration::from_secs(24 * 3600) {
+            let window = raw.revocation.limit_window;
+            mistakes.push(format!("revocation.limit_window: {window} is more than a day"));
+        }
         let federation = federation::check(raw.federation, trust_domain.as_ref(), directory, &mut mistakes);
         for (field, duration, least) in [
             ("revocation.approval_lifetime", raw.revocation.approval_lifetime.0, 1),
@@ -500,6 +507,7 @@ impl Config {
             change_limits: ChangeLimits {
                 share: raw.revocation.limit_share,
                 floor: raw.revocation.limit_floor,
+                window_seconds: raw.revocation.limit_window.0.as_secs(),
             },
             approval_lifetime: raw.revocation.approval_lifetime.0,
             set_refresh: raw.status.set_refresh.0,

@@ -110,6 +110,12 @@ impl Ran {
         errors
     }
 
+    /// What it wrote to standard output, however it ended.
+    #[allow(dead_code, reason = "not every test looks at what a failure printed")]
+    pub(crate) fn output(&self) -> String {
+        String::from_utf8(self.output.stdout.clone()).unwrap()
+    }
+
     /// Whether it ended with exit code 0.
     pub(crate) fn is_success(&self) -> bool {
         self.output.status.success()

@@ -28,7 +28,7 @@ mod signatures;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -60,7 +60,7 @@ use crate::model::record::{
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use crate::model::search::{self, CertificateQuery};
-use crate::model::{ModelError, ReadModel};
+use crate::model::{ModelError, ReadModel, taken};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
 use crate::scratch::Scratch;
 use crate::sequence::Request;
@@ -462,6 +462,10 @@ impl ReadModel for EmbeddedLedger {
 
     async fn held_by(&self, change: u64, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError> {
         change::held_by(&self.shared.memtable, change, page)
+    }
+
+    async fn taken(&self, by: &str, since: Timestamp) -> Result<BTreeMap<String, u64>, ModelError> {
+        taken::taken(&self.shared.memtable, by, since)
     }
 
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {

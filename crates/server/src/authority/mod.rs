@@ -30,7 +30,6 @@ use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
 use chancery_types::{Claims, Clock, Digest, IdentityState, LineageId, Random, SpiffeId, Timestamp};
 use chancery_x509::{Certificate, PublicKey, WeakKeyList};
-use tokio::sync::Notify;
 
 pub use chancery_attest::{Evidence, TokenEvidence};
 pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
@@ -64,7 +63,6 @@ pub struct Authority {
     callers: Kept<Digest, KnownCaller>,
     selectors: selectors::SelectorIndex,
     revoker: Revoker,
-    status_changed: Arc<Notify>,
     weak_keys: WeakKeyList,
     root: Certificate,
     intermediates: Vec<Vec<u8>>,
@@ -152,12 +150,6 @@ impl Authority {
     #[must_use]
     pub fn revoker(&self) -> &Revoker {
         &self.revoker
-    }
-
-    /// Told after each change of status.
-    #[must_use]
-    pub fn status_changed(&self) -> &Arc<Notify> {
-        &self.status_changed
     }
 
     /// Nonces for proofs of possession.

@@ -19,7 +19,6 @@ use chancery_types::{
     Clock, Digest, Identity, IssuerEpoch, KeyAlgorithm, Random, Sensitivity, SpiffeId, Timestamp, TrustDomain,
 };
 use chancery_x509::{Certificate, WeakKeyList, read_certificates};
-use tokio::sync::Notify;
 
 use super::enrolments::Enrolments;
 use super::issuers::status_urls;
@@ -243,8 +242,7 @@ impl Authority {
         let enrolments = Arc::new(Enrolments::new(Arc::clone(&ledger)));
         let nonces = nonces(&keys, &ledger, &random)?;
         let verifiers = verifiers(&config, &records, &enrolments, &nonces)?;
-        let status_changed = Arc::new(Notify::new());
-        let revoker = Revoker::new(Arc::clone(&ledger), Arc::clone(&clock), Arc::clone(&status_changed));
+        let revoker = Revoker::new(Arc::clone(&ledger), Arc::clone(&clock));
         let workflow = Workflow::new(
             Arc::clone(&ledger),
             Arc::new(issuer),
@@ -268,7 +266,6 @@ impl Authority {
             callers: Kept::default(),
             selectors,
             revoker,
-            status_changed,
             weak_keys,
             root,
             intermediates,
