@@ -38,6 +38,8 @@ pub enum IssuerChange {
     Activated(IssuerEpoch),
     /// It signs status only.
     Retired(IssuerEpoch),
+    /// It is not to be trusted much longer.
+    Tainted(IssuerEpoch),
 }
 
 /// What was heard of the log. Positions are sizes of the log.
@@ -193,6 +195,7 @@ impl StatusBoard {
             match &news.entry.body {
                 Body::IssuerActivated(one) => issuers.push(IssuerChange::Activated(one.epoch)),
                 Body::IssuerRetired(one) => issuers.push(IssuerChange::Retired(one.epoch)),
+                Body::IssuerTainted(one) => issuers.push(IssuerChange::Tainted(one.epoch)),
                 _ => {
                     for serial in self.serials(&news.entry).await? {
                         certificates.extend(self.state_of(serial).await?);

@@ -56,8 +56,8 @@ use crate::lease::{Lease, Leases};
 use crate::model::change::{self, ChangeRecord};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
-    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
-    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, KeyRecord, LineageRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
 };
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel};
@@ -456,6 +456,14 @@ impl ReadModel for EmbeddedLedger {
 
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {
         query::issuers(&self.shared.memtable)
+    }
+
+    async fn keys(&self) -> Result<Vec<KeyRecord>, ModelError> {
+        query::keys(&self.shared.memtable)
+    }
+
+    async fn wishes(&self) -> Result<Vec<WishRecord>, ModelError> {
+        query::wishes(&self.shared.memtable)
     }
 
     async fn last_counter(&self, epoch: IssuerEpoch) -> Result<Option<u64>, ModelError> {

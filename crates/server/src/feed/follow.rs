@@ -213,6 +213,7 @@ async fn changes(
     let serials = match &entry.body {
         Body::IssuerActivated(one) => return Ok((Vec::new(), Some(IssuerChange::Activated(one.epoch)))),
         Body::IssuerRetired(one) => return Ok((Vec::new(), Some(IssuerChange::Retired(one.epoch)))),
+        Body::IssuerTainted(one) => return Ok((Vec::new(), Some(IssuerChange::Tainted(one.epoch)))),
         Body::Revocation(revocation) => vec![revocation.serial],
         Body::Hold(hold) => targets(ledger, &hold.target).await?,
         Body::Release(release) => targets(ledger, &release.target).await?,

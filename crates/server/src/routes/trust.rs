@@ -81,7 +81,10 @@ fn view(record: &ledger::IssuerRecord) -> Result<IssuerView, OwnError> {
         epoch: record.epoch,
         state: match record.state {
             ledger::IssuerState::Active => IssuerState::Active,
+            ledger::IssuerState::Retired if record.taint.is_some() => IssuerState::Tainted,
             ledger::IssuerState::Retired => IssuerState::Retired,
+            ledger::IssuerState::Prepared => IssuerState::Prepared,
+            ledger::IssuerState::Withdrawn => IssuerState::Withdrawn,
         },
         subject: content.subject_text(),
         key_algorithm: key.algorithm(),
