@@ -28,6 +28,7 @@ mod problem;
 mod proof_of_possession;
 mod renewal;
 mod revocation;
+mod rotation;
 mod template;
 mod token;
 mod trust;
@@ -68,6 +69,10 @@ pub use problem::{FieldProblem, PROBLEM_MEDIA_TYPE, Problem, ProblemCode, Unknow
 pub use proof_of_possession::{enrollment_message, key_compromise_message};
 pub use renewal::{RenewalRequest, RenewalResponse, RenewalScope};
 pub use revocation::{ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, Waves};
+pub use rotation::{
+    CaIssuer, CaKey, CaStatusResponse, PlannedChange, RollbackRequest, RotateRequest, RotationResponse,
+    RotationSubject, TaintRequest,
+};
 pub use template::{TemplateDocument, TemplateView};
 pub use token::{
     CreateTokenRequest, CreateTokenResponse, TokenQuery, TokenState, TokenSubject, TokenSubjectError,

@@ -18,8 +18,8 @@ use chancery_server::bootstrap::{self, InitPlan, RevokedIssuer};
 use chancery_server::config::{Config, ServerName};
 use chancery_server::{Drained, Server, maintenance};
 use chancery_types::{
-    Clock as _, Digest, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom, Timestamp,
-    TrustDomain,
+    Clock as _, Digest, IssuerEpoch, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom,
+    Timestamp, TrustDomain,
 };
 use chancery_x509::{Certificate, Profile};
 use tokio::signal::unix::{SignalKind, signal};
@@ -147,6 +147,34 @@ pub(crate) fn make_root(
     let now: Timestamp = SystemClock.now();
     let made = bootstrap::make_root(directory, trust_domain, algorithm, passphrase, &SystemRandom, now)?;
     Ok(made.fingerprint)
+}
+
+/// An issuer in reserve.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpareIssuer {
+    /// Its number.
+    pub(crate) epoch: IssuerEpoch,
+    /// From when it may sign.
+    pub(crate) not_before: Timestamp,
+    /// When it ends.
+    pub(crate) not_after: Timestamp,
+}
+
+/// Makes issuers in reserve for the authority of this configuration, with the root in this directory.
+pub(crate) fn add_spares(
+    config: &Path,
+    root_directory: &Path,
+    passphrase: &SecretString,
+    count: u16,
+) -> Result<Vec<SpareIssuer>> {
+    let (config, now) = (Config::load(config)?, SystemClock.now());
+    let made = bootstrap::add_spares(&config, root_directory, passphrase, count, &SystemRandom, now)?;
+    let spare = |made: bootstrap::SpareMade| SpareIssuer {
+        epoch: made.epoch,
+        not_before: made.not_before,
+        not_after: made.not_after,
+    };
+    Ok(made.into_iter().map(spare).collect())
 }
 
 /// Signs an issuer's request with the root in this directory; returns the certificate, DER.

@@ -4,6 +4,7 @@
 //! relative to the file's directory. Secrets are named by path, never written here.
 
 mod federation;
+mod rotation;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use chancery_types::{CrlShard, DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 pub use federation::{BundleSource, FederationConfig, RawFederation};
+pub use rotation::{RawRotation, RotationConfig};
 
 /// A name that clients reach the server under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +140,8 @@ pub struct Config {
     pub approval_lifetime: Duration,
     /// How old the exact set gets while nothing changes.
     pub set_refresh: Duration,
+    /// How issuers and keys follow each other.
+    pub rotation: RotationConfig,
     /// Limits.
     pub limits: Limits,
 }
@@ -182,6 +186,9 @@ pub struct RawConfig {
     /// Other trust domains, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub federation: BTreeMap<String, RawFederation>,
+    /// How issuers and keys follow each other.
+    #[serde(default)]
+    pub rotation: RawRotation,
     /// Limits.
     #[serde(default)]
     pub limits: RawLimits,
@@ -481,10 +488,12 @@ impl Config {
             mistakes
                 .push(format!("listen.url: {url:?} must begin with https:// (OpenID Connect Discovery 1.0)"));
         }
+        let rotation = RotationConfig::check(&raw.rotation, &mut mistakes);
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
         Ok(Self {
+            rotation,
             directory: directory.to_owned(),
             trust_domain,
             names,

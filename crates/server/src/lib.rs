@@ -39,6 +39,7 @@ mod process;
 mod published;
 mod rate;
 mod request_id;
+mod rotation;
 mod router;
 mod routes;
 mod serve;

@@ -9,6 +9,7 @@ mod error;
 mod issuers;
 mod jwt;
 mod kept;
+mod keyring;
 mod open;
 mod own;
 mod records;
@@ -21,7 +22,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use chancery_attest::{CertificateRecords, CertificateState, MemoryNonces, Verifiers};
 use chancery_issue::Workflow;
-use chancery_keys::Signer;
 use chancery_ledger::{EmbeddedLedger, Ledger};
 use chancery_merkle::{NoteSigner, NoteVerifier};
 use chancery_policy::CallerFacts;
@@ -35,6 +35,8 @@ pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
 pub use error::AuthorityError;
 pub use jwt::{SignedJwt, TokenWish};
 
+pub(crate) use issuers::{division, jwt_records};
+pub(crate) use keyring::Keyring;
 pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
 pub(crate) use open::{note_signer, open_keys};
 pub use own::ServerCredential;
@@ -66,8 +68,8 @@ pub struct Authority {
     intermediates: Vec<Vec<u8>>,
     log_key: NoteVerifier,
     log_signer: Arc<dyn NoteSigner + Send + Sync>,
-    jwt: Arc<dyn Signer>,
-    former_keys: Vec<Arc<dyn Signer>>,
+    jwt: ArcSwap<issuers::JwtKeys>,
+    keyring: Arc<keyring::Keyring>,
     enrolments: Arc<enrolments::Enrolments>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -177,10 +179,9 @@ impl Authority {
         &self.log_signer
     }
 
-    /// The key that verifies JWT-SVIDs.
-    #[must_use]
-    pub fn jwt_key(&self) -> &PublicKey {
-        self.jwt.public_key()
+    /// Where the keys of issuers and tokens are.
+    pub(crate) fn keyring(&self) -> &Arc<keyring::Keyring> {
+        &self.keyring
     }
 
     /// What was proved when a lineage of certificates was enrolled.

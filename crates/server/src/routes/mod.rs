@@ -14,6 +14,7 @@ mod operators;
 mod policy;
 mod renewals;
 mod revocation;
+mod rotation;
 mod status;
 mod status_set;
 mod templates;
@@ -40,7 +41,6 @@ use crate::{Chassis, HttpProblem};
 
 pub(crate) use status::status;
 pub(crate) use status_set::{DELTA_MEDIA_TYPE, SET_MEDIA_TYPE};
-pub(crate) use trust::REFRESH as BUNDLE_REFRESH;
 
 /// Every operation, each behind its gate and its policy action.
 pub(crate) fn all(site: &Site) -> Router {
@@ -94,6 +94,10 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::ResumeChange => handle(operation, changes::resume),
         Operation::UndoChange => handle(operation, changes::undo),
         Operation::AskRenewal => handle(operation, renewals::ask),
+        Operation::CaStatus => handle(operation, rotation::status),
+        Operation::CaRotate => handle(operation, rotation::rotate),
+        Operation::CaRollback => handle(operation, rotation::roll_back),
+        Operation::CaTaint => handle(operation, rotation::taint),
         Operation::StatusOfMany => handle(operation, status::of_many),
         Operation::Status => handle(operation, status::certificate),
         Operation::StatusSet => handle(operation, status_set::current),
