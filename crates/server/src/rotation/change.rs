@@ -125,7 +125,9 @@ impl Rotation {
             certificate: Blob(certificate.der().to_vec()),
             by: hands.by.to_owned(),
         };
-        let requires = vec![Precondition::IssuerAt { epoch, index: None }];
+        let before = self.authority.ledger().issuers().await?;
+        let index = before.iter().find(|record| record.epoch == epoch).map(|record| record.index);
+        let requires = vec![Precondition::IssuerAt { epoch, index }];
         let bodies = vec![Body::IssuerPrepared(prepared), division(self.authority.config(), epoch)];
         self.commit(requires, bodies, hands.also).await
     }

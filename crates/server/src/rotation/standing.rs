@@ -28,6 +28,13 @@ impl Rotation {
         let root_life = life(root);
         let root_id = root.fingerprint();
         let mut issuers: Vec<Issuer> = records.iter().filter_map(|record| issuer(record, root_id)).collect();
+        for issuer in &mut issuers {
+            // One that was rolled back before it signed anything is in reserve again.
+            let is_unused = issuer.phase == Phase::Withdrawn && issuer.taint.is_none();
+            if is_unused && ledger.last_counter(issuer.epoch).await?.is_none() {
+                issuer.phase = Phase::Spare;
+            }
+        }
         issuers.extend(self.in_reserve(&issuers, root_id)?);
         issuers.sort_by_key(|issuer| issuer.epoch);
         let mut state = State {

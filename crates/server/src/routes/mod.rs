@@ -251,6 +251,10 @@ fn refusal_code(code: RefusalCode) -> ProblemCode {
 }
 
 fn conflict_problem(conflict: &Conflict) -> HttpProblem {
+    if let Precondition::IssuerActive(_) = conflict.precondition {
+        // Another process has just let the next issuer sign; this one hears of it in a moment.
+        return HttpProblem::new(ProblemCode::NotReady, conflict.to_string()).retry_after(RETRY);
+    }
     let code = match (&conflict.precondition, conflict.standing) {
         (Precondition::TokenUsable { .. }, Standing::Spent) => ProblemCode::TokenSpent,
         (Precondition::LineageAt { .. }, Standing::Generation(_)) => ProblemCode::LineageForked,

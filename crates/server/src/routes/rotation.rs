@@ -152,9 +152,9 @@ fn issuer(issuer: &Issuer) -> CaIssuer {
     let state = match (issuer.phase, issuer.taint) {
         (Phase::Requested | Phase::Spare, _) => None,
         (Phase::Withdrawn, _) => Some(IssuerState::Withdrawn),
+        (Phase::Active(_), _) => Some(IssuerState::Active),
         (_, Some(_)) => Some(IssuerState::Tainted),
         (Phase::Published(_), None) => Some(IssuerState::Prepared),
-        (Phase::Active(_), None) => Some(IssuerState::Active),
         (Phase::Superseded(_), None) => Some(IssuerState::Retired),
     };
     CaIssuer {
