@@ -44,6 +44,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::FollowStatus
         | Operation::Acknowledge => "-xxxxx",
         Operation::ReadIdentity
+        | Operation::CaStatus
         | Operation::ListIdentities
         | Operation::ListTemplates
         | Operation::ReadTemplate
