@@ -29,6 +29,7 @@ mod proof_of_possession;
 mod renewal;
 mod revocation;
 mod rotation;
+mod ssf;
 mod template;
 mod token;
 mod trust;
@@ -72,6 +73,12 @@ pub use revocation::{ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, Revo
 pub use rotation::{
     CaIssuer, CaKey, CaStatusResponse, PlannedChange, RollbackRequest, RotateRequest, RotationResponse,
     RotationSubject, TaintRequest,
+};
+pub use ssf::{
+    AuthorizationScheme, CREDENTIAL_CHANGE, EventStreamView, EventStreamsResponse, POLL, POLL_EVENTS,
+    POLL_SECONDS, PUSH, PollRequest, PollResponse, SPEC_VERSION, SSF_TEXT_CHARACTERS, SSF_URL_CHARACTERS,
+    STREAM_UPDATED, SetError, StreamConfiguration, StreamDelivery, StreamQuery, StreamRequest, StreamState,
+    StreamStatus, TransmitterConfiguration, VERIFICATION, VerificationRequest,
 };
 pub use template::{TemplateDocument, TemplateView};
 pub use token::{

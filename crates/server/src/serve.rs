@@ -24,6 +24,7 @@ use crate::prober::Prober;
 use crate::rate::Rate;
 use crate::rotation::Rotation;
 use crate::site::Site;
+use crate::ssf::Transmitter;
 use crate::standing::StandingCollector;
 use crate::{
     AdminSocket, AdminSocketError, Chassis, Concurrency, Drained, Listener, ListenerLimits, OldestTls,
@@ -61,6 +62,9 @@ pub enum ServeError {
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// The streams of security events cannot be read.
+    #[error("{}: {_1}; it holds the streams of security events", _0.display())]
+    EventStreams(std::path::PathBuf, std::io::Error),
     /// The directory of lists cannot be made.
     #[error("{path}: {error}")]
     Directory {
@@ -118,6 +122,9 @@ impl Server {
                 .await
                 .map_err(AuthorityError::from)?;
         let rotation = Arc::new(Rotation::new(Arc::clone(&authority), Arc::clone(&crl), Arc::clone(&ocsp)));
+        let events = authority.ledger().news();
+        let ssf = Transmitter::load(Arc::clone(&authority), chassis.shutdown().clone())
+            .map_err(|error| ServeError::EventStreams(authority.config().directory.join("ssf"), error))?;
         let site = Site {
             rotation: Arc::clone(&rotation),
             prober,
@@ -129,6 +136,7 @@ impl Server {
             changes,
             agents,
             feed: Arc::clone(&feed),
+            ssf: Arc::clone(&ssf),
             chassis: Arc::clone(&chassis),
         };
         watch_health(&site);
@@ -140,6 +148,7 @@ impl Server {
             set: Arc::clone(&site.set),
             agents: Arc::clone(&site.agents),
             feed: Arc::clone(&feed),
+            ssf: Arc::clone(&ssf),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
@@ -174,6 +183,7 @@ impl Server {
                 }
             });
         }
+        server.site.chassis.shutdown().spawn(ssf.run(events));
         let stop = server.site.chassis.shutdown().clone();
         server.site.chassis.shutdown().spawn(async move {
             tokio::select! {

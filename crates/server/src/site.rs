@@ -11,6 +11,7 @@ use crate::changes::Changes;
 use crate::feed::Feed;
 use crate::prober::Prober;
 use crate::rotation::Rotation;
+use crate::ssf::Transmitter;
 
 /// The state of every route.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct Site {
     pub(crate) feed: Arc<Feed>,
     /// Looks after the authority's own issuers and keys.
     pub rotation: Arc<Rotation>,
+    /// Tells receivers of security events the same.
+    pub(crate) ssf: Arc<Transmitter>,
     /// What every request goes through.
     pub chassis: Arc<Chassis>,
 }
