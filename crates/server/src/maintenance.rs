@@ -1,7 +1,11 @@
-//! Looking after the ledger of an authority that does not run.
+//! Looking after the ledger of an authority.
 //!
-//! For `chancery ledger`. Both refuse while a server has the directory. Neither issues or records anything.
+//! For `chancery ledger`. Rebuilding and checking refuse while a server has the directory. Nothing here issues or records
+//! anything.
 
+use std::path::Path;
+
+use chancery_ledger::embedded::Archived;
 use chancery_ledger::{CheckError, EmbeddedLedger, Ledger as _, ModelError, Options};
 use chancery_types::Digest;
 
@@ -66,6 +70,20 @@ pub fn check_ledger(
     let holding = holding(&ledger)?;
     ledger.close();
     Ok(holding)
+}
+
+/// Moves old segments of the journal to an archive, also while a server has the ledger.
+///
+/// # Errors
+/// [`MaintenanceError`].
+pub fn archive_ledger(
+    config: &Config,
+    directory: &Path,
+    keep: usize,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Archived, MaintenanceError> {
+    let moved = chancery_ledger::embedded::archive(&config.ledger, directory, keep, progress);
+    Ok(moved.map_err(OpenError::from)?)
 }
 
 fn holding(ledger: &EmbeddedLedger) -> Result<Holding, MaintenanceError> {
