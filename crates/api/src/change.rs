@@ -52,9 +52,33 @@ pub struct EnvironmentPart {
     pub name: String,
     /// Certificates that change.
     pub certificates: u64,
+    /// Those among them that are held already, and so out of force.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held: u64,
+    /// Certificates that the same operator has taken out of force within the window of the limits, or is about to.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recent: u64,
+    /// Those among them that are about to be: they are in force still.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub beside: u64,
     /// Certificates of the environment that are in force. Counted only when so many change that it matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force: Option<u64>,
+    /// Whether there are more in force: the count was given up because so many are enough.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub and_more: bool,
+}
+
+impl EnvironmentPart {
+    /// What is out of force afterwards by the same hand, of what was in force when the window began.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.certificates.saturating_sub(self.held).saturating_add(self.recent)
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// From where on a change needs approval.
@@ -64,21 +88,30 @@ pub struct ChangeLimits {
     pub share: u8,
     /// Certificates of an environment that may always be changed.
     pub floor: u64,
+    /// Seconds during which what an operator changes is added up; 0 when each change counts alone.
+    #[serde(default)]
+    pub window_seconds: u64,
 }
 
 impl Default for ChangeLimits {
     fn default() -> Self {
-        Self { share: 25, floor: 20 }
+        Self { share: 25, floor: 20, window_seconds: 3600 }
     }
 }
 
 impl ChangeLimits {
-    /// Whether this much of an environment needs approval.
+    /// Whether this much of an environment needs approval: by what changes now, or together with what the same
+    /// operator has taken out of force lately. What was not counted is as little as can be.
     #[must_use]
     pub fn are_passed_by(&self, part: &EnvironmentPart) -> bool {
-        let share = u128::from(part.certificates) * 100;
-        let in_force = u128::from(part.in_force.unwrap_or(part.certificates));
-        part.certificates > self.floor && share > in_force * u128::from(self.share)
+        let in_force = part.in_force.unwrap_or(part.certificates.saturating_sub(part.held));
+        let passes = |changes: u64, of: u64| {
+            changes > self.floor && u128::from(changes) * 100 > u128::from(of) * u128::from(self.share)
+        };
+        // Held certificates are revoked too, and are not in force.
+        let all = in_force.max(part.certificates);
+        let before = in_force.saturating_add(part.recent.saturating_sub(part.beside));
+        passes(part.certificates, all) || passes(part.taken(), before)
     }
 }
 
@@ -249,12 +282,21 @@ mod tests {
     use super::*;
 
     fn part(certificates: u64, in_force: u64) -> EnvironmentPart {
-        EnvironmentPart { name: "prod".into(), certificates, in_force: Some(in_force) }
+        let in_force = Some(in_force);
+        EnvironmentPart {
+            name: "prod".into(),
+            certificates,
+            held: 0,
+            recent: 0,
+            beside: 0,
+            in_force,
+            and_more: false,
+        }
     }
 
     #[test]
     fn a_limit_is_passed_by_a_large_share_of_more_than_a_few() {
-        let limits = ChangeLimits { share: 25, floor: 20 };
+        let limits = ChangeLimits { share: 25, floor: 20, window_seconds: 0 };
         for (certificates, in_force, passes) in [
             (20, 20, false),
             (21, 21, true),
@@ -272,5 +314,25 @@ mod tests {
         }
         let unknown = EnvironmentPart { in_force: None, ..part(21, 0) };
         assert!(limits.are_passed_by(&unknown), "what was not counted counts as everything");
+    }
+
+    #[test]
+    fn what_the_same_hand_took_lately_counts_and_what_is_held_already_does_not_count_twice() {
+        let limits = ChangeLimits { share: 25, floor: 20, window_seconds: 3600 };
+        for (certificates, held, recent, in_force, passes) in [
+            // Ten a time of a hundred: the third is too much.
+            (10, 0, 10, 90, false),
+            (10, 0, 20, 80, true),
+            // Twenty were held, and are now revoked.
+            (20, 20, 20, 80, false),
+            (20, 0, 240, 760, true),
+            (10, 0, 240, 760, false),
+        ] {
+            let part = EnvironmentPart { held, recent, ..part(certificates, in_force) };
+            assert_eq!(limits.are_passed_by(&part), passes, "{part:?}");
+        }
+        // Five others of twenty are under way: they are in force, and make the whole no larger.
+        let sixth = EnvironmentPart { recent: 5, beside: 5, ..part(1, 20) };
+        assert!(ChangeLimits { floor: 2, ..limits }.are_passed_by(&sixth));
     }
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use chancery_server::authority::{OnlineRoot, Rules};
 use chancery_server::bootstrap::{self, InitPlan, RevokedIssuer};
-use chancery_server::config::{Config, ServerName};
-use chancery_server::{Drained, Server, maintenance};
+use chancery_server::config::{Config, LedgerPlace, RawPostgres, RawStorage, ServerName};
+use chancery_server::{Drained, Server, maintenance, relocation};
 use chancery_types::{
     Clock as _, Digest, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom, Timestamp,
     TrustDomain,
@@ -62,8 +62,55 @@ pub(crate) struct Plan {
     pub(crate) api: SocketAddr,
     /// Where status is served.
     pub(crate) status: SocketAddr,
+    /// The URL under which others reach the API, if it is not made of the first name.
+    pub(crate) url: Option<String>,
+    /// The base of the URLs in certificates, likewise.
+    pub(crate) status_url: Option<String>,
+    /// The database that holds the ledger; a directory does without one.
+    pub(crate) database: Option<Database>,
     /// Where the root is made, if it is made here.
     pub(crate) root_directory: Option<PathBuf>,
+}
+
+/// A database that holds a ledger.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Database {
+    /// Its address, without a password.
+    pub(crate) url: String,
+    /// Its own address where the other is a pooler's.
+    pub(crate) listen: Option<String>,
+    /// The schema; `chancery` if absent.
+    pub(crate) schema: Option<String>,
+    /// The file with the password.
+    pub(crate) password_file: Option<PathBuf>,
+    /// The roots of its certificate.
+    pub(crate) roots: Option<PathBuf>,
+    /// A client certificate and its key.
+    pub(crate) credential: Option<(PathBuf, PathBuf)>,
+}
+
+impl Database {
+    /// Its address and what else a configuration says of it. Files are named from the root of the file system.
+    fn to_server(&self) -> Result<(String, RawPostgres)> {
+        let whole = |path: &Option<PathBuf>| {
+            let path = path.as_ref().map(std::path::absolute).transpose()?;
+            Ok::<_, std::io::Error>(path.map(|path| path.display().to_string()))
+        };
+        let mut raw = RawPostgres {
+            listen: self.listen.clone(),
+            password_file: whole(&self.password_file)?,
+            roots: whole(&self.roots)?,
+            ..RawPostgres::default()
+        };
+        if let Some(schema) = &self.schema {
+            raw.schema.clone_from(schema);
+        }
+        if let Some((certificate, key)) = &self.credential {
+            raw.certificate = whole(&Some(certificate.clone()))?;
+            raw.key = whole(&Some(key.clone()))?;
+        }
+        Ok((self.url.clone(), raw))
+    }
 }
 
 /// What was made.
@@ -107,6 +154,9 @@ impl Plan {
             token: self.token.clone(),
             api: self.api,
             status: self.status,
+            url: self.url.clone(),
+            status_url: self.status_url.clone(),
+            database: self.database.as_ref().map(Database::to_server).transpose()?,
             root_key,
         })
     }
@@ -236,20 +286,21 @@ pub(crate) struct Holding {
     pub(crate) entries: u64,
     /// The root that they hash to.
     pub(crate) root: Digest,
-    /// The digest over the whole read model.
-    pub(crate) model: Digest,
+    /// The digest over the whole read model of a directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<Digest>,
 }
 
 /// Works on the ledger of an authority that does not run; `progress` hears of entries done and in all.
-pub(crate) fn work_on_ledger(
+pub(crate) async fn work_on_ledger(
     work: LedgerWork,
     config: &Path,
-    progress: &mut dyn FnMut(u64, Option<u64>),
+    progress: impl Fn(u64, Option<u64>) + Send + 'static,
 ) -> Result<Holding> {
     let config = Config::load(config)?;
     let holding = match work {
-        LedgerWork::Rebuild => maintenance::rebuild_ledger(&config, progress)?,
-        LedgerWork::Check => maintenance::check_ledger(&config, progress)?,
+        LedgerWork::Rebuild => maintenance::rebuild_ledger(&config, progress).await?,
+        LedgerWork::Check => maintenance::check_ledger(&config, progress).await?,
     };
     Ok(Holding { entries: holding.entries, root: holding.root, model: holding.model })
 }
@@ -293,8 +344,9 @@ pub(crate) fn health_record(file: &Path) -> Result<HealthRecord> {
         root_readable: config.root_is_readable(),
         status_url: config.status_url.clone(),
         set_refresh: config.set_refresh.as_secs(),
+        // Of a log in a database, what it leaves outside.
+        ledger: config.ledger.directory().map_or_else(|| config.directory.clone(), Path::to_owned),
         directory: config.directory,
-        ledger: config.ledger,
         profiles: config.profiles,
         policy: config.policy,
         root_certificate: config.root_certificate,
@@ -328,6 +380,64 @@ pub(crate) fn archive_ledger(
     let done = maintenance::archive_ledger(&config, directory, keep, progress)?;
     let (moved, bytes, archived) = (done.moved, done.bytes, done.archived);
     Ok(Archived { moved, bytes, archived, live: done.live, entries: done.entries })
+}
+
+/// A log that was moved.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Moved {
+    /// Entries.
+    pub(crate) entries: u64,
+    /// Their root at both places.
+    pub(crate) root: Digest,
+    /// How long nothing could be recorded.
+    pub(crate) paused_seconds: f64,
+    /// What the configuration has to say from now on.
+    pub(crate) settings: String,
+}
+
+/// Moves the log of an authority; from where its configuration says, unless told otherwise.
+pub(crate) async fn move_ledger(
+    file: &Path,
+    from: Option<&str>,
+    to: &Database,
+    mut progress: impl FnMut(u64, u64) + Send,
+) -> Result<Moved> {
+    let config = Config::load(file)?;
+    let here = std::env::current_dir()?;
+    let wrong = |mistakes: Vec<String>| anyhow::anyhow!(mistakes.join("\n"));
+    let named = to.url.strip_prefix("embedded:").map(|name| here.join(name));
+    let storage = match &named {
+        Some(directory) => RawStorage { ledger: directory.display().to_string(), ..RawStorage::default() },
+        None => {
+            let (ledger, postgres) = to.to_server()?;
+            RawStorage { ledger, postgres: Some(postgres), ..RawStorage::default() }
+        }
+    };
+    let target = match named {
+        Some(directory) => LedgerPlace::Directory(directory),
+        None => {
+            LedgerPlace::named(&storage.ledger, storage.postgres.clone(), &config.directory).map_err(wrong)?
+        }
+    };
+    let source = match (from, &config.ledger) {
+        (None, place) => place.clone(),
+        (Some(text), _) if text.starts_with("embedded:") => {
+            LedgerPlace::named(text, None, &here).map_err(wrong)?
+        }
+        (Some(text), LedgerPlace::Postgres(place)) if place.url == text => config.ledger.clone(),
+        (Some(text), _) => LedgerPlace::named(text, None, &config.directory).map_err(wrong)?,
+    };
+    let moved = relocation::relocate(&config, &source, &target, &SystemRandom, &mut progress).await?;
+    #[derive(serde::Serialize)]
+    struct Settings {
+        storage: RawStorage,
+    }
+    Ok(Moved {
+        entries: moved.entries,
+        root: moved.root,
+        paused_seconds: moved.pause.as_secs_f64(),
+        settings: toml::to_string(&Settings { storage })?,
+    })
 }
 
 /// How one case of a policy test went.

@@ -5,6 +5,7 @@
 mod process;
 
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,13 @@ use process::{Authority, command};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long the slowest of machines may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An agent, killed when it is dropped.
 struct Agent {
     child: Child,
     supervisor: UnixDatagram,
+    log: PathBuf,
 }
 
 impl Agent {
@@ -27,17 +29,17 @@ impl Agent {
         let _ = std::fs::remove_file(&path);
         let supervisor = UnixDatagram::bind(&path).unwrap();
         supervisor.set_read_timeout(Some(PATIENCE)).unwrap();
-        let log = std::fs::File::create(authority.path("agent.log")).unwrap();
+        let log = authority.path("agent.log");
         let child = command(&authority.path(""))
             .args(["agent", "--log-format", "json"])
             .args(flags)
             .env("NOTIFY_SOCKET", &path)
             .env("WATCHDOG_USEC", "1000000")
-            .stderr(log)
+            .stderr(std::fs::File::create(&log).unwrap())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, supervisor }
+        Self { child, supervisor, log }
     }
 
     /// Waits until the supervisor was told this.
@@ -45,12 +47,12 @@ impl Agent {
         let deadline = Instant::now() + PATIENCE;
         let mut heard = [0; 512];
         while Instant::now() < deadline {
-            let length = self.supervisor.recv(&mut heard).unwrap();
+            let Ok(length) = self.supervisor.recv(&mut heard) else { break };
             if String::from_utf8_lossy(&heard[..length]).contains(what) {
                 return;
             }
         }
-        panic!("{what} was not said");
+        panic!("{what} was not said: {}", std::fs::read_to_string(&self.log).unwrap());
     }
 
     fn signal(&self, signal: Signal) {
@@ -151,6 +153,45 @@ fn a_script_gets_its_identity_by_a_token_a_socket_and_nothing_else() {
     assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{log}");
     let gone = authority.chancery(&ask).code(1);
     assert!(gone.contains("no agent answers"), "{gone}");
+}
+
+#[test]
+fn the_log_says_more_when_the_file_does_and_a_wrong_file_changes_nothing() {
+    let (authority, socket) = world();
+    let write = |log: &str| {
+        let text = format!(
+            "server = {:?}\ntrust_bundle = \"chancery-root/root.crt\"\nlog = {log:?}\n\
+             [evidence]\njoin_token_file = \"join.token\"\n\
+             [workload_api]\nsocket = {socket:?}\n[status]\nsocket = \"status.sock\"\n",
+            authority.url
+        );
+        std::fs::write(authority.path("agent.toml"), text).unwrap();
+    };
+    write("warn");
+    let agent = Agent::start(&authority, &["--config", "agent.toml"]);
+    agent.says("READY=1");
+    let log = || std::fs::read_to_string(authority.path("agent.log")).unwrap();
+    let reload = || {
+        agent.signal(Signal::HUP);
+        agent.says("RELOADING=1");
+        agent.says("READY=1");
+    };
+    assert!(!log().contains("\"level\":\"INFO\""), "{}", log());
+
+    write("chancery=loudest");
+    reload();
+    assert!(log().contains("the configuration is wrong; the one in force stays"), "{}", log());
+    assert!(log().contains("chancery=loudest"), "{}", log());
+    assert!(!log().contains("\"level\":\"DEBUG\""), "{}", log());
+
+    write("debug");
+    reload();
+    authority.chancery(&["fetch", "x509", "--socket", &socket]).success();
+    let deadline = Instant::now() + PATIENCE;
+    while !log().contains("\"level\":\"DEBUG\"") {
+        assert!(Instant::now() < deadline, "{}", log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

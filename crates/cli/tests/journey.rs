@@ -22,6 +22,20 @@ fn token(authority: &Authority, name: &str) -> std::path::PathBuf {
     path
 }
 
+/// The exact set names a revoked certificate, is verified anywhere, and is refused under another key.
+fn exact_set(authority: &Authority, elsewhere: &Path, revoked: &str, key: &str) {
+    let fetch = ["status", "set", "--check", revoked, "--output", "exact.set", "--json"];
+    let named = (0..100).map(|_| authority.chancery(&fetch).json());
+    let set = named.into_iter().find(|set| set["checked"][0]["standing"] == "not-good").expect("it is named");
+    assert_eq!((&set["issuers"][0]["issuer"], set["issuers"].as_array().unwrap().len()), (&1.into(), 1));
+    let file = authority.path("exact.set");
+    let read = ["status", "set", "--from", text(&file), "--log-key", key, "--json"];
+    assert_eq!(run(elsewhere, &read).json()["hash"], set["hash"]);
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    run(elsewhere, &read).code(4);
+}
+
 /// The serial number of the certificate in a file, by OpenSSL.
 fn serial(certificate: &Path) -> String {
     let output = openssl(&["x509", "-in", text(certificate), "-noout", "-serial"]);
@@ -87,6 +101,7 @@ fn a_workload_enrols_renews_is_revoked_and_the_log_proves_it_all() {
         (&status["status"], &status["revocation"]["reason"]),
         (&"revoked".into(), &"key-compromise".into())
     );
+    exact_set(&authority, elsewhere.path(), &first, key.trim());
     run(elsewhere.path(), &renew).code(3);
     assert_eq!(std::fs::read_dir(&pair).unwrap().count(), 3, "a refused renewal leaves nothing behind");
 

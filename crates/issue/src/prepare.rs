@@ -184,10 +184,12 @@ fn propose(
     registers: Option<IdentityRegistration>,
     now: Timestamp,
 ) -> Result<Proposal, PrepareError> {
-    let mut requires = vec![
-        Precondition::SerialUnused(issuance.serial),
-        Precondition::IssuerActive(issuance.serial.epoch()),
-    ];
+    // First: whoever asks again while the first try is under way, perhaps at another replica, is to hear of that one,
+    // and of nothing that it has changed.
+    let mut requires: Vec<Precondition> =
+        issuance.idempotency.map(Precondition::IdempotencyUnused).into_iter().collect();
+    requires.push(Precondition::SerialUnused(issuance.serial));
+    requires.push(Precondition::IssuerActive(issuance.serial.epoch()));
     let mut entries = Vec::with_capacity(3);
     match registers {
         Some(registration) => {
@@ -205,7 +207,6 @@ fn propose(
         None => requires.push(Precondition::LineageUnused(issuance.lineage)),
     }
     requires.extend(attested.vouched_by().map(Precondition::InForce));
-    requires.extend(issuance.idempotency.map(Precondition::IdempotencyUnused));
     entries.push(Entry::new(now, issuance.clone()));
     if let Some(token) = attested.spends() {
         requires.push(Precondition::TokenUsable { token, now });

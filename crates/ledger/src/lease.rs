@@ -119,6 +119,19 @@ impl Turn {
         }
     }
 
+    /// Waits until it is not this process's turn.
+    pub async fn lost(&self) {
+        let mut lease = self.lease.subscribe();
+        loop {
+            lease.mark_unchanged();
+            let until = match self.lease.borrow().as_ref() {
+                Some(lease) if lease.is_held() => lease.until,
+                _ => return,
+            };
+            let _ = tokio::time::timeout_at(until.into(), lease.changed()).await;
+        }
+    }
+
     /// Gives the turn to whoever wants it, at once.
     pub async fn give_up(&self) {
         let Some(lease) = self.lease.send_replace(None) else { return };

@@ -34,7 +34,7 @@ pub use model::record::{
 };
 pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};
-pub use postgres::{Fence, PostgresError, PostgresLedger, PostgresOptions, PostgresReport};
+pub use postgres::{Fence, PostgresError, PostgresLedger, PostgresOptions, PostgresReport, check_address};
 pub use proposal::{CommitError, Conflict, Outcome, Precondition, Proposal, Standing};
 pub use scratch::Scratch;
 
@@ -162,6 +162,13 @@ pub trait Ledger: ReadModel + Leases {
 
     /// How often this process has made something durable since the ledger was opened.
     fn syncs(&self) -> u64;
+
+    /// Ends the log at this place: from the returned head on nothing is recorded here any more, by whichever process,
+    /// now or later. For a log that goes on elsewhere; `why` is what is told to those who try.
+    ///
+    /// # Errors
+    /// [`CommitError`] when that could not be made durable.
+    async fn end(&self, why: &str) -> Result<Head, CommitError>;
 
     /// Waits until everything accepted is answered and safe, then stops. Dropping does the same.
     fn close(&self);

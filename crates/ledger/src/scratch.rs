@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::ReadError;
 
-/// Keys and values that are written once and run out. Durable on return.
+/// Keys and values that run out. Durable on return.
 #[async_trait]
 pub trait Scratch: Send + Sync {
     /// Keeps a value under a key that nobody has used, for so long by the store's clock; whether that was so. `true`
@@ -15,6 +15,19 @@ pub trait Scratch: Send + Sync {
     /// # Errors
     /// [`ReadError`]; then it is not known whether it was kept.
     async fn put_new(&self, key: &[u8], value: &[u8], lifetime: Duration) -> Result<bool, ReadError>;
+
+    /// Puts a value in the place of what is under a key, for so long; refused (`false`) once somebody with a higher
+    /// fencing number has written there.
+    ///
+    /// # Errors
+    /// [`ReadError`]; then it is not known whether it was kept.
+    async fn replace(
+        &self,
+        fence: u64,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+    ) -> Result<bool, ReadError>;
 
     /// The value under a key that has not run out.
     ///

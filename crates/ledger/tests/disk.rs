@@ -31,6 +31,7 @@ fn options() -> Options {
         index_interval: Duration::from_millis(100),
         index_changes: 500,
         cache_bytes: 4 << 20,
+        may_have_ended: false,
     }
 }
 

@@ -101,6 +101,7 @@ mod in_haste {
         index_interval: Duration::ZERO,
         index_changes: 40,
         cache_bytes: 1 << 20,
+        may_have_ended: false,
     }));
 }
 

@@ -37,6 +37,7 @@ fn options() -> Options {
         index_interval: Duration::from_millis(100),
         index_changes: 2_000,
         cache_bytes: 8 << 20,
+        may_have_ended: false,
     }
 }
 

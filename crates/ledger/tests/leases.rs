@@ -120,6 +120,12 @@ async fn a_key_is_used_once_among_all_replicas_until_it_runs_out() {
     }
     assert_eq!(replicas[0].get(b"brief").await.unwrap().as_deref(), Some(b"after".as_slice()));
     assert_eq!(replicas[0].get(b"nothing").await.unwrap(), None);
+    // Who was overtaken writes no more over what the next one wrote.
+    assert!(replicas[0].replace(1, b"list", b"one", LONG).await.unwrap());
+    assert!(replicas[0].replace(1, b"list", b"two", LONG).await.unwrap());
+    assert!(replicas[1].replace(2, b"list", b"three", LONG).await.unwrap());
+    assert!(!replicas[0].replace(1, b"list", b"late", LONG).await.unwrap());
+    assert_eq!(replicas[0].get(b"list").await.unwrap().as_deref(), Some(b"three".as_slice()));
 }
 
 #[tokio::test]

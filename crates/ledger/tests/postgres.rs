@@ -135,6 +135,22 @@ async fn a_log_moves_into_a_database_and_back_to_the_byte() {
     let third = embedded("third");
     assert_eq!(copy_log(&*second, &third, &mut |_, _| {}).await.unwrap(), head);
     assert_eq!(conformance::snapshot(&third).await, all);
+    // Where it went from it has ended, for whoever has it open and whoever opens it.
+    let (ended, why) = (second.end("it moved").await.unwrap(), "it moved");
+    assert_eq!(ended, head);
+    let refused = second.commit(vec![workload::registration(78)]).await.unwrap_err();
+    assert!(refused.to_string().contains(why), "{refused}");
+    assert_eq!(conformance::snapshot(&*second).await, all, "it is read on");
+    assert_eq!(first.end(why).await.unwrap(), head);
+    assert!(first.commit(vec![workload::registration(78)]).await.is_err());
+    assert_eq!(conformance::snapshot(&first).await, all);
+    drop(first);
+    let (path, options) = (directory.path().join("first"), Options::default());
+    let refused = EmbeddedLedger::open(&path, workload::signer(), options.clone()).unwrap_err();
+    assert!(refused.to_string().contains(why), "{refused}");
+    let options = Options { may_have_ended: true, ..options };
+    let first = EmbeddedLedger::open(&path, workload::signer(), options).unwrap();
+    assert!(first.commit(vec![workload::registration(78)]).await.is_err());
     // Not over another log, nor over one that has gone on by itself.
     let fourth = embedded("fourth");
     conformance::accept(&fourth, workload::registration(77)).await;

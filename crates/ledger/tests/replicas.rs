@@ -101,7 +101,7 @@ async fn what_one_replica_acknowledged_every_replica_knows_and_tells() {
     let told = tokio::time::timeout(Duration::from_secs(5), news.recv()).await.unwrap().unwrap();
     assert_eq!((told.index, told.entry.body.kind()), (revoked_at, "revocation"));
     assert_ne!(second.standing_epoch(), epoch, "by the time that it is told");
-    assert_eq!(second.head(), first.head());
+    until(Duration::from_secs(5), || async { second.head() == first.head() }).await;
     // What was decided elsewhere is seen where the order is decided, whatever was read before.
     let again = workload::revoke(issuance.serial, RevocationReason::Superseded, workload::now());
     assert_eq!(load::one(&second, again).await.unwrap_err(), Standing::Revoked);

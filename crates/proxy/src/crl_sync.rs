@@ -11,6 +11,7 @@
 
 mod config;
 mod follow;
+mod health;
 mod held;
 pub mod list;
 mod output;
@@ -25,11 +26,13 @@ use chancery_client::{Client, ClientError};
 use chancery_types::{Clock, Timestamp};
 
 pub use self::config::{CrlSyncConfig, FileForm, OutputConfig, RawCrlSync, RawOutput};
+use self::health::Health;
 use self::held::Held;
 use self::list::ListError;
 use self::output::Output;
 pub use self::output::OutputError;
 pub use self::report::{ListReport, OutputReport, Report};
+use crate::console;
 use crate::signals::{Signals, feed};
 use crate::upstream::UpstreamError;
 
@@ -76,6 +79,7 @@ pub struct CrlSync {
     clock: Arc<dyn Clock>,
     held: Held,
     outputs: Vec<Output>,
+    health: Arc<Health>,
 }
 
 impl CrlSync {
@@ -89,7 +93,8 @@ impl CrlSync {
         let outputs: Vec<Output> = config.outputs.iter().cloned().map(Output::new).collect();
         let in_place = outputs.iter().flat_map(Output::in_place).collect();
         let held = Held::new(roots, config.also.clone(), in_place);
-        Ok(Self { config, client, clock, held, outputs })
+        let health = Arc::new(Health::new(Arc::clone(&clock), config.maximum_age));
+        Ok(Self { config, client, clock, held, outputs, health })
     }
 
     /// Fetches, judges, writes and tells, once.
@@ -111,9 +116,11 @@ impl CrlSync {
                 }
             }
         }
+        let lists = self.held.report();
+        self.health.round(failure.is_none(), &lists);
         match failure {
             Some(error) => Err(error),
-            None => Ok(Report { lists: self.held.report(), outputs: reports }),
+            None => Ok(Report { lists, outputs: reports }),
         }
     }
 
@@ -122,11 +129,16 @@ impl CrlSync {
         follow::run(&mut self, looked).await;
     }
 
-    /// Keeps them until SIGTERM or SIGINT; SIGHUP does nothing.
+    /// Keeps them until SIGTERM or SIGINT; SIGHUP does nothing. Serves metrics and health meanwhile, where that is
+    /// configured.
     ///
     /// # Errors
-    /// When signals cannot be received.
+    /// When signals cannot be received, or metrics cannot be served.
     pub async fn run_until_told(self) -> std::io::Result<()> {
+        let _console = match &self.config.metrics {
+            Some(address) => Some(console::serve(address, Arc::clone(&self.health) as _).await?),
+            None => None,
+        };
         let supervisor = Supervisor::from_environment();
         let mut signals = Signals::new()?;
         tokio::select! {

@@ -11,7 +11,6 @@
 
 pub mod authz;
 mod console;
-pub mod credentials;
 pub mod crl_sync;
 mod mistakes;
 pub mod peers;

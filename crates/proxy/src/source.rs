@@ -66,16 +66,24 @@ pub struct SourceConfig {
     server: Endpoint,
     log_key: LogKey,
     keep: Option<PathBuf>,
-    credentials: From,
+    credentials: CredentialSource,
     rules: Rules,
     /// As it was written, to tell whether it has changed.
     written: (RawAuthority, RawCredentials, RawStatus),
 }
 
-#[derive(Debug, Clone)]
-enum From {
+/// Where credentials come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// Files that somebody renews.
     Files(CredentialFiles),
-    WorkloadApi { socket: PathBuf, wanted: Option<SpiffeId> },
+    /// The agent.
+    WorkloadApi {
+        /// Its socket.
+        socket: PathBuf,
+        /// Which identity; the default one if not given.
+        wanted: Option<SpiffeId>,
+    },
 }
 
 /// Why there is nothing to stand on.
@@ -123,7 +131,7 @@ impl SourceConfig {
                 mistakes.keep("authority.log_key", text.trim().parse::<NoteVerifier>()).map(LogKey::Pinned)
             }
         };
-        let credentials = From::check(identity, directory, mistakes);
+        let credentials = CredentialSource::check(identity, directory, mistakes);
         let rules = rules(&status, mistakes);
         Some(Self {
             server: server?,
@@ -146,12 +154,7 @@ impl SourceConfig {
     /// # Errors
     /// [`SourceError`].
     pub async fn start(&self, kind: RelyingPartyKind, name: &str) -> Result<Source, SourceError> {
-        let credentials = match &self.credentials {
-            From::Files(files) => Credentials::from_files(files.clone()).await?,
-            From::WorkloadApi { socket, wanted } => {
-                Credentials::from_workload_api(socket, wanted.clone()).await?
-            }
-        };
+        let credentials = self.credentials.open().await?;
         let own = credentials.id().ok_or(SourceError::Nobody)?.trust_domain();
         let follower = Follower::start(Following {
             authority: Authority::new(self.server.clone(), own.clone(), &credentials),
@@ -232,8 +235,21 @@ impl Drop for Source {
     }
 }
 
-impl From {
-    fn check(raw: RawCredentials, directory: &Path, mistakes: &mut Mistakes) -> Option<Self> {
+impl CredentialSource {
+    /// The credentials, kept up to date for as long as they are held.
+    ///
+    /// # Errors
+    /// [`CredentialError`] when there are none now.
+    pub async fn open(&self) -> Result<Credentials, CredentialError> {
+        match self {
+            Self::Files(files) => Credentials::from_files(files.clone()).await,
+            Self::WorkloadApi { socket, wanted } => {
+                Credentials::from_workload_api(socket, wanted.clone()).await
+            }
+        }
+    }
+
+    pub(crate) fn check(raw: RawCredentials, directory: &Path, mistakes: &mut Mistakes) -> Option<Self> {
         match raw {
             RawCredentials {
                 certificate: Some(chain),

@@ -1,14 +1,15 @@
 //! The authority, as relying parties reach it: where it is, why it is believed, and as whom it is asked.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::Duration;
 
 use chancery_client::{Client, ClientError, Endpoint, TrustAnchors};
+use chancery_verify::live::Credentials;
 use chancery_x509::{Certificate, read_certificates};
 use tokio::sync::watch;
 
-use crate::credentials::{Credential, CredentialSource, RawIdentity};
 use crate::mistakes::Mistakes;
+use crate::source::{CredentialSource, RawCredentials};
 
 /// Where the authority is and how it is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Upstream {
     pub(crate) fn check(
         server: &str,
         trust_bundle: &Path,
-        identity: Option<RawIdentity>,
+        identity: Option<RawCredentials>,
         directory: &Path,
         mistakes: &mut Mistakes,
     ) -> Option<Self> {
@@ -50,7 +51,13 @@ impl Upstream {
             mistakes.add("server: a relying party asks over TLS; write https://host:port");
         }
         let identity = match identity {
-            Some(raw) => Some(CredentialSource::check(raw, directory, mistakes)?),
+            Some(mut raw) => {
+                // The roots are named once, for whatever is fetched.
+                if raw.workload_api.is_none() {
+                    raw.trust_bundle.get_or_insert_with(|| trust_bundle.to_owned());
+                }
+                Some(CredentialSource::check(raw, directory, mistakes)?)
+            }
             None => None,
         };
         Some(Self { server: server?, trust_bundle: directory.join(trust_bundle), identity })
@@ -76,30 +83,34 @@ impl Upstream {
         let anchors = TrustAnchors::from_certificates(roots).map_err(ClientError::from)?;
         let builder = Client::builder(self.server.clone()).trust(anchors).response_bytes(MOST_BYTES);
         let Some(source) = &self.identity else { return Ok(builder.build()?) };
-        let mut credentials = source.follow();
-        let first = loop {
-            if let Some(credential) = credentials.borrow_and_update().clone() {
-                break credential;
+        let credentials = loop {
+            match source.open().await {
+                Ok(credentials) => break credentials,
+                Err(error) => tracing::warn!(%error, "there is no credential yet"),
             }
-            if credentials.changed().await.is_err() {
-                unreachable!("whoever follows a credential ends with its last reader");
-            }
+            tokio::time::sleep(AGAIN).await;
         };
-        let client = builder.identity(first.identity.clone()).build()?;
-        tokio::spawn(renew(client.clone(), credentials));
+        let changes = credentials.changes();
+        let builder = match credentials.identity() {
+            Some(identity) => builder.identity(identity),
+            None => builder,
+        };
+        let client = builder.build()?;
+        tokio::spawn(renew(client.clone(), credentials, changes));
         Ok(client)
     }
 }
 
-async fn renew(client: Client, mut credentials: watch::Receiver<Option<Arc<Credential>>>) {
-    while credentials.changed().await.is_ok() {
-        let Some(credential) = credentials.borrow_and_update().clone() else { continue };
-        if let Err(error) = client.replace_identity(Some(&credential.identity)) {
+async fn renew(client: Client, credentials: Credentials, mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        if let Err(error) = client.replace_identity(credentials.identity().as_ref()) {
             tracing::error!(%error, "the new credential cannot be shown to the authority; the one in use stays");
         }
     }
 }
 
+/// Between two looks for the first credential.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Roots that are read.
 const MOST_ROOTS: usize = 64;
 /// Bytes of an answer: a list of a million entries.

@@ -231,10 +231,10 @@ impl Revoker {
     ) -> Result<Operation, OperationError> {
         let now = self.clock.now();
         let mut candidates = Vec::new();
-        let mut finder = Finder::new(self.ledger.as_ref(), &order.scope, now);
+        let mut finder = Finder::new(&self.ledger, &order.scope, now);
         while let Some(page) = finder.next().await? {
-            let standing =
-                page.iter().filter(|found| !matches!(found.state, CertificateState::Revoked { .. }));
+            let found = page.iter().map(|found| &found.record);
+            let standing = found.filter(|found| !matches!(found.state, CertificateState::Revoked { .. }));
             candidates.extend(standing.map(|found| {
                 (place(record.change, found.serial), found.serial, found.state == CertificateState::Good)
             }));

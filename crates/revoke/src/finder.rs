@@ -21,35 +21,89 @@ const LOOKS: usize = 8;
 /// Identities and enrolments that are remembered during a search.
 const REMEMBERED: usize = 65_536;
 
-/// Goes through the certificates of a scope. Those that come to be during the search may be found or not.
-pub(crate) struct Finder<'a> {
-    ledger: &'a dyn Ledger,
-    scope: &'a Scope,
-    now: Timestamp,
-    ways: Option<VecDeque<CertificateQuery>>,
-    after: Option<Vec<u8>>,
-    identities: HashMap<SpiffeId, Option<Arc<Identity>>>,
-    enrolments: HashMap<LineageId, Arc<Claims>>,
+/// A certificate that a search found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) record: CertificateRecord,
+    /// The document of its identity, where that was asked for and there is one.
+    pub(crate) identity: Option<Arc<Identity>>,
 }
 
-impl<'a> Finder<'a> {
+/// Goes through the certificates of a scope. Those that come to be during the search may be found or not.
+///
+/// A wide search looks at its pages on threads for blocking work: however many certificates there are, the tasks of
+/// the runtime go on.
+pub(crate) struct Finder(Option<Box<Search>>);
+
+impl Finder {
     /// What has not expired at this moment. A serial is found even when it has: its owner asked for it by name.
-    pub(crate) fn new(ledger: &'a dyn Ledger, scope: &'a Scope, now: Timestamp) -> Self {
-        let (identities, enrolments) = (HashMap::new(), HashMap::new());
-        Self { ledger, scope, now, ways: None, after: None, identities, enrolments }
+    pub(crate) fn new(ledger: &Arc<dyn Ledger>, scope: &Scope, now: Timestamp) -> Self {
+        Self(Some(Box::new(Search {
+            ledger: Arc::clone(ledger),
+            scope: scope.clone(),
+            now,
+            ways: None,
+            after: None,
+            wants_identities: false,
+            identities: HashMap::new(),
+            enrolments: HashMap::new(),
+        })))
     }
 
     /// Only what these queries lead to.
     pub(crate) fn along(mut self, ways: impl IntoIterator<Item = CertificateQuery>) -> Self {
-        self.ways = Some(ways.into_iter().collect());
+        if let Some(search) = &mut self.0 {
+            search.ways = Some(ways.into_iter().collect());
+        }
+        self
+    }
+
+    /// With the documents of identities.
+    pub(crate) fn with_identities(mut self) -> Self {
+        if let Some(search) = &mut self.0 {
+            search.wants_identities = true;
+        }
         self
     }
 
     /// The next page, possibly empty; nothing at the end.
     ///
     /// # Errors
-    /// [`ModelError`].
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<CertificateRecord>>, ModelError> {
+    /// [`ModelError`], after which the search is over.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Found>>, ModelError> {
+        let Some(mut search) = self.0.take() else { return Ok(None) };
+        let (search, page) = if search.scope.is_narrow() {
+            let page = search.next().await;
+            (search, page)
+        } else {
+            let runtime = tokio::runtime::Handle::current();
+            let look = move || {
+                let page = runtime.block_on(search.next());
+                (search, page)
+            };
+            let looked = tokio::task::spawn_blocking(look).await;
+            looked.map_err(|_| ModelError::Engine("a search among certificates did not end".into()))?
+        };
+        let page = page?;
+        self.0 = page.is_some().then_some(search);
+        Ok(page)
+    }
+}
+
+/// Where a search is.
+struct Search {
+    ledger: Arc<dyn Ledger>,
+    scope: Scope,
+    now: Timestamp,
+    ways: Option<VecDeque<CertificateQuery>>,
+    after: Option<Vec<u8>>,
+    wants_identities: bool,
+    identities: HashMap<SpiffeId, Option<Arc<Identity>>>,
+    enrolments: HashMap<LineageId, Arc<Claims>>,
+}
+
+impl Search {
+    async fn next(&mut self) -> Result<Option<Vec<Found>>, ModelError> {
         if self.ways.is_none() {
             if let Some(serial) = self.scope.selectors().iter().find_map(serial) {
                 self.ways = Some(VecDeque::new());
@@ -67,13 +121,10 @@ impl<'a> Finder<'a> {
         {
             ways.pop_front();
         }
-        // A search among millions gives way to others.
-        tokio::task::yield_now().await;
         self.pick(page.items).await.map(Some)
     }
 
-    /// The environment of the identity that a certificate names, and the rest of its document.
-    pub(crate) async fn identity(&mut self, id: &SpiffeId) -> Result<Option<Arc<Identity>>, ModelError> {
+    async fn identity(&mut self, id: &SpiffeId) -> Result<Option<Arc<Identity>>, ModelError> {
         if let Some(known) = self.identities.get(id) {
             return Ok(known.clone());
         }
@@ -139,39 +190,41 @@ impl<'a> Finder<'a> {
     }
 
     /// Those that match every selector.
-    async fn pick(&mut self, found: Vec<CertificateRecord>) -> Result<Vec<CertificateRecord>, ModelError> {
+    async fn pick(&mut self, found: Vec<CertificateRecord>) -> Result<Vec<Found>, ModelError> {
         let mut picked = Vec::with_capacity(found.len());
         for record in found {
             if self.scope.may_hold(&record)
                 && self.is_by_identity(&record).await?
                 && self.is_by_claims(&record).await?
             {
-                picked.push(record);
+                let identity = match self.wants_identities {
+                    true => self.identity(&record.identity).await?,
+                    false => None,
+                };
+                picked.push(Found { record, identity });
             }
         }
         Ok(picked)
     }
 
     async fn is_by_identity(&mut self, record: &CertificateRecord) -> Result<bool, ModelError> {
-        let scope = self.scope;
-        for selector in scope.selectors() {
-            let (wanted, field): (&str, fn(&Identity) -> &str) = match selector {
-                Selector::Owner(owner) => (owner, |identity| &identity.owner),
-                Selector::Team(team) => (team, |identity| &identity.team),
-                Selector::Environment(environment) => (environment, |identity| &identity.environment),
-                _ => continue,
-            };
-            let identity = self.identity(&record.identity).await?;
-            if identity.is_none_or(|identity| field(&identity) != wanted) {
-                return Ok(false);
-            }
+        if !self.scope.asks_identities() {
+            return Ok(true);
         }
-        Ok(true)
+        let identity = self.identity(&record.identity).await?;
+        let is_asked = |identity: &Identity| {
+            self.scope.selectors().iter().all(|selector| match selector {
+                Selector::Owner(owner) => identity.owner == *owner,
+                Selector::Team(team) => identity.team == *team,
+                Selector::Environment(environment) => identity.environment == *environment,
+                _ => true,
+            })
+        };
+        Ok(identity.is_some_and(|identity| is_asked(&identity)))
     }
 
     async fn is_by_claims(&mut self, record: &CertificateRecord) -> Result<bool, ModelError> {
-        let scope = self.scope;
-        if scope.claims().next().is_none() {
+        if self.scope.claims().next().is_none() {
             return Ok(true);
         }
         let own = self.claims_at(record.index).await?;
@@ -179,22 +232,13 @@ impl<'a> Finder<'a> {
             Generation(0) => None,
             _ => self.enrolment(record).await?,
         };
-        for claim in scope.claims() {
+        let identity = self.identity(&record.identity).await?;
+        Ok(self.scope.claims().all(|claim| {
             let said =
                 [Some(&own), first.as_deref()].into_iter().flatten().filter_map(|claims| says(claims, claim));
             let said: Option<bool> = said.reduce(|one, other| one || other);
-            let holds = match said {
-                Some(holds) => holds,
-                None => {
-                    let identity = self.identity(&record.identity).await?;
-                    identity.is_some_and(|identity| asks_for(&identity, claim))
-                }
-            };
-            if !holds {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+            said.unwrap_or_else(|| identity.as_ref().is_some_and(|identity| asks_for(identity, claim)))
+        }))
     }
 
     /// What was proved when the lineage of a renewed certificate began.

@@ -11,6 +11,7 @@ extern crate self as chancery_revoke;
 
 mod board;
 mod change;
+mod claims;
 mod crl;
 mod finder;
 mod ocsp;
@@ -24,7 +25,7 @@ pub use change::{Advanced, Asking, Order, recorded_radius};
 pub use crl::{CrlPublisher, CrlRules, Place, PublishError, PublishedCrl, StatusIssuer};
 pub use ocsp::{OcspAnswer, OcspCounts, OcspResponder, ResponderCredential, SharedAnswer};
 pub use operation::{Hand, Operation, OperationError, Revoker};
-pub use radius::{Aim, Radius, has_grown};
+pub use radius::{Aim, Asker, Intent, Radius, has_grown};
 pub use selection::{Scope, Selector};
 pub use set::{PublishedSet, SetPublishError, SetPublisher, SetPublisherSpec};
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use chancery_entry::{Body, Entry, Hold, HoldTarget, IdentityChange, Release, Revocation, TokenRevocation};
 use chancery_ledger::{
-    CertificateQuery, CertificateRecord, CommitError, Conflict, Ledger, ModelError, Outcome, PageRequest,
-    Precondition, Proposal, Standing, TokenState,
+    CertificateQuery, CommitError, Conflict, Ledger, ModelError, Outcome, PageRequest, Precondition,
+    Proposal, Standing, TokenState,
 };
 use chancery_types::{Clock, LineageId, RevocationReason, SerialNumber, SpiffeId};
-use tokio::sync::Notify;
 
-use crate::finder::Finder;
-use crate::radius::{Aim, Radius};
+use crate::claims::Claims;
+use crate::finder::{Finder, Found};
+use crate::radius::{Aim, Asker, Measure, Radius};
 use crate::selection::{Scope, Selector};
 
 /// Certificates changed in one commit; more go in several, so that issuance is not kept waiting.
@@ -106,7 +106,7 @@ impl<'a> Hand<'a> {
 pub struct Revoker {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) clock: Arc<dyn Clock>,
-    changed: Arc<Notify>,
+    claims: Claims,
 }
 
 impl std::fmt::Debug for Revoker {
@@ -116,10 +116,10 @@ impl std::fmt::Debug for Revoker {
 }
 
 impl Revoker {
-    /// Works on this ledger; `changed` is notified after each change of status.
+    /// Works on this ledger.
     #[must_use]
-    pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, changed: Arc<Notify>) -> Self {
-        Self { ledger, clock, changed }
+    pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Self {
+        Self { ledger, clock, claims: Claims::default() }
     }
 
     /// What an aim would change of a scope, without changing it.
@@ -131,8 +131,10 @@ impl Revoker {
         scope: &Scope,
         aim: Aim,
         limits: chancery_api::ChangeLimits,
+        asker: Asker<'_>,
     ) -> Result<Radius, OperationError> {
-        let radius = Radius::of(self.ledger.as_ref(), scope, aim, limits, self.clock.now()).await?;
+        let (ledger, claims, now) = (&self.ledger, &self.claims, self.clock.now());
+        let radius = Measure { ledger, claims, limits, now }.radius(scope, aim, asker).await?;
         if radius.blast.certificates + radius.blast.unchanged == 0 && !self.is_registered(scope).await? {
             return Err(OperationError::NothingFound(scope.to_string()));
         }
@@ -199,11 +201,11 @@ impl Revoker {
         hand: Hand<'_>,
     ) -> Result<Operation, OperationError> {
         let mut operation = Operation::default();
-        let mut finder = Finder::new(self.ledger.as_ref(), scope, self.clock.now());
+        let mut finder = Finder::new(&self.ledger, scope, self.clock.now());
         while let Some(page) = finder.next().await? {
-            for record in page {
-                match aim.changes(record.state) {
-                    true => operation.add(record.serial),
+            for found in page {
+                match aim.changes(found.record.state) {
+                    true => operation.add(found.record.serial),
                     false => operation.unchanged += 1,
                 }
             }
@@ -221,7 +223,7 @@ impl Revoker {
         let mut operation = Operation::default();
         let mut last = self.last_serials().await?;
         let now = self.clock.now();
-        let mut finder = Finder::new(self.ledger.as_ref(), scope, now);
+        let mut finder = Finder::new(&self.ledger, scope, now);
         for _ in 0..SWEEPS {
             self.pass(&mut finder, aim, hand, &mut operation).await?;
             let latest = self.last_serials().await?;
@@ -233,7 +235,7 @@ impl Revoker {
                 expires_after: Some(now),
                 ..CertificateQuery::default()
             });
-            finder = Finder::new(self.ledger.as_ref(), scope, now).along(since);
+            finder = Finder::new(&self.ledger, scope, now).along(since);
             last = latest;
         }
         Ok(operation)
@@ -241,23 +243,28 @@ impl Revoker {
 
     async fn pass(
         &self,
-        finder: &mut Finder<'_>,
+        finder: &mut Finder,
         aim: Aim,
         hand: Hand<'_>,
         operation: &mut Operation,
     ) -> Result<(), OperationError> {
-        while let Some(page) = finder.next().await? {
-            let selected = page.len();
-            let serials: Vec<SerialNumber> = page
+        let mut page = finder.next().await?;
+        while let Some(found) = page {
+            let selected = found.len();
+            let serials: Vec<SerialNumber> = found
                 .into_iter()
-                .filter(|record: &CertificateRecord| aim.changes(record.state))
-                .map(|record| record.serial)
+                .filter(|found| aim.changes(found.record.state))
+                .map(|found| found.record.serial)
                 .collect();
             operation.unchanged += selected - serials.len();
-            self.change_serials(&serials, aim, hand, operation).await?;
+            // The next page is looked for while this one is recorded.
+            let (changed, next) =
+                tokio::join!(self.change_serials(&serials, aim, hand, operation), finder.next());
+            changed?;
             if operation.overtaken {
                 return Ok(());
             }
+            page = next?;
         }
         Ok(())
     }
@@ -290,7 +297,6 @@ impl Revoker {
             };
             let proposals = chunk.iter().map(propose).collect::<Result<Vec<_>, _>>()?;
             let outcomes = self.ledger.commit(proposals).await;
-            self.changed.notify_one();
             let done = operation.changed;
             let outcomes = outcomes.map_err(|error| OperationError::Commit { done, error })?;
             for (serial, outcome) in chunk.iter().zip(outcomes) {
@@ -405,9 +411,9 @@ impl Revoker {
     /// The identities that a scope's certificates name, and the one that it is, if it is one.
     async fn names(&self, scope: &Scope) -> Result<Vec<SpiffeId>, ModelError> {
         let mut names: BTreeSet<SpiffeId> = scope.identity().cloned().into_iter().collect();
-        let mut finder = Finder::new(self.ledger.as_ref(), scope, self.clock.now());
+        let mut finder = Finder::new(&self.ledger, scope, self.clock.now());
         while let Some(page) = finder.next().await? {
-            names.extend(page.into_iter().map(|record| record.identity));
+            names.extend(page.into_iter().map(|found| found.record.identity));
         }
         Ok(names.into_iter().collect())
     }
@@ -513,9 +519,9 @@ impl Revoker {
         let scope = Scope::from(Selector::Identity(identity.clone()));
         let mut operation = Operation::default();
         let mut lineages: Vec<LineageId> = Vec::new();
-        let mut finder = Finder::new(self.ledger.as_ref(), &scope, self.clock.now());
+        let mut finder = Finder::new(&self.ledger, &scope, self.clock.now());
         while let Some(page) = finder.next().await? {
-            for record in page {
+            for Found { record, .. } in page {
                 lineages.push(record.lineage);
                 if Aim::Revoke(RevocationReason::Unspecified).changes(record.state) {
                     operation.add(record.serial);
@@ -535,7 +541,6 @@ impl Revoker {
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             let outcomes = self.ledger.commit(proposals).await;
-            self.changed.notify_one();
             outcomes.map_err(|error| OperationError::Commit { done, error })?;
             done += chunk.len();
         }
@@ -545,7 +550,6 @@ impl Revoker {
     async fn commit_one(&self, requires: Vec<Precondition>, body: Body) -> Result<(), OperationError> {
         let proposal = Proposal::new(requires, vec![Entry::new(self.clock.now(), body)])?;
         let outcomes = self.ledger.commit(vec![proposal]).await;
-        self.changed.notify_one();
         match outcomes.map_err(|error| OperationError::Commit { done: 0, error })?.into_iter().next() {
             Some(Outcome::Refused(conflict)) => Err(OperationError::Conflict(conflict)),
             _ => Ok(()),

@@ -1,13 +1,19 @@
 //! What a change would hit, before it does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
 use chancery_api::{BlastRadius, ChangeLimits, EnvironmentPart, Part, limits};
-use chancery_ledger::{CertificateRecord, CertificateState, Ledger, ModelError};
-use chancery_types::{RevocationReason, Role, SerialNumber, SpiffeId, Timestamp};
+use chancery_ledger::{CertificateState, Ledger, ModelError};
+use chancery_types::{HumanDuration, RevocationReason, Role, SerialNumber, SpiffeId, Timestamp};
 
-use crate::finder::Finder;
-use crate::selection::Scope;
+use crate::claims::{Claim, Claims};
+use crate::finder::{Finder, Found};
+use crate::selection::{Scope, Selector};
+
+/// Certificates of an environment that are counted in any case: of what is small, people see the share.
+const COUNTED: u64 = 16_384;
 
 /// What is to be done to certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +42,7 @@ impl Aim {
 }
 
 /// What a scope and an aim come to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Radius {
     /// For people.
     pub blast: BlastRadius,
@@ -46,47 +52,132 @@ pub struct Radius {
     pub only_identity: Option<SpiffeId>,
     /// The mightiest role that any of the identities has.
     pub role: Option<Role>,
+    /// What others who ask in the same name see of it meanwhile.
+    claim: Option<Claim>,
 }
 
 impl Radius {
-    /// Looks at everything that a scope names. How much of an environment is in force is counted only where more
-    /// than the floor would change.
-    ///
-    /// # Errors
-    /// [`ModelError`].
-    pub async fn of(
-        ledger: &dyn Ledger,
-        scope: &Scope,
-        aim: Aim,
-        change_limits: ChangeLimits,
-        now: Timestamp,
-    ) -> Result<Self, ModelError> {
-        let mut tally = Tally::default();
-        let mut finder = Finder::new(ledger, scope, now);
-        while let Some(page) = finder.next().await? {
-            for record in &page {
-                tally.take(&mut finder, record, aim).await?;
-            }
-        }
-        let is_large = tally.environments.values().any(|count| *count > change_limits.floor);
-        let in_force = if is_large { Some(in_force(ledger, now).await?) } else { None };
-        Ok(tally.into_radius(in_force, change_limits))
+    /// It has been done, or will not be: the ledger says what counts.
+    pub fn settle(&mut self) {
+        self.claim = None;
     }
 }
 
-/// Certificates in force, by environment.
-async fn in_force(ledger: &dyn Ledger, now: Timestamp) -> Result<HashMap<String, u64>, ModelError> {
-    let everything = Scope::everything();
-    let mut finder = Finder::new(ledger, &everything, now);
-    let mut counts = HashMap::new();
-    while let Some(page) = finder.next().await? {
-        for record in page.iter().filter(|record| record.state == CertificateState::Good) {
-            let identity = finder.identity(&record.identity).await?;
-            let environment = identity.map(|identity| identity.environment.clone()).unwrap_or_default();
-            *counts.entry(environment).or_default() += 1;
+/// Whose change it would be.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// Who.
+    pub by: &'a str,
+    /// What for.
+    pub intent: Intent,
+}
+
+/// What somebody asks for a radius for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// To look.
+    Look,
+    /// To make the change if it may be made: as long as the radius is there, it counts for its asker.
+    Act,
+}
+
+/// What a radius is measured against.
+pub(crate) struct Measure<'a> {
+    pub(crate) ledger: &'a Arc<dyn Ledger>,
+    pub(crate) claims: &'a Claims,
+    pub(crate) limits: ChangeLimits,
+    pub(crate) now: Timestamp,
+}
+
+impl Measure<'_> {
+    /// Looks at everything that a scope names. How much of an environment is in force is counted only where it
+    /// matters, and as far as it matters.
+    pub(crate) async fn radius(
+        &self,
+        scope: &Scope,
+        aim: Aim,
+        asker: Asker<'_>,
+    ) -> Result<Radius, ModelError> {
+        let mut tally = Tally::default();
+        let mut finder = Finder::new(self.ledger, scope, self.now).with_identities();
+        while let Some(page) = finder.next().await? {
+            for found in &page {
+                tally.take(found, aim);
+            }
         }
+        let mut parts = tally.environments();
+        let mut radius = tally.into_radius(self.limits);
+        if aim != Aim::Release {
+            radius.claim = self.claim(&mut parts, asker).await?;
+            radius.blast.needs_approval = self.judge(&mut parts).await?;
+        }
+        parts.truncate(limits::LISTED_PARTS);
+        radius.blast.environments = parts;
+        Ok(radius)
     }
-    Ok(counts)
+
+    /// Adds what the asker has taken out of force lately, or is about to. Whoever acts is seen by others who look
+    /// after this, so of two acts at once at least one sees the other.
+    async fn claim(
+        &self,
+        parts: &mut [EnvironmentPart],
+        asker: Asker<'_>,
+    ) -> Result<Option<Claim>, ModelError> {
+        let window = Duration::from_secs(self.limits.window_seconds);
+        if window.is_zero() {
+            return Ok(None);
+        }
+        let others = self.claims.of(asker.by);
+        let claim = (asker.intent == Intent::Act).then(|| self.claims.claim(asker.by, parts));
+        let others = claim.as_ref().map_or(others, Claim::others);
+        let taken = self.ledger.taken(asker.by, self.now - window).await?;
+        for part in parts {
+            let of = |counts: &BTreeMap<String, u64>| counts.get(&part.name).copied().unwrap_or(0);
+            part.beside = of(&others);
+            part.recent = of(&taken).saturating_add(part.beside);
+        }
+        Ok(claim)
+    }
+
+    /// Why approval is needed, if it is.
+    async fn judge(&self, parts: &mut [EnvironmentPart]) -> Result<Option<String>, ModelError> {
+        let mut why = None;
+        for part in parts {
+            if !self.limits.are_passed_by(part) {
+                continue;
+            }
+            self.count_in_force(part).await?;
+            if self.limits.are_passed_by(part) {
+                why.get_or_insert_with(|| needs_approval(part, self.limits));
+            }
+        }
+        Ok(why)
+    }
+
+    /// Counts the certificates of an environment in force; of a large one, no more than keep the part below the limits.
+    async fn count_in_force(&self, part: &mut EnvironmentPart) -> Result<(), ModelError> {
+        let scope = match part.name.as_str() {
+            "" => Scope::everything(),
+            name => Scope::from(Selector::Environment(name.to_owned())),
+        };
+        let mut finder = Finder::new(self.ledger, &scope, self.now).with_identities();
+        let mut count = 0;
+        while let Some(page) = finder.next().await? {
+            let is_counted = |found: &&Found| {
+                let environment =
+                    found.identity.as_deref().map_or("", |identity| identity.environment.as_str());
+                found.record.state == CertificateState::Good && environment == part.name
+            };
+            count += page.iter().filter(is_counted).count() as u64;
+            part.in_force = Some(count);
+            if count > COUNTED && !self.limits.are_passed_by(part) {
+                part.and_more = true;
+                return Ok(());
+            }
+        }
+        part.in_force = Some(count);
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -101,26 +192,23 @@ struct Tally {
     owners: HashMap<String, u64>,
     teams: HashMap<String, u64>,
     environments: HashMap<String, u64>,
+    /// Those that change though they are out of force already, by environment.
+    out_of_force: HashMap<String, u64>,
     nodes: HashMap<SpiffeId, u64>,
 }
 
 impl Tally {
-    async fn take(
-        &mut self,
-        finder: &mut Finder<'_>,
-        record: &CertificateRecord,
-        aim: Aim,
-    ) -> Result<(), ModelError> {
+    fn take(&mut self, found: &Found, aim: Aim) {
+        let (record, identity) = (&found.record, found.identity.as_deref());
         match &self.first_identity {
             None => self.first_identity = Some(record.identity.clone()),
             Some(first) => self.is_of_several |= *first != record.identity,
         }
-        let identity = finder.identity(&record.identity).await?;
-        let role = identity.as_deref().and_then(|identity| identity.role);
+        let role = identity.and_then(|identity| identity.role);
         self.role = Role::ALL.into_iter().find(|one| [self.role, role].contains(&Some(*one)));
         if !aim.changes(record.state) {
             self.unchanged += 1;
-            return Ok(());
+            return;
         }
         self.certificates += 1;
         if self.serials.len() < limits::LISTED_SERIALS {
@@ -130,27 +218,36 @@ impl Tally {
         if let Some(node) = &record.node {
             count(&mut self.nodes, node);
         }
-        let field = |of: fn(&chancery_types::Identity) -> &String| {
-            identity.as_deref().map(of).cloned().unwrap_or_default()
-        };
-        count(&mut self.owners, &field(|identity| &identity.owner));
-        count(&mut self.teams, &field(|identity| &identity.team));
-        count(&mut self.environments, &field(|identity| &identity.environment));
-        Ok(())
+        let none = String::new();
+        count(&mut self.owners, identity.map_or(&none, |identity| &identity.owner));
+        count(&mut self.teams, identity.map_or(&none, |identity| &identity.team));
+        let environment = identity.map_or(&none, |identity| &identity.environment);
+        count(&mut self.environments, environment);
+        if record.state != CertificateState::Good {
+            count(&mut self.out_of_force, environment);
+        }
     }
 
-    fn into_radius(self, in_force: Option<HashMap<String, u64>>, change_limits: ChangeLimits) -> Radius {
-        let mut environments: Vec<EnvironmentPart> = by_size(self.environments)
-            .into_iter()
-            .map(|part| {
-                let in_force = in_force.as_ref().map(|counts| counts.get(&part.name).copied().unwrap_or(0));
-                // Held certificates are revoked too, and are not in force.
-                let in_force = in_force.map(|count| count.max(part.certificates));
-                EnvironmentPart { name: part.name, certificates: part.certificates, in_force }
-            })
-            .collect();
-        let needs_approval = needs_approval(&environments, change_limits);
-        environments.truncate(limits::LISTED_PARTS);
+    /// The parts of environments, the largest first.
+    fn environments(&mut self) -> Vec<EnvironmentPart> {
+        let parts = by_size(std::mem::take(&mut self.environments)).into_iter();
+        let part = |part: Part| {
+            let held = self.out_of_force.get(&part.name).copied().unwrap_or(0);
+            let Part { name, certificates } = part;
+            EnvironmentPart {
+                name,
+                certificates,
+                held,
+                recent: 0,
+                beside: 0,
+                in_force: None,
+                and_more: false,
+            }
+        };
+        parts.map(part).collect()
+    }
+
+    fn into_radius(self, change_limits: ChangeLimits) -> Radius {
         let blast = BlastRadius {
             certificates: self.certificates,
             unchanged: self.unchanged,
@@ -158,14 +255,14 @@ impl Tally {
             largest_identities: largest(self.identities),
             owners: largest(self.owners),
             teams: largest(self.teams),
-            needs_approval,
-            environments,
+            needs_approval: None,
+            environments: Vec::new(),
             nodes: largest(self.nodes),
             limits: change_limits,
             enforcement: None,
         };
         let only_identity = self.first_identity.filter(|_| !self.is_of_several);
-        Radius { blast, serials: self.serials, only_identity, role: self.role }
+        Radius { blast, serials: self.serials, only_identity, role: self.role, claim: None }
     }
 }
 
@@ -194,18 +291,33 @@ fn by_size<K: ToString>(counts: HashMap<K, u64>) -> Vec<Part> {
 }
 
 /// Why this much needs approval.
-fn needs_approval(environments: &[EnvironmentPart], change_limits: ChangeLimits) -> Option<String> {
-    let part = environments.iter().find(|part| change_limits.are_passed_by(part))?;
-    let in_force = part.in_force.unwrap_or(part.certificates);
-    let percent = u128::from(part.certificates) * 100 / u128::from(in_force.max(1));
+fn needs_approval(part: &EnvironmentPart, change_limits: ChangeLimits) -> String {
     let environment = match part.name.as_str() {
         "" => "the certificates without an environment".to_owned(),
         name => format!("environment {name}"),
     };
-    Some(format!(
-        "{} of {in_force} certificates of {environment} ({percent} %) would change, {} % may without approval",
-        part.certificates, change_limits.share
-    ))
+    // Held certificates are revoked too, and are not in force.
+    let in_force = part.in_force.unwrap_or_default();
+    let all = in_force.max(part.certificates);
+    let percent = |count: u64, of: u64| u128::from(count) * 100 / u128::from(of.max(1));
+    if part.recent == 0 {
+        return format!(
+            "{} of {all} certificates of {environment} ({} %) would change, {} % may without approval",
+            part.certificates,
+            percent(part.certificates, all),
+            change_limits.share
+        );
+    }
+    let before = in_force.saturating_add(part.recent.saturating_sub(part.beside));
+    format!(
+        "{} certificates of {environment} would change, and {} did by the same hand within {}: {} % of {before}, {} % \
+         may without approval",
+        part.certificates,
+        part.recent,
+        HumanDuration(Duration::from_secs(change_limits.window_seconds)),
+        percent(part.taken(), before),
+        change_limits.share
+    )
 }
 
 /// Whether more would change now than was asked for: an environment that was not hit before, or one of which a
@@ -236,7 +348,11 @@ mod tests {
         let part = |(name, certificates): &(&str, u64)| EnvironmentPart {
             name: (*name).to_owned(),
             certificates: *certificates,
+            held: 0,
+            recent: 0,
+            beside: 0,
             in_force: None,
+            and_more: false,
         };
         let environments: Vec<_> = parts.iter().map(part).collect();
         let certificates = environments.iter().map(|part| part.certificates).sum();

@@ -106,6 +106,18 @@ impl Scope {
         })
     }
 
+    /// Whether it names few certificates: a search for them is short.
+    pub(crate) fn is_narrow(&self) -> bool {
+        use Selector::{Key, Lineage, Serial};
+        self.0.iter().any(|selector| matches!(selector, Serial(_) | Lineage(_) | Key(_)))
+    }
+
+    /// Whether documents of identities decide.
+    pub(crate) fn asks_identities(&self) -> bool {
+        use Selector::{Environment, Owner, Team};
+        self.0.iter().any(|selector| matches!(selector, Owner(_) | Team(_) | Environment(_)))
+    }
+
     pub(crate) fn claims(&self) -> impl Iterator<Item = &ClaimSelector> {
         self.0.iter().filter_map(|selector| match selector {
             Selector::Claim(claim) => Some(claim),

@@ -9,7 +9,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use chancery_entry::{Body, Entry, StatusSetPublished};
-use chancery_ledger::{CommitError, Ledger, ModelError, Outcome, Precondition, Proposal, StatusSetRecord};
+use chancery_ledger::{
+    CommitError, Ledger, ModelError, News, Outcome, Precondition, Proposal, ReadError, StatusSetRecord, Turn,
+};
 use chancery_merkle::{NoteSigner, NoteVerifier};
 use chancery_status::{BuildError, DeltaError, ExactSet, OpenError, SetBuilder, SignedSet, replace_file};
 use chancery_types::{Clock, Digest, IssuerEpoch, Timestamp, TrustDomain};
@@ -29,6 +31,11 @@ const RETRY: Duration = Duration::from_secs(2);
 const MAX_VERSIONS: usize = 128;
 /// What earlier versions and the deltas from them may take together, in bytes.
 const MAX_KEPT_BYTES: usize = 64 << 20;
+
+/// What the version in place is kept under for other processes.
+const KEY: &[u8] = b"status-set";
+/// How long it is kept: relying parties judge its age long before.
+const SHARED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a publisher needs.
 pub struct SetPublisherSpec {
@@ -113,6 +120,12 @@ pub enum SetPublishError {
     /// The ledger took no record of it.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// What the processes share cannot be read or written.
+    #[error(transparent)]
+    Share(#[from] ReadError),
+    /// Another process publishes.
+    #[error("another process publishes the exact set")]
+    Elsewhere,
     /// Somebody else published meanwhile.
     #[error("another version than {0} was recorded meanwhile")]
     Overtaken(u64),
@@ -137,6 +150,8 @@ pub struct SetPublisher {
     earlier: Lock<VecDeque<ExactSet>>,
     /// One publication at a time.
     publishing: Mutex<()>,
+    /// Among the processes on one ledger one publishes; the others put its versions in place too.
+    turn: Turn,
 }
 
 impl std::fmt::Debug for SetPublisher {
@@ -151,6 +166,7 @@ impl SetPublisher {
     pub fn new(spec: SetPublisherSpec) -> Self {
         let current = read_back(&spec).map(|signed| Arc::new(PublishedSet::new(signed)));
         Self {
+            turn: Turn::new(Arc::clone(&spec.ledger), "status-set"),
             spec,
             current: ArcSwapOption::new(current),
             earlier: Lock::default(),
@@ -196,12 +212,29 @@ impl SetPublisher {
     /// Publishes after every change and before the version in place grows old, until it is dropped. A failure is
     /// tried again; the version in place stays meanwhile.
     pub async fn run(&self) {
+        tokio::select! {
+            _ = async { tokio::join!(self.keep(), self.follow()) } => {}
+            () = self.turn.keep() => {}
+        }
+    }
+
+    /// Lets another process publish at once: this one stops.
+    pub async fn give_up(&self) {
+        self.turn.give_up().await;
+    }
+
+    async fn keep(&self) {
         let mut news = self.spec.board.news();
         let mut known = 0;
         let mut next = Instant::now();
         let mut earliest = Instant::now();
         loop {
+            if self.turn.fence().is_none() {
+                self.turn.mine().await;
+                (news, next) = (self.spec.board.news(), Instant::now());
+            }
             tokio::select! {
+                () = self.turn.lost() => continue,
                 () = changed(&mut news, known) => {
                     tokio::time::sleep_until(earliest.max(Instant::now() + GATHER)).await;
                 }
@@ -215,6 +248,8 @@ impl SetPublisher {
                         known = set.set().sequence();
                         self.spec.refresh
                     }
+                    // The turn has gone elsewhere.
+                    Err(SetPublishError::Elsewhere) => Duration::ZERO,
                     Err(error) => {
                         tracing::error!(%error, "NO NEW EXACT SET; the one before stays in place");
                         RETRY.min(self.spec.refresh)
@@ -230,6 +265,10 @@ impl SetPublisher {
     /// recorded is served from memory regardless.
     pub async fn publish(&self) -> Result<Arc<PublishedSet>, SetPublishError> {
         let _turn = self.publishing.lock().await;
+        let fence = match self.turn.fence() {
+            Some(fence) => fence,
+            None => self.turn.ask().await.ok_or(SetPublishError::Elsewhere)?,
+        };
         let last = self.spec.ledger.last_status_set().await?;
         let made = self.spec.clock.now();
         let (sequence, lists) = self.lists(made).await?;
@@ -237,11 +276,61 @@ impl SetPublisher {
             return Err(SetPublishError::Behind { position: sequence, last: last.sequence });
         }
         let signed = self.sign(sequence, made, lists).await?;
+        self.share(fence, &signed).await?;
         self.record(signed.set(), last).await?;
         let set = Arc::new(PublishedSet::new(signed));
         let written = write(&self.spec.file, set.bytes()).await;
         self.replace(Arc::clone(&set));
         written.map(|()| set)
+    }
+
+    /// Hands a version to the other processes, before it is recorded.
+    async fn share(&self, fence: u64, signed: &SignedSet) -> Result<(), SetPublishError> {
+        let Some(scratch) = self.spec.ledger.scratch() else { return Ok(()) };
+        match scratch.replace(fence, KEY, &signed.to_bytes(), SHARED).await? {
+            true => Ok(()),
+            false => Err(SetPublishError::Elsewhere),
+        }
+    }
+
+    /// Puts in place what others publish, as the log tells of it. Ends at once where there are no others.
+    async fn follow(&self) {
+        if self.spec.ledger.scratch().is_none() {
+            return;
+        }
+        let mut entries = self.spec.ledger.news();
+        loop {
+            let adopted = self.adopt().await;
+            if let Err(error) = &adopted {
+                tracing::warn!(%error, "the exact set of another process is not in place here");
+            }
+            // What could not be read is tried again.
+            let limit = if matches!(adopted, Ok(true)) { Duration::MAX } else { RETRY };
+            if let Ok(false) = tokio::time::timeout(limit, published(&mut entries)).await {
+                return;
+            }
+        }
+    }
+
+    /// Puts the version in place that was recorded last, unless it is; whether it is now.
+    async fn adopt(&self) -> Result<bool, SetPublishError> {
+        let ledger = &self.spec.ledger;
+        let (Some(scratch), Some(last)) = (ledger.scratch(), ledger.last_status_set().await?) else {
+            return Ok(true);
+        };
+        let _turn = self.publishing.lock().await;
+        if self.current().is_some_and(|current| current.set().sequence() >= last.sequence) {
+            return Ok(true);
+        }
+        let Some(bytes) = scratch.get(KEY).await? else { return Ok(false) };
+        let signed = SignedSet::open(bytes.into(), &self.spec.trust_domain, &self.spec.verifier)?;
+        if signed.set().hash() != last.hash {
+            return Ok(false);
+        }
+        let set = Arc::new(PublishedSet::new(signed));
+        let written = write(&self.spec.file, set.bytes()).await;
+        self.replace(set);
+        written.map(|()| true)
     }
 
     /// What the board has: where it stands, and the counters of each issuer, rising.
@@ -313,6 +402,18 @@ impl SetPublisher {
 
     fn earlier(&self) -> MutexGuard<'_, VecDeque<ExactSet>> {
         self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until a version was recorded; `false` when the ledger has closed.
+async fn published(entries: &mut broadcast::Receiver<News>) -> bool {
+    loop {
+        match entries.recv().await {
+            Ok(news) if matches!(news.entry.body, Body::StatusSetPublished(_)) => return true,
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => return true,
+            Err(RecvError::Closed) => return false,
+        }
     }
 }
 

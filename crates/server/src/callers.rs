@@ -31,14 +31,19 @@ impl CallerStatus for LedgerCallers {
             return None;
         }
         let leaf = certificate.chain().first()?;
-        // The embedded read model answers at once; a backend that has to wait is not asked here.
+        // The embedded read model answers at once; one that has to wait, or fails, is asked behind the gate, before any
+        // handler.
         match self.0.caller(leaf).now_or_never() {
-            Some(Ok(Some(_))) | None => None,
-            Some(Ok(None)) => Some(HttpProblem::new(
-                ProblemCode::CertificateNotAccepted,
-                "the client certificate is revoked or held, its identity is not active, or it was not issued here",
-            )),
-            Some(Err(error)) => Some(HttpProblem::internal(error)),
+            Some(Ok(None)) => Some(not_accepted()),
+            Some(Ok(Some(_)) | Err(_)) | None => None,
         }
     }
+}
+
+/// For a certificate that does not count.
+pub(crate) fn not_accepted() -> HttpProblem {
+    HttpProblem::new(
+        ProblemCode::CertificateNotAccepted,
+        "the client certificate is revoked or held, its identity is not active, or it was not issued here",
+    )
 }

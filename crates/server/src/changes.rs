@@ -1,13 +1,14 @@
 //! Drives changes to many certificates: each in a task of its own, from where the ledger says that it stands.
 //!
 //! It decides nothing. Who may ask, approve or pause is for the routes; what a step does, and what must still hold
-//! when it is recorded, is in `chancery_revoke`. When the process dies, the next one reads the ledger and goes on.
+//! when it is recorded, is in `chancery_revoke`. When the process dies, the next one reads the ledger and goes on; where
+//! several share a ledger, another one notices.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chancery_ledger::{ChangeRecord, ModelError, PageRequest};
+use chancery_ledger::{ChangeRecord, ModelError, PageRequest, Turn};
 use chancery_revoke::Advanced;
 use tokio::sync::{Notify, watch};
 
@@ -16,6 +17,8 @@ use crate::authority::Authority;
 
 /// How long to wait after a change could not go on.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A change that has not moved for so long was left by whoever drove it, or rests between two waves.
+const LEFT: Duration = Duration::from_secs(3);
 /// Changes read from the ledger at once.
 const PAGE: usize = 256;
 
@@ -53,7 +56,48 @@ impl Changes {
                 changes.go_on(record.change);
             }
         }
+        let (this, stop) = (Arc::clone(&changes), changes.shutdown.clone());
+        changes.shutdown.spawn(async move {
+            tokio::select! {
+                () = this.take_over() => {}
+                () = stop.begun() => {}
+            }
+        });
         Ok(changes)
+    }
+
+    /// Goes on with what another process on the same ledger has begun and left, while it is this one's turn to look.
+    async fn take_over(self: Arc<Self>) {
+        let ledger = self.authority.ledger();
+        if ledger.scratch().is_none() {
+            return;
+        }
+        let turn = Turn::new(Arc::clone(ledger), "changes");
+        let look = async {
+            let mut before = HashMap::new();
+            loop {
+                turn.mine().await;
+                tokio::time::sleep(LEFT).await;
+                let all = match self.all().await {
+                    Ok(all) => all,
+                    Err(error) => {
+                        tracing::warn!(%error, "it is not known whether another process has left a change");
+                        continue;
+                    }
+                };
+                let under_way = all.into_iter().filter(|record| record.state.is_under_way());
+                let now: HashMap<u64, ChangeRecord> =
+                    under_way.map(|record| (record.change, record)).collect();
+                now.iter()
+                    .filter(|(change, record)| before.get(*change) == Some(*record))
+                    .for_each(|(change, _)| self.go_on(*change));
+                before = now;
+            }
+        };
+        tokio::select! {
+            () = look => {}
+            () = turn.keep() => {}
+        }
     }
 
     /// Every change there ever was, in the order in which they were asked for.

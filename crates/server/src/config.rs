@@ -4,6 +4,7 @@
 //! relative to the file's directory. Secrets are named by path, never written here.
 
 mod federation;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use chancery_types::{CrlShard, DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 pub use federation::{BundleSource, FederationConfig, RawFederation};
+pub use storage::{DatabaseTls, LedgerPlace, PostgresPlace, RawPostgres, RawStorage};
 
 /// A name that clients reach the server under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,8 +102,8 @@ pub struct Config {
     pub tls12: bool,
     /// The base of the URLs that go into certificates.
     pub status_url: String,
-    /// The ledger's directory.
-    pub ledger: PathBuf,
+    /// Where the ledger is.
+    pub ledger: LedgerPlace,
     /// Where the issuer's key is.
     pub issuer_key: KeyLocation,
     /// Where the keys of issuers before it are: they sign the status of what they issued.
@@ -248,24 +250,6 @@ pub struct RawKeys {
     pub passphrase_file: Option<String>,
 }
 
-/// `[storage]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawStorage {
-    /// The ledger's directory.
-    pub ledger: String,
-    /// The profiles' directory.
-    pub profiles: String,
-    /// The policy's directory.
-    pub policy: String,
-}
-
-impl Default for RawStorage {
-    fn default() -> Self {
-        Self { ledger: "ledger".into(), profiles: "profiles".into(), policy: "policy".into() }
-    }
-}
-
 /// `[status]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -304,16 +288,19 @@ pub struct RawRevocation {
     pub limit_share: u8,
     /// Certificates of an environment that may always be revoked or held.
     pub limit_floor: u64,
+    /// What one operator revokes and holds within this time is added up; at most a day, 0s for each change alone.
+    pub limit_window: HumanDuration,
     /// How long a change waits for approval.
     pub approval_lifetime: HumanDuration,
 }
 
 impl Default for RawRevocation {
     fn default() -> Self {
-        let ChangeLimits { share, floor } = ChangeLimits::default();
+        let ChangeLimits { share, floor, window_seconds } = ChangeLimits::default();
         Self {
             limit_share: share,
             limit_floor: floor,
+            limit_window: HumanDuration(Duration::from_secs(window_seconds)),
             approval_lifetime: HumanDuration(Duration::from_secs(3600)),
         }
     }
@@ -445,9 +432,15 @@ impl Config {
             })
             .collect();
         let limits = check_limits(&raw.limits, &mut mistakes);
+        let storage = raw.storage;
+        let ledger = LedgerPlace::check(&storage.ledger, storage.postgres, directory, &mut mistakes);
         if !(1..=100).contains(&raw.revocation.limit_share) {
             let share = raw.revocation.limit_share;
             mistakes.push(format!("revocation.limit_share: {share} is no percentage from 1 to 100"));
+        }
+        if raw.revocation.limit_window.0 > Duration::from_secs(24 * 3600) {
+            let window = raw.revocation.limit_window;
+            mistakes.push(format!("revocation.limit_window: {window} is more than a day"));
         }
         let federation = federation::check(raw.federation, trust_domain.as_ref(), directory, &mut mistakes);
         for (field, duration, least) in [
@@ -508,7 +501,7 @@ impl Config {
             admin_users: raw.listen.admin_users,
             tls12: raw.listen.tls12,
             status_url,
-            ledger: directory.join(&raw.storage.ledger),
+            ledger,
             issuer_key,
             former_issuer_keys,
             ledger_key,
@@ -516,8 +509,8 @@ impl Config {
             passphrase_file: raw.keys.passphrase_file.map(|file| directory.join(file)),
             root_certificate: directory.join(&raw.root.certificate),
             root_key,
-            profiles: directory.join(&raw.storage.profiles),
-            policy: directory.join(&raw.storage.policy),
+            profiles: directory.join(&storage.profiles),
+            policy: directory.join(&storage.policy),
             x509_pop,
             federation,
             renew_same_key: raw.attestation.renew_same_key,
@@ -527,6 +520,7 @@ impl Config {
             change_limits: ChangeLimits {
                 share: raw.revocation.limit_share,
                 floor: raw.revocation.limit_floor,
+                window_seconds: raw.revocation.limit_window.0.as_secs(),
             },
             approval_lifetime: raw.revocation.approval_lifetime.0,
             set_refresh: raw.status.set_refresh.0,
@@ -594,7 +588,7 @@ mod tests {
     fn the_least_is_enough_and_paths_are_relative_to_the_file() {
         let config = check(MINIMAL).unwrap();
         assert_eq!(config.status_url, "http://ca.example.org:8080");
-        assert_eq!(config.ledger, Path::new("/etc/chancery/ledger"));
+        assert_eq!(config.ledger, LedgerPlace::Directory("/etc/chancery/ledger".into()));
         assert!(matches!(&config.issuer_key, KeyLocation::File(path) if path.starts_with("/etc/chancery")));
         assert!(!config.tls12);
     }

@@ -38,6 +38,7 @@ mod problem;
 mod process;
 mod published;
 mod rate;
+pub mod relocation;
 mod request_id;
 mod router;
 mod routes;
@@ -45,6 +46,7 @@ mod serve;
 mod shutdown;
 mod site;
 mod standing;
+mod storage;
 mod tls;
 
 #[cfg(test)]

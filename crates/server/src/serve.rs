@@ -240,7 +240,8 @@ impl Server {
     /// Stops: finishes what is under way, closes the ledger.
     pub async fn stop(&self) -> Drained {
         let drained = self.site.chassis.shutdown().finish(DRAIN).await;
-        self.site.authority.embedded().close();
+        tokio::join!(self.site.crl.give_up(), self.site.set.give_up());
+        self.site.authority.ledger().close();
         drained
     }
 
@@ -370,7 +371,7 @@ fn material(authority: &Authority, credential: &ServerCredential) -> TlsMaterial
 
 fn watch_health(site: &Site) {
     let authority = Arc::clone(&site.authority);
-    site.chassis.health().register(move || match authority.embedded().halted() {
+    site.chassis.health().register(move || match authority.ledger().trouble() {
         None => check("ledger", HealthState::Ok, None),
         Some(error) => check("ledger", HealthState::Failed, Some(error.to_string())),
     });

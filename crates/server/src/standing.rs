@@ -30,11 +30,11 @@ pub(crate) struct StandingCollector {
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Self { authority, crl, ocsp, prober, set, agents, feed } = self;
-        let ledger = authority.embedded();
+        let ledger = authority.ledger();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
-        let halted = i64::from(ledger.halted().is_some());
-        let help = "1 when the ledger has stopped accepting writes";
+        let halted = i64::from(ledger.trouble().is_some());
+        let help = "1 when the ledger accepts no writes";
         encode_gauge(&mut encoder, "chancery_ledger_halted", help, halted)?;
         let now = authority.clock().now().seconds();
         let lists = || crl.places().map(|place| place.current());
@@ -80,7 +80,7 @@ impl Collector for StandingCollector {
         let metric = encoder.encode_descriptor("chancery_feed_dropped", help, None, dropped.metric_type())?;
         dropped.encode(metric)?;
         let syncs = ConstCounter::new(ledger.syncs());
-        let help = "Times that the ledger's journal was synced";
+        let help = "Times that this process made something durable in the ledger";
         let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;
         syncs.encode(metric)
     }

@@ -121,5 +121,35 @@ fn verifiers(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, verifiers);
+/// Connections that are open at once.
+const CONNECTIONS: usize = 100_000;
+
+/// What a registry with very many connections costs whoever comes, and whoever asks.
+fn registry(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let rules = Rules { when_unknown: WhenUnknown::Open, ..Rules::default() };
+    let not_after = SystemClock.now() + std::time::Duration::from_secs(3600);
+    let peer = |number: usize| Peer {
+        id: format!("spiffe://example.org/peer/{}", number % 1000).parse().unwrap(),
+        serial: Some(SerialNumber::compose(IssuerEpoch(1), number as u64, [7; 8]).unwrap()),
+        not_after,
+    };
+    let mut group = criterion.benchmark_group("registry");
+    for open in [0, CONNECTIONS] {
+        let status = Status::not_followed(rules);
+        let held: Vec<Admission> = (0..open).map(|number| status.admit(peer(number)).unwrap()).collect();
+        let next = peer(CONNECTIONS + 1);
+        group.bench_function(format!("admit and leave, {open} open"), |bencher| {
+            bencher.iter(|| drop(black_box(status.admit(next.clone()).unwrap())));
+        });
+        group.bench_function(format!("standing, {open} open"), |bencher| {
+            bencher.iter(|| status.standing(black_box(next.serial.unwrap())));
+        });
+        drop(held);
+    }
+    group.finish();
+}
+
+criterion_group!(benches, verifiers, registry);
 criterion_main!(benches);

@@ -10,7 +10,8 @@
 //!   active issuer, to an active identity, in an unbroken lineage, for a token spent once, with a serial of its
 //!   own; the signature is the issuer's over exactly these bytes;
 //! - changes to many certificates: each had the approval that it needed, and did what was asked for;
-//! - revocation: what is revoked is on the issuer's list, and nothing else is.
+//! - revocation: what is revoked is on the issuer's list, and nothing else is;
+//! - the exact sets: each is made again from the entries before it, and has the hash that was recorded.
 //!
 //! Memory is about a hundred bytes for each certificate, token and lineage; entries pass through in batches.
 
@@ -26,6 +27,7 @@ mod finding;
 mod history;
 mod holds;
 mod issuers;
+mod sets;
 mod source;
 mod status;
 mod tokens;

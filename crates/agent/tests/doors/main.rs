@@ -7,6 +7,7 @@ mod bundles;
 mod clients;
 mod hostile;
 mod jwt;
+mod library;
 mod measure;
 mod sds;
 mod world;

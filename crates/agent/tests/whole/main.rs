@@ -9,3 +9,4 @@ mod outage;
 mod place;
 #[path = "../../../server/tests/running/mod.rs"]
 mod running;
+mod templates;

@@ -45,6 +45,9 @@ impl InProcess {
             token: None,
             api,
             status,
+            url: None,
+            status_url: None,
+            database: None,
             root_key: None,
         };
         let root = directory.with_extension("root");
@@ -101,7 +104,7 @@ impl InProcess {
 
     /// How often the ledger was synced to disk since it was opened.
     pub(crate) fn syncs(&self) -> u64 {
-        self.authority.embedded().syncs()
+        self.authority.ledger().syncs()
     }
 
     /// Entries in the ledger.
@@ -111,7 +114,7 @@ impl InProcess {
 
     /// Closes the ledger, so that another process can open it.
     pub(crate) fn close(self) {
-        self.authority.embedded().close();
+        self.authority.ledger().close();
     }
 }
 

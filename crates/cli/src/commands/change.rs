@@ -189,7 +189,12 @@ pub(super) fn radius_text(terminal: &Terminal, radius: &BlastRadius) -> String {
     let environments = radius.environments.iter().map(|part| {
         let share = part.in_force.map_or_else(String::new, |in_force| {
             let percent = u128::from(part.certificates) * 100 / u128::from(in_force.max(1));
-            format!("{percent} % of {in_force}")
+            let recent =
+                if part.recent > 0 { format!(", after {} lately", part.recent) } else { String::new() };
+            match part.and_more {
+                true => format!("less than {} % of more than {in_force}{recent}", percent + 1),
+                false => format!("{percent} % of {in_force}{recent}"),
+            }
         });
         vec!["environment".to_owned(), named(&part.name), part.certificates.to_string(), share]
     });

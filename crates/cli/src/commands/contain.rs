@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::revoke::{KeylessConnection, pending, print};
 use super::scope::Which;
-use super::watch::watch;
+use super::watch::{Before, watch};
 use crate::ask;
 use crate::flags::Globals;
 use crate::place::Place;
@@ -70,14 +70,14 @@ impl Contain {
             note: self.note.clone(),
             ..HoldRequest::new(selector.clone())
         };
+        let before = if self.watch { Some(Before::look(&client).await?) } else { None };
         let held = client.hold(&hold).await?;
         print(terminal, &held, "held")?;
         pending(&held)?;
         let is_done = held.change.as_ref().is_none_or(|change| change.status == ChangeStatus::Ended);
-        let watched = if self.watch && is_done {
-            watch(&client, terminal, &held, self.timeout.0).await
-        } else {
-            Ok(())
+        let watched = match before {
+            Some(before) if is_done => watch(&client, terminal, before, &held, self.timeout.0).await,
+            _ => Ok(()),
         };
         match self.decision()? {
             Then::Keep => {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use chancery_agent::hook::HookSettings;
 use chancery_proxy::ConfigError;
-use chancery_proxy::credentials::RawIdentity;
 use chancery_proxy::crl_sync::{CrlSync, CrlSyncConfig, FileForm, RawCrlSync, RawOutput, Report};
+use chancery_proxy::source::RawCredentials;
 use chancery_types::{HumanDuration, SystemClock};
 use clap::{ArgGroup, Args, ValueEnum};
 
@@ -48,6 +48,12 @@ pub(crate) struct CrlSyncCommand {
     /// How often to ask when the feed is not there.
     #[arg(long, value_name = "DURATION")]
     poll: Option<HumanDuration>,
+    /// Where to serve metrics and health: 127.0.0.1:9467, or unix:/path.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<String>,
+    /// How long the lists may go without being known to be the newest before it is an alarm.
+    #[arg(long, value_name = "DURATION")]
+    maximum_age: Option<HumanDuration>,
     /// A file with a list of the root, made where the root is kept. May be given again.
     #[arg(long, value_name = "FILE")]
     also: Vec<PathBuf>,
@@ -129,9 +135,10 @@ impl CrlSyncCommand {
                 "say --server https://host:port and --trust-bundle FILE (or set CHANCERY_SERVER and CHANCERY_TRUST_BUNDLE)",
             ));
         };
-        let identity = RawIdentity {
+        let identity = RawCredentials {
             certificate: self.cert.clone(),
             key: self.key.clone(),
+            trust_bundle: None,
             workload_api: self.workload_api.clone(),
             spiffe_id: None,
         };
@@ -148,8 +155,10 @@ impl CrlSyncCommand {
         let raw = RawCrlSync {
             server,
             trust_bundle,
-            identity: (identity != RawIdentity::default()).then_some(identity),
+            identity: (identity != RawCredentials::default()).then_some(identity),
             poll: self.poll,
+            metrics: self.metrics.clone(),
+            maximum_age: self.maximum_age,
             also: self.also.clone(),
             outputs: vec![output],
         };

@@ -11,6 +11,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::database::DatabaseFlags;
 use crate::authority_side::{self, Made, Name, Plan};
 use crate::failure::usage;
 use crate::files::{self, MAX_PEM};
@@ -50,6 +51,14 @@ pub(crate) struct Init {
     /// Where status (CRL, OCSP, CA certificates) is served over plain HTTP.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     status_listen: SocketAddr,
+    /// The https:// URL under which others reach the API, where a balancer stands before it.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The http:// URL that certificates name for their status, likewise.
+    #[arg(long, value_name = "URL")]
+    status_url: Option<String>,
+    #[command(flatten)]
+    database: DatabaseFlags,
     /// Ask nothing.
     #[arg(short, long)]
     yes: bool,
@@ -171,6 +180,9 @@ impl Init {
             },
             api: self.listen,
             status: self.status_listen,
+            url: self.url.clone(),
+            status_url: self.status_url.clone(),
+            database: self.database.chosen()?,
             root_directory,
         })
     }

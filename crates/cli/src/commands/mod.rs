@@ -10,6 +10,7 @@ mod change;
 pub(crate) mod completions;
 pub(crate) mod contain;
 pub(crate) mod crl_sync;
+mod database;
 pub(crate) mod enroll;
 pub(crate) mod fetch;
 pub(crate) mod follow;
@@ -56,8 +57,8 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Root(root) => root.run(terminal),
         Command::Serve(serve) => serve.run(globals).await,
         Command::CheckConfig(check) => check.run(globals, terminal),
-        Command::Ledger(ledger) => ledger.run(globals, terminal),
         Command::Doctor(doctor) => doctor.run(globals, terminal).await,
+        Command::Ledger(ledger) => ledger.run(globals, terminal).await,
         Command::Backup(backup) => backup.run(globals, terminal).await,
         Command::Restore(restore) => restore.run(globals, terminal).await,
         Command::Identity(identity) => identity.run(globals, terminal).await,

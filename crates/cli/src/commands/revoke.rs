@@ -13,7 +13,7 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::change::{ChangeCommand, radius_text};
 use super::scope::{Selected, Which};
-use super::watch::{Waiting, watch};
+use super::watch::{Before, Waiting, watch};
 use crate::ask;
 use crate::connection::{Connection, OperatorIdentity, Reach};
 use crate::failure::{refused, usage};
@@ -186,6 +186,8 @@ impl Revoke {
         if !proved && self.how.wants_to_ask(&selector) {
             confirm(terminal, "revoke for good", &client.revoke(&request(true)).await?)?;
         }
+        let is_watched = self.waiting.wait && !proved && !self.how.dry_run;
+        let before = if is_watched { Some(Before::look(&client).await?) } else { None };
         let changed = client.revoke(&request(self.how.dry_run)).await?;
         print(terminal, &changed, "revoked")?;
         if matches!(selector, Selector::Identity(_)) && !self.safety.block && !changed.dry_run {
@@ -195,10 +197,10 @@ impl Revoke {
             );
         }
         pending(&changed)?;
-        if self.waiting.wait && !proved && !changed.dry_run {
-            return watch(&client, terminal, &changed, self.waiting.timeout.0).await;
+        match before {
+            Some(before) => watch(&client, terminal, before, &changed, self.waiting.timeout.0).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn meaning(&self, place: Option<&Place>) -> Result<Selected> {
@@ -235,13 +237,15 @@ impl Hold {
         if self.how.wants_to_ask(&selector) {
             confirm(terminal, "hold", &client.hold(&request(true)).await?)?;
         }
+        let is_watched = self.waiting.wait && !self.how.dry_run;
+        let before = if is_watched { Some(Before::look(&client).await?) } else { None };
         let changed = client.hold(&request(self.how.dry_run)).await?;
         print(terminal, &changed, "held")?;
         pending(&changed)?;
-        if self.waiting.wait && !changed.dry_run {
-            return watch(&client, terminal, &changed, self.waiting.timeout.0).await;
+        match before {
+            Some(before) => watch(&client, terminal, before, &changed, self.waiting.timeout.0).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

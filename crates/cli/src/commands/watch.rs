@@ -15,6 +15,8 @@ use crate::terminal::{Terminal, Tone};
 
 /// How often relying parties are asked about.
 const PERIOD: Duration = Duration::from_millis(250);
+/// How often a relying party that follows the feed confirms at least, though nothing changes.
+const CONFIRMED_EVERY: Duration = Duration::from_secs(30);
 /// Certificates of which it is looked up when they end.
 const LOOKED_UP: usize = 20;
 
@@ -45,10 +47,29 @@ pub(super) struct Reached {
     worst_exposure_seconds: Option<u64>,
 }
 
+/// How things stood before a change that is to be watched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    /// Connections that relying parties had closed by then, all together.
+    closed: u64,
+}
+
+impl Before {
+    /// Asks for it. The change comes after this: a relying party may enforce it before its answer is here.
+    pub(super) async fn look(client: &Client) -> Result<Self> {
+        Ok(Self { closed: closed(&client.relying_parties().await?.relying_parties) })
+    }
+}
+
+fn closed(parties: &[RelyingPartyView]) -> u64 {
+    parties.iter().map(|party| party.acknowledgement.connections_closed).sum()
+}
+
 /// Waits until everybody has confirmed a change, or for so long; fails when somebody has not.
 pub(super) async fn watch(
     client: &Client,
     terminal: &Terminal,
+    before: Before,
     changed: &ChangeResponse,
     timeout: Duration,
 ) -> Result<()> {
@@ -56,11 +77,9 @@ pub(super) async fn watch(
     let deadline = Instant::now() + timeout;
     let ends = latest_end(client, &changed.serials).await;
     let mut told = BTreeSet::new();
-    let mut closed_before = None;
     loop {
         let parties = client.relying_parties().await?.relying_parties;
-        let closed: u64 = parties.iter().map(|party| party.acknowledgement.connections_closed).sum();
-        let closed_before = *closed_before.get_or_insert(closed);
+        let connections_closed = closed(&parties).saturating_sub(before.closed);
         let (confirmed, waiting): (Vec<_>, Vec<_>) =
             parties.into_iter().partition(|party| party.acknowledgement.sequence >= sequence);
         for party in &confirmed {
@@ -71,7 +90,6 @@ pub(super) async fn watch(
         let is_over = waiting.is_empty() || Instant::now() >= deadline;
         if is_over {
             let worst_exposure_seconds = waiting.iter().map(|party| exposure(party, ends)).max();
-            let connections_closed = closed.saturating_sub(closed_before);
             let reached =
                 Reached { sequence, confirmed, waiting, connections_closed, worst_exposure_seconds };
             terminal.data(&reached, || text(terminal, &reached))?;
@@ -96,7 +114,8 @@ fn name(party: &RelyingPartyView) -> String {
 }
 
 /// Seconds for which a relying party that has not confirmed may still let somebody in: until what it knows is too
-/// old, if it keeps peers out then; else until the last of the certificates ends.
+/// old, if it keeps peers out then; else until the last of the certificates ends. One that follows the feed may have
+/// heard the authority's word just now; one that does not, a while after it last confirmed anything.
 fn exposure(party: &RelyingPartyView, ends: Option<Timestamp>) -> u64 {
     let now = chancery_types::Clock::now(&chancery_types::SystemClock);
     let left = |until: Timestamp| u64::try_from((until.millis() - now.millis()).max(0) / 1000).unwrap_or(0);
@@ -105,7 +124,8 @@ fn exposure(party: &RelyingPartyView, ends: Option<Timestamp>) -> u64 {
     match word.when_unknown {
         WhenUnknown::Open => life,
         WhenUnknown::Closed => {
-            life.min(left(party.acknowledged_at + Duration::from_secs(word.maximum_age_seconds)))
+            let heard = if party.connected { now } else { party.acknowledged_at + CONFIRMED_EVERY };
+            life.min(left(heard + Duration::from_secs(word.maximum_age_seconds)))
         }
     }
 }

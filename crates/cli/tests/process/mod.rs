@@ -110,6 +110,12 @@ impl Ran {
         errors
     }
 
+    /// What it wrote to standard output, however it ended.
+    #[allow(dead_code, reason = "not every test looks at what a failure printed")]
+    pub(crate) fn output(&self) -> String {
+        String::from_utf8(self.output.stdout.clone()).unwrap()
+    }
+
     /// Whether it ended with exit code 0.
     pub(crate) fn is_success(&self) -> bool {
         self.output.status.success()
@@ -131,6 +137,6 @@ pub(crate) fn command(directory: &Path) -> Command {
     command
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

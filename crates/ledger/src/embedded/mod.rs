@@ -29,7 +29,7 @@ mod signatures;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -62,7 +62,7 @@ use crate::model::record::{
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use crate::model::search::{self, CertificateQuery};
-use crate::model::{ModelError, ReadModel};
+use crate::model::{ModelError, ReadModel, taken};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
 use crate::scratch::Scratch;
 use crate::sequence::Request;
@@ -80,6 +80,8 @@ pub struct Options {
     pub index_changes: usize,
     /// Bytes of cache for the index.
     pub cache_bytes: usize,
+    /// Whether a log that has ended here is opened all the same, to be read.
+    pub may_have_ended: bool,
 }
 
 impl Default for Options {
@@ -89,6 +91,7 @@ impl Default for Options {
             index_interval: Duration::from_secs(10),
             index_changes: 400_000,
             cache_bytes: 96 << 20,
+            may_have_ended: false,
         }
     }
 }
@@ -376,6 +379,13 @@ impl Ledger for EmbeddedLedger {
         EmbeddedLedger::syncs(self)
     }
 
+    async fn end(&self, why: &str) -> Result<Head, CommitError> {
+        // What was sent before is answered first.
+        EmbeddedLedger::close(self);
+        open::end(&self.shared.directory, why).map_err(|error| self.shared.halt(error.to_string()))?;
+        Ok(self.head())
+    }
+
     fn close(&self) {
         EmbeddedLedger::close(self);
     }
@@ -454,6 +464,10 @@ impl ReadModel for EmbeddedLedger {
 
     async fn held_by(&self, change: u64, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError> {
         change::held_by(&self.shared.memtable, change, page)
+    }
+
+    async fn taken(&self, by: &str, since: Timestamp) -> Result<BTreeMap<String, u64>, ModelError> {
+        taken::taken(&self.shared.memtable, by, since)
     }
 
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {

@@ -21,6 +21,27 @@ use crate::model::ModelError;
 /// Commits that may wait in the queue before callers wait for a place.
 const QUEUE: usize = 4096;
 
+/// Says that the log has ended here, and why.
+const ENDED: &str = "ended";
+
+/// Makes it durable that nothing more is recorded in a directory.
+pub(super) fn end(directory: &Path, why: &str) -> io::Result<()> {
+    let path = directory.join(ENDED);
+    fs::write(&path, why)?;
+    File::open(&path)?.sync_all()?;
+    File::open(directory)?.sync_all()
+}
+
+/// Why the log has ended in a directory, if it has.
+fn ended(directory: &Path) -> Result<Option<String>, OpenError> {
+    let path = directory.join(ENDED);
+    match fs::read_to_string(&path) {
+        Ok(why) => Ok(Some(why)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::Io { path: path.display().to_string(), error }),
+    }
+}
+
 /// Why a ledger was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -41,6 +62,14 @@ pub enum OpenError {
         path: String,
         /// What is wrong, and what to do.
         what: &'static str,
+    },
+    /// The log goes on elsewhere.
+    #[error("{path}: the log has ended here: {why}")]
+    Ended {
+        /// The directory.
+        path: String,
+        /// Where it went.
+        why: String,
     },
     /// The operating system refused.
     #[error("{path}: {error}")]
@@ -200,8 +229,16 @@ impl EmbeddedLedger {
         options: Options,
     ) -> Result<Self, OpenError> {
         exists(directory)?;
+        let ended = ended(directory)?;
+        if let Some(why) = ended.clone().filter(|_| !options.may_have_ended) {
+            return Err(OpenError::Ended { path: directory.display().to_string(), why });
+        }
         let lock = lock(directory)?;
-        open(disk, directory, lock, signer, options, Start::FromIndex, &mut |_, _| {})
+        let ledger = open(disk, directory, lock, signer, options, Start::FromIndex, &mut |_, _| {})?;
+        if let Some(why) = ended {
+            ledger.shared.halt(format!("the log has ended here: {why}"));
+        }
+        Ok(ledger)
     }
 
     /// Throws the index and the derived files away and makes them anew from the journal, after the journal was

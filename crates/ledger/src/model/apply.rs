@@ -9,7 +9,7 @@ use super::record::{
     CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead,
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, to_json,
 };
-use super::{Changes, ModelError, Table, View, Write, change as changes, query, search};
+use super::{Changes, ModelError, Table, View, Write, change as changes, query, search, taken};
 
 /// The changes that the entry at `index` makes, in no particular order; each key at most once.
 ///
@@ -69,22 +69,33 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
         | Body::Ceremony(_) => Ok(Vec::new()),
         Body::Revocation(revocation) => {
             let state = CertificateState::Revoked { at: time, reason: revocation.reason };
+            let taken = taken_by(&revocation.by, time, &[revocation.serial], view)?;
             let mut writes = change_certificate(revocation.serial, state, view)?;
             if let Some(change) = changes::change_number(&revocation.by).filter(|_| !writes.is_empty()) {
                 writes.push(changes::counts(change, view)?);
             }
+            writes.extend(taken);
             Ok(writes)
         }
         Body::Hold(hold) => match hold.target {
             HoldTarget::Certificate(serial) => {
+                let taken = taken_by(&hold.by, time, &[serial], view)?;
                 let mut writes = change_certificate(serial, CertificateState::Held { since: time }, view)?;
                 if let Some(change) = changes::change_number(&hold.by).filter(|_| !writes.is_empty()) {
                     writes.push(changes::holds(change, serial, time));
                     writes.push(changes::counts(change, view)?);
                 }
+                writes.extend(taken);
                 Ok(writes)
             }
-            HoldTarget::Lineage(lineage) => change_lineage(lineage, Some(time), view),
+            HoldTarget::Lineage(lineage) => {
+                let head = query::lineage_head(view, lineage)?;
+                let living = head.map(|head| query::living(view, lineage, &head)).transpose()?;
+                let taken = taken_by(&hold.by, time, &living.unwrap_or_default(), view)?;
+                let mut writes = change_lineage(lineage, Some(time), view)?;
+                writes.extend(taken);
+                Ok(writes)
+            }
         },
         Body::Release(release) => match release.target {
             HoldTarget::Certificate(serial) => change_certificate(serial, CertificateState::Good, view),
@@ -303,6 +314,27 @@ fn change_certificate(
         (Table::Certificate.key(&[serial.as_bytes()]), Some(record.to_bytes())),
         (Table::Revoked.key(&[serial.as_bytes()]), line),
     ])
+}
+
+/// Counts for this hand those of these certificates that are in force until now.
+fn taken_by(
+    by: &str,
+    time: Timestamp,
+    serials: &[SerialNumber],
+    view: &dyn View,
+) -> Result<Option<Write>, ModelError> {
+    if !taken::is_counted(by) {
+        return Ok(None);
+    }
+    let mut parts = Vec::new();
+    for serial in serials {
+        let Some(record) = query::certificate(view, *serial)? else { continue };
+        if record.state == CertificateState::Good {
+            let identity = query::identity(view, &record.identity)?;
+            parts.push((identity.map(|found| found.identity.environment).unwrap_or_default(), 1));
+        }
+    }
+    if parts.is_empty() { Ok(None) } else { taken::count(by, time, parts, view).map(Some) }
 }
 
 /// Holds or releases a lineage with all its living certificates.

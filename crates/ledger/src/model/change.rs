@@ -155,6 +155,7 @@ pub(super) fn step(time: Timestamp, step: &ChangeStep, view: &dyn View) -> Resul
     record.details = super::apply::json(&step.details);
     record.stepped = time;
     step.by.clone_into(&mut record.stepped_by);
+    let mut taken = None;
     match step.step {
         Step::Wave => {
             record.waves += 1;
@@ -164,10 +165,24 @@ pub(super) fn step(time: Timestamp, step: &ChangeStep, view: &dyn View) -> Resul
             let name = serde_json::to_value(step.step).ok();
             let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
             record.permitted = Some((name, step.by.clone()));
+            if step.step == Step::Begun {
+                taken = Some(super::taken::count(&record.by, time, parts(&record.radius), view)?);
+            }
         }
         _ => {}
     }
-    Ok(vec![(key(step.change), Some(record.to_bytes()))])
+    Ok(std::iter::once((key(step.change), Some(record.to_bytes()))).chain(taken).collect())
+}
+
+/// What a radius takes out of force of each environment: what it changes, without what is held already.
+fn parts(radius: &serde_json::Value) -> Vec<(String, u64)> {
+    let environments = radius["environments"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let number = |part: &serde_json::Value, field: &str| part[field].as_u64().unwrap_or(0);
+    let part = |part: &serde_json::Value| {
+        let taken = number(part, "certificates").saturating_sub(number(part, "held"));
+        (part["name"].as_str().unwrap_or_default().to_owned(), taken)
+    };
+    environments.iter().map(part).collect()
 }
 
 /// Remembers that this certificate is held by a change since this time.

@@ -12,6 +12,9 @@ pub(crate) mod merge;
 pub(crate) mod query;
 pub(crate) mod record;
 pub(crate) mod search;
+pub(crate) mod taken;
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
@@ -74,6 +77,8 @@ pub(crate) enum Table {
     ChangeHeld = b'h',
     /// number of a change -> certificates that it has changed
     ChangeCount = b'm',
+    /// who -> certificates taken out of force lately, by environment
+    Taken = b'u',
 }
 
 impl Table {
@@ -186,6 +191,10 @@ pub trait ReadModel: Send + Sync + 'static {
 
     /// What a change holds, by serial: what was released or revoked since is not among it.
     async fn held_by(&self, change: u64, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError>;
+
+    /// Certificates that this hand has taken out of force since this moment, by environment: revoked or held by its
+    /// name, or by a change that it began without anybody's approval. A day back at most; to five minutes, rounded up.
+    async fn taken(&self, by: &str, since: Timestamp) -> Result<BTreeMap<String, u64>, ModelError>;
 
     /// All issuers, by epoch.
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError>;

@@ -7,7 +7,7 @@ use chancery_entry::Entry;
 use tokio::sync::Notify;
 use tokio_postgres::types::Type;
 
-use super::error::Unfit;
+use super::error::{Fence, Unfit};
 use super::hashes::signed;
 use super::head::{HeadRow, Known, READ};
 use super::session::{Parameter, Session, SqlError, Statement, Target, column};
@@ -30,6 +30,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Heard {
     pub(super) head: Head,
+    /// Why this process may not write any more, if that is so. It reads on.
+    pub(super) fence: Option<Fence>,
     pub(super) news: Vec<News>,
     pub(super) changes_standing: bool,
 }
@@ -41,7 +43,8 @@ impl Heard {
         row.check(known)?;
         let news = news_between(session, known.head.size, row.head.size).await?;
         let changes_standing = news.iter().any(|news| changes_standing(&news.entry.body));
-        Ok(Self { head: row.head, news, changes_standing })
+        let fence = row.check_open(known).err();
+        Ok(Self { head: row.head, fence, news, changes_standing })
     }
 }
 

@@ -36,6 +36,15 @@ const PUT: Statement = Statement {
            WHERE kept.until < clock_timestamp()",
 };
 
+const REPLACE: Statement = Statement {
+    name: "replace_scratch",
+    text: "INSERT INTO @.scratch AS kept (key, value, until, fence) \
+           VALUES ($1, $2, clock_timestamp() + $3 * interval '1 millisecond', $4) \
+           ON CONFLICT (key) DO UPDATE \
+           SET value = excluded.value, until = excluded.until, fence = excluded.fence \
+           WHERE kept.fence <= excluded.fence",
+};
+
 const GET: Statement = Statement {
     name: "get_scratch",
     text: "SELECT value FROM @.scratch WHERE key = $1 AND until >= clock_timestamp()",
@@ -85,26 +94,51 @@ impl Leases for PostgresLedger {
 #[async_trait]
 impl Scratch for PostgresLedger {
     async fn put_new(&self, key: &[u8], value: &[u8], lifetime: Duration) -> Result<bool, ReadError> {
-        let shared = &self.shared;
-        shared.may_write()?;
         let millis = millis(lifetime);
         let parameters: [Parameter<'_>; 3] =
             [(&key, Type::BYTEA), (&value, Type::BYTEA), (&millis, Type::INT8)];
-        // A megabyte a second is the very least. Never asked twice: the first may have been heard.
-        let extra = Duration::from_secs(value.len() as u64 >> 20);
+        self.write(&PUT, &parameters, value.len()).await
+    }
+
+    async fn replace(
+        &self,
+        fence: u64,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+    ) -> Result<bool, ReadError> {
+        let (millis, fence) = (millis(lifetime), super::signed(fence));
+        let parameters: [Parameter<'_>; 4] =
+            [(&key, Type::BYTEA), (&value, Type::BYTEA), (&millis, Type::INT8), (&fence, Type::INT8)];
+        self.write(&REPLACE, &parameters, value.len()).await
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        let rows = self.shared.read(&GET, &[(&key, Type::BYTEA)]).await?;
+        rows.first().map(|row| column(&GET, row, 0)).transpose().map_err(read_error)
+    }
+}
+
+impl PostgresLedger {
+    /// Writes one value, and now and then forgets what has run out. Never asked twice: the first may have been heard.
+    async fn write(
+        &self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+        bytes: usize,
+    ) -> Result<bool, ReadError> {
+        let shared = &self.shared;
+        shared.may_write()?;
+        // A megabyte a second is the very least.
+        let extra = Duration::from_secs(bytes as u64 >> 20);
         let session = shared.reader().await?;
-        let kept = session.change(&PUT, &parameters, extra).await.map_err(read_error)?;
+        let kept = session.change(statement, parameters, extra).await.map_err(read_error)?;
         if self.scratched.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY)
             && let Err(error) = session.change(&SWEEP, &[], Duration::ZERO).await
         {
             tracing::debug!(%error, "what has run out stays in the scratch table for now");
         }
         Ok(kept == 1)
-    }
-
-    async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        let rows = self.shared.read(&GET, &[(&key, Type::BYTEA)]).await?;
-        rows.first().map(|row| column(&GET, row, 0)).transpose().map_err(read_error)
     }
 }
 

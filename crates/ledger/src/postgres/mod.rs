@@ -21,6 +21,7 @@
 //! cannot be known that nothing has changed, it is another number each time.
 
 mod counters;
+mod end;
 mod error;
 mod follow;
 mod hashes;
@@ -63,7 +64,7 @@ use signatures::Keep;
 use view::Drive;
 
 pub use error::{Fence, PostgresError};
-pub use options::PostgresOptions;
+pub use options::{PostgresOptions, check_address};
 pub use rebuild::PostgresReport;
 
 use crate::embedded::checkpoint;
@@ -174,6 +175,9 @@ impl Shared {
 
     /// Takes over what the log has come to, and tells it on. Called by the sequencer alone: the log's order.
     fn tell(&self, heard: Heard, began: Instant) {
+        if let Some(fence) = &heard.fence {
+            self.fence(fence);
+        }
         if heard.changes_standing {
             self.standing_epoch.fetch_add(1, Ordering::AcqRel);
         }
@@ -201,6 +205,12 @@ impl Shared {
 
     /// The size and the signed checkpoint of the current head.
     fn checkpoint(&self) -> Result<(u64, SignedNote), ReadError> {
+        self.may_read()?;
+        self.signed_head()
+    }
+
+    /// The last head that was seen durable, signed, and its size; for a replica that is fenced off too.
+    fn signed_head(&self) -> Result<(u64, SignedNote), ReadError> {
         let mut cached = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: no checkpoint is given out after a larger one.
         let head = self.head();
@@ -209,15 +219,15 @@ impl Shared {
         {
             return Ok((*size, note.clone()));
         }
-        self.may_read()?;
         let note = checkpoint::sign(&head, self.signer.as_ref()).map_err(ReadError)?;
         *cached = Some((head.size, note.clone()));
         Ok((head.size, note))
     }
 
-    /// Replaces the checkpoint outside the database, unless a larger one is there; its size.
+    /// Replaces the checkpoint outside the database, unless a larger one is there; its size. A replica that is fenced
+    /// off keeps what it has seen as well: the next start must ask for as much.
     fn publish(&self) -> Result<u64, ReadError> {
-        let (size, note) = self.checkpoint()?;
+        let (size, note) = self.signed_head()?;
         let found = checkpoint::Published::read(&self.directory).map_err(read_error)?;
         if found.is_none_or(|found| found.head.size < size) {
             let disk = Arc::new(RealDisk) as Arc<dyn Disk>;
@@ -476,6 +486,10 @@ impl Ledger for PostgresLedger {
 
     fn syncs(&self) -> u64 {
         self.commits()
+    }
+
+    async fn end(&self, why: &str) -> Result<Head, CommitError> {
+        end::end(&self.shared, why).await
     }
 
     fn close(&self) {

@@ -1,5 +1,6 @@
 //! Questions to the read model, asked of the database.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use crate::model::record::{
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
 };
 use crate::model::search::{self, CertificateQuery};
-use crate::model::{ModelError, ReadModel, View};
+use crate::model::{ModelError, ReadModel, View, taken};
 
 impl PostgresLedger {
     /// Answers a question on a thread that may block; once more when the connection turns out to be dead.
@@ -118,6 +119,11 @@ impl ReadModel for PostgresLedger {
     async fn held_by(&self, change: u64, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError> {
         let page = page.clone();
         self.ask(move |view| change::held_by(view, change, &page)).await
+    }
+
+    async fn taken(&self, by: &str, since: Timestamp) -> Result<BTreeMap<String, u64>, ModelError> {
+        let by = by.to_owned();
+        self.ask(move |view| taken::taken(view, &by, since)).await
     }
 
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {

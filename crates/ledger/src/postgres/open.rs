@@ -163,7 +163,9 @@ pub(super) async fn admit(
     signer.name().clone_into(&mut log.origin);
     let known = Known { log, epoch: row.epoch, head };
     let row = verify(session, &known).await?;
-    row.check_open(&known)?;
+    if !options.may_have_ended {
+        row.check_open(&known)?;
+    }
     if let Some(published) = published.filter(|published| published.head.size > 0) {
         let first = session.rows(&ENTRIES, &[(&0_i64, Type::INT8), (&1_i64, Type::INT8)]).await?;
         let first: Option<&[u8]> = first.first().map(|row| column(&ENTRIES, row, 2)).transpose()?;

@@ -1,10 +1,13 @@
 //! What can be chosen about a ledger in PostgreSQL.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chancery_types::SecretString;
 use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
 
 use super::PostgresError;
 use super::session::Target;
@@ -19,6 +22,8 @@ pub struct PostgresOptions {
     /// The database's own address where `url` is a pooler's: notifications do not come through one. Without it `url`
     /// is listened to; where nothing is heard, the head is looked at four times a second.
     pub listen_url: Option<String>,
+    /// The password, where the database asks for one and the address has none.
+    pub password: Option<SecretString>,
     /// The schema that holds the ledger: lower-case letters, digits and `_`.
     pub schema: String,
     /// How the database's certificate is verified, and which one is shown to it. Without it there is no TLS.
@@ -34,6 +39,8 @@ pub struct PostgresOptions {
     pub replica: String,
     /// Entries in one partition.
     pub partition: u64,
+    /// Whether a log that has ended there is opened all the same, to be read.
+    pub may_have_ended: bool,
 }
 
 impl PostgresOptions {
@@ -43,6 +50,7 @@ impl PostgresOptions {
         Self {
             url: url.to_owned(),
             listen_url: None,
+            password: None,
             schema: "chancery".to_owned(),
             tls: None,
             directory,
@@ -50,6 +58,7 @@ impl PostgresOptions {
             patience: Duration::from_secs(10),
             replica: format!("process {}", std::process::id()),
             partition: 4 << 20,
+            may_have_ended: false,
         }
     }
 
@@ -67,12 +76,15 @@ impl PostgresOptions {
             return Err(PostgresError::Settings("readers and partition are at least 1".to_owned()));
         }
         let target = |url: &str| {
-            let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-                // The text itself may hold a password.
-                let why =
-                    std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                PostgresError::Settings(format!("the database's address cannot be read: {why}"))
-            })?;
+            let mut config = read(url).map_err(PostgresError::Settings)?;
+            check_path(&config, self.tls.is_some()).map_err(PostgresError::Settings)?;
+            if let Some(password) = &self.password {
+                config.password(password.expose_secret());
+            }
+            if self.tls.is_some() {
+                // Nobody in between talks us out of it.
+                config.ssl_mode(SslMode::Require);
+            }
             config.application_name("chancery");
             config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE);
             config.keepalives_idle(SILENCE).keepalives_interval(SILENCE).keepalives_retries(2);
@@ -88,10 +100,51 @@ impl PostgresOptions {
     }
 }
 
+/// Checks an address that stands in a configuration: it can be read, holds no password, and what it leads over is
+/// encrypted unless it says otherwise.
+///
+/// # Errors
+/// What is wrong, without the address: it may hold a password.
+pub fn check_address(url: &str, has_tls: bool) -> Result<(), String> {
+    let config = read(url)?;
+    if config.get_password().is_some() {
+        return Err(
+            "the address holds a password; put it into a file and name that as password_file".to_owned()
+        );
+    }
+    check_path(&config, has_tls)
+}
+
+fn read(url: &str) -> Result<Config, String> {
+    url.parse().map_err(|error: tokio_postgres::Error| {
+        // The text itself may hold a password.
+        let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        format!("the database's address cannot be read: {why}")
+    })
+}
+
+/// In the clear only within this machine, or where the address says so.
+fn check_path(config: &Config, has_tls: bool) -> Result<(), String> {
+    let is_here = |host: &Host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+    };
+    match config.get_ssl_mode() {
+        _ if has_tls => Ok(()),
+        SslMode::Disable => Ok(()),
+        SslMode::Prefer if config.get_hosts().iter().all(is_here) => Ok(()),
+        _ => Err("the database is on another machine: name the roots of its certificate (roots), or write \
+                  sslmode=disable into the address where the network is trusted"
+            .to_owned()),
+    }
+}
+
 /// For each address of a host.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Bytes that nobody acknowledges for so long end a connection.
-const SILENCE: Duration = Duration::from_secs(4);
+const SILENCE: Duration = Duration::from_secs(3);
 
 impl std::fmt::Debug for PostgresOptions {
     /// Without the addresses: they may hold passwords.

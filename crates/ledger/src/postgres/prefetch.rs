@@ -87,10 +87,11 @@ impl Reads {
         }
     }
 
-    /// What a change does is counted.
+    /// What a change does is counted, and what anybody else takes out of force.
     fn counted(&mut self, by: &str) {
-        if let Some(change) = change_number(by) {
-            self.key(Table::ChangeCount, &change.to_be_bytes());
+        match change_number(by) {
+            Some(change) => self.key(Table::ChangeCount, &change.to_be_bytes()),
+            None => self.key(Table::Taken, by.as_bytes()),
         }
     }
 

@@ -39,12 +39,12 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What is set is gone with the transaction. A replica that falls silent in the middle loses the lock after so many
-/// seconds: four, and more only for a batch that takes long to send.
+/// seconds: two, and more only for a batch that takes long to send.
 fn begin(extra: Duration) -> String {
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '3s'; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '2s'; \
          SET LOCAL idle_in_transaction_session_timeout = '{}s'",
-        4 + extra.as_secs()
+        2 + extra.as_secs()
     )
 }
 
@@ -415,7 +415,7 @@ impl Shared {
         }
         let Decided { outcomes, head, news, changes_standing, first_index, .. } = decided;
         debug_assert!(first_index <= head.size);
-        self.tell(Heard { head, news, changes_standing }, began);
+        self.tell(Heard { head, fence: None, news, changes_standing }, began);
         self.count_commit();
         outcomes
     }

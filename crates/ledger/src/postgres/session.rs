@@ -18,7 +18,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Row};
 use super::tls::Tls;
 
 /// How long the database may be silent before it is taken for lost.
-pub(super) const PATIENCE: Duration = Duration::from_secs(4);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);
 

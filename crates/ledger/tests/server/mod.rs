@@ -100,6 +100,35 @@ impl Server {
         own.wait();
     }
 
+    /// A backup of it as it stands, made while it works: `pg_basebackup`.
+    pub(crate) fn back_up(&self) {
+        let own = self.own.as_ref().expect("started here");
+        let made = unprivileged(&own.programs.join("pg_basebackup"))
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "chancery",
+                "--checkpoint=fast",
+                "-p",
+                &own.port.to_string(),
+                "-D",
+            ])
+            .arg(own.directory.path().join("backup"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// Kills it and starts what was backed up in its place.
+    pub(crate) fn restore(&mut self) {
+        self.kill();
+        let own = self.own.as_ref().expect("started here");
+        fs::rename(own.data(), own.directory.path().join("lost")).unwrap();
+        fs::rename(own.directory.path().join("backup"), own.data()).unwrap();
+        self.restart();
+    }
+
     /// The directory of its data.
     pub(crate) fn data(&self) -> PathBuf {
         self.own.as_ref().expect("started here").data()

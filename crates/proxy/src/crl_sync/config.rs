@@ -9,8 +9,9 @@ use chancery_agent::sink::owner::{self, Ownership};
 use chancery_types::HumanDuration;
 use serde::Deserialize;
 
-use crate::credentials::RawIdentity;
 use crate::mistakes::{ConfigError, Mistakes, load};
+use crate::source::RawCredentials;
+use crate::tunnel::Address;
 use crate::upstream::Upstream;
 
 /// The file as it is written.
@@ -23,10 +24,17 @@ pub struct RawCrlSync {
     pub trust_bundle: PathBuf,
     /// A client certificate, with which the status feed is followed.
     #[serde(default)]
-    pub identity: Option<RawIdentity>,
+    pub identity: Option<RawCredentials>,
     /// How often to ask when the feed is not there; `30s` if not given.
     #[serde(default)]
     pub poll: Option<HumanDuration>,
+    /// Where metrics and health are served: an address, or `unix:/path`; nowhere if not given.
+    #[serde(default)]
+    pub metrics: Option<String>,
+    /// How long the lists in place may go without being known to be the newest before it is an alarm; ten minutes if
+    /// not given, or three times `poll`.
+    #[serde(default)]
+    pub maximum_age: Option<HumanDuration>,
     /// Files with lists of the roots.
     #[serde(default)]
     pub also: Vec<PathBuf>,
@@ -87,6 +95,10 @@ pub struct CrlSyncConfig {
     pub upstream: Upstream,
     /// How often to ask when the feed is not there.
     pub poll: Duration,
+    /// Where metrics and health are served.
+    pub metrics: Option<Address>,
+    /// After how long without a good round there is an alarm.
+    pub maximum_age: Duration,
     /// Files with lists of the roots.
     pub also: Vec<PathBuf>,
     /// Where lists are put.
@@ -142,8 +154,20 @@ impl CrlSyncConfig {
             }
             outputs.push(output);
         }
+        let maximum_age = raw.maximum_age.map_or(MAXIMUM_AGE.max(3 * poll), |age| age.0);
+        if maximum_age < 2 * poll {
+            mistakes.add("maximum_age: is at least twice poll, or an ordinary pause is an alarm");
+        }
+        let metrics = raw.metrics.and_then(|text| mistakes.keep("metrics", Address::parse(&text, directory)));
         let also = raw.also.iter().map(|path| directory.join(path)).collect();
-        mistakes.into_result(upstream.map(|upstream| Self { upstream, poll, also, outputs }))
+        mistakes.into_result(upstream.map(|upstream| Self {
+            upstream,
+            poll,
+            metrics,
+            maximum_age,
+            also,
+            outputs,
+        }))
     }
 }
 
@@ -181,5 +205,7 @@ impl OutputConfig {
     }
 }
 
+/// Twenty looks that came to nothing.
+const MAXIMUM_AGE: Duration = Duration::from_mins(10);
 /// As long as the authority lets caches keep a list.
 const POLL: Duration = Duration::from_secs(30);

@@ -2,8 +2,10 @@
 //! for each part among which its certificates are divided.
 //!
 //! A list is built from the board, linted, signed, read back, verified, compared with what it should say, recorded in
-//! the ledger, and only then renamed into place. Whatever fails on the way leaves the list before in place.
+//! the ledger, and only then renamed into place. Whatever fails on the way leaves the list before in place. Where several
+//! processes share the ledger, one of them at a time makes the lists and all have them in place.
 
+mod adopt;
 mod file;
 mod make;
 mod place;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_keys::Signer;
-use chancery_ledger::{CommitError, CrlDivisionRecord, ModelError};
+use chancery_ledger::{CommitError, CrlDivisionRecord, ModelError, ReadError};
 use chancery_types::{Digest, IssuerEpoch, Timestamp};
 use chancery_x509::Certificate;
 use chancery_x509::crl::CrlSpecError;
@@ -106,6 +108,9 @@ pub enum PublishError {
     /// The ledger took no record of it.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// What the processes share cannot be read or written.
+    #[error(transparent)]
+    Share(#[from] ReadError),
     /// Another process published a list that this one has not heard of yet, or has a list with a higher number in place.
     #[error("list {0} was published elsewhere meanwhile")]
     Elsewhere(u64),

@@ -178,7 +178,11 @@ impl Place {
 
     /// The list that an earlier process left, if the issuer signed it.
     fn read_back(&self) -> Option<PublishedCrl> {
-        let der = std::fs::read(&self.file).ok()?;
+        self.read(std::fs::read(&self.file).ok()?)
+    }
+
+    /// A list, if the issuer signed it.
+    pub(super) fn read(&self, der: Vec<u8>) -> Option<PublishedCrl> {
         let view = CrlView::from_der(&der).ok()?;
         view.verify(self.issuer.certificate.tbs().spki_der()).ok()?;
         let (number, next_update) = (view.number_u64()?, view.next_update()?);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chancery_entry::{Body, CrlPublished, CrlShardPublished, Entry};
-use chancery_ledger::{Ledger, Outcome, Precondition, Proposal, RevokedCertificate};
+use chancery_ledger::{Ledger, Outcome, Precondition, Proposal, RevokedCertificate, Turn};
 use chancery_types::{Clock, CrlShard, IssuerEpoch, Timestamp};
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -31,7 +31,7 @@ const TOGETHER: usize = 64;
 
 /// Publishes the lists of every issuer.
 pub struct CrlPublisher {
-    ledger: Arc<dyn Ledger>,
+    pub(super) ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     board: Arc<StatusBoard>,
     rules: CrlRules,
@@ -39,6 +39,8 @@ pub struct CrlPublisher {
     parts: BTreeMap<(IssuerEpoch, CrlShard), Arc<Place>>,
     /// One publication of full lists, and one of parts at a time.
     publishing: [Mutex<()>; 2],
+    /// Among the processes on one ledger one makes the lists of a kind; the others put them in place too.
+    turns: [Turn; 2],
     published: AtomicU64,
     failures: AtomicU64,
 }
@@ -73,6 +75,7 @@ impl CrlPublisher {
         Self {
             parts: parts.map(|place| (key(&place), Arc::new(place))).collect(),
             full,
+            turns: ["crl-parts", "crl-full"].map(|work| Turn::new(Arc::clone(&ledger), work)),
             ledger,
             clock,
             board,
@@ -121,24 +124,65 @@ impl CrlPublisher {
     /// Publishes what is missing or due, once: before doors open, so that nobody meets a certificate whose list is not
     /// there. What fails is tried again by [`Self::run`].
     pub async fn begin(&self) {
+        self.adopt_all().await;
         for kind in [Kind::Full, Kind::Parts] {
-            self.look(kind).await;
-            report(&self.publish(kind).await);
+            if self.turn(kind).ask().await.is_some() {
+                self.look(kind).await;
+                report(&self.publish(kind).await);
+            }
         }
     }
 
     /// Publishes after every change and in time before lists run out, until it is dropped. A failure is tried again;
     /// the list in place stays meanwhile.
     pub async fn run(&self) {
-        tokio::join!(self.keep(Kind::Full), self.keep(Kind::Parts));
+        let [parts, full] = &self.turns;
+        let lists = async { tokio::join!(self.keep(Kind::Full), self.keep(Kind::Parts), self.follow()) };
+        tokio::select! {
+            _ = lists => {}
+            _ = async { tokio::join!(parts.keep(), full.keep()) } => {}
+        }
+    }
+
+    /// Lets another process make the lists at once: this one stops.
+    pub async fn give_up(&self) {
+        for turn in &self.turns {
+            turn.give_up().await;
+        }
+    }
+
+    fn turn(&self, kind: Kind) -> &Turn {
+        &self.turns[usize::from(kind == Kind::Full)]
+    }
+
+    /// Waits for this process's turn. What is on the board is tidied meanwhile: each has its own.
+    async fn wait(&self, kind: Kind, latest: &mut Timestamp) {
+        loop {
+            tokio::select! {
+                fence = self.turn(kind).mine() => {
+                    tracing::info!(?kind, fence, "this process makes the revocation lists");
+                    return;
+                }
+                () = tokio::time::sleep(NAP) => {}
+            }
+            if kind == Kind::Parts {
+                self.tidy(latest, self.clock.now()).await;
+            }
+        }
     }
 
     async fn keep(&self, kind: Kind) {
         let mut news = self.board.news();
-        self.look(kind).await;
         let mut latest = self.clock.now();
         let mut took = Duration::ZERO;
+        let mut is_mine = false;
         loop {
+            if !is_mine || self.turn(kind).fence().is_none() {
+                self.wait(kind, &mut latest).await;
+                news = self.board.news();
+                self.look(kind).await;
+                is_mine = true;
+            }
             let now = self.clock.now();
             if kind == Kind::Parts {
                 self.tidy(&mut latest, now).await;
@@ -150,6 +194,7 @@ impl CrlPublisher {
                         Err(RecvError::Lagged(_)) => self.mark_all(kind),
                         Err(RecvError::Closed) => return,
                     },
+                    () = self.turn(kind).lost() => {}
                     () = tokio::time::sleep(self.nap(kind, now)) => {}
                 }
                 continue;
@@ -177,6 +222,9 @@ impl CrlPublisher {
     async fn publish(&self, kind: Kind) -> Vec<(Arc<Place>, PublishError)> {
         let _turn = self.publishing[usize::from(kind == Kind::Full)].lock().await;
         let mut failures = Vec::new();
+        if self.turn(kind).fence().is_none() {
+            return failures;
+        }
         for places in self.work(kind, self.clock.now()).chunks(TOGETHER) {
             places.iter().for_each(|place| place.set_dirty(false));
             let results = self.publish_together(places).await;
@@ -250,8 +298,15 @@ impl CrlPublisher {
         lists
     }
 
-    /// Records all of them in one commit.
-    async fn record(&self, made: Vec<Result<(Draft, Arc<PublishedCrl>), PublishError>>) -> Vec<Made> {
+    /// Hands all of them to the other processes, and records them in one commit.
+    async fn record(&self, mut made: Vec<Result<(Draft, Arc<PublishedCrl>), PublishError>>) -> Vec<Made> {
+        for one in &mut made {
+            if let Ok((draft, list)) = one
+                && let Err(error) = self.share(&draft.place, list).await
+            {
+                *one = Err(error);
+            }
+        }
         let proposals = made.iter().flatten().map(|(draft, list)| proposal(draft, list)).collect::<Vec<_>>();
         let outcomes = match proposals.is_empty() {
             true => Ok(Vec::new()),
@@ -267,6 +322,14 @@ impl CrlPublisher {
             }
         });
         made.collect()
+    }
+
+    pub(super) fn turn_of(&self, place: &Place) -> &Turn {
+        &self.turns[usize::from(place.shard().is_none())]
+    }
+
+    pub(super) fn publishing_of(&self, place: &Place) -> &Mutex<()> {
+        &self.publishing[usize::from(place.shard().is_none())]
     }
 
     fn kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Place>> {

@@ -137,6 +137,7 @@ impl Agents {
         after: Option<u64>,
     ) -> Result<Subscription, OpenStreamError> {
         let claims = self.authority.enrolment_claims(node.lineage).await?;
+        self.authority.has_heard_of(after.unwrap_or_default()).await;
         let rules = self.authority.rules();
         let (sender, lines) = mpsc::channel(self.limits.buffer);
         let mut state = self.state();

@@ -9,6 +9,7 @@ mod error;
 mod issuers;
 mod jwt;
 mod kept;
+mod nonces;
 mod open;
 mod own;
 mod records;
@@ -17,18 +18,18 @@ mod rules;
 mod selectors;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use chancery_attest::{CertificateRecords, CertificateState, MemoryNonces, Verifiers};
+use chancery_attest::{CertificateRecords, CertificateState, Nonces, Verifiers};
 use chancery_issue::Workflow;
 use chancery_keys::Signer;
-use chancery_ledger::{EmbeddedLedger, Ledger};
+use chancery_ledger::Ledger;
 use chancery_merkle::{NoteSigner, NoteVerifier};
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
 use chancery_types::{Claims, Clock, Digest, IdentityState, LineageId, Random, SpiffeId, Timestamp};
 use chancery_x509::{Certificate, PublicKey, WeakKeyList};
-use tokio::sync::Notify;
 
 pub use chancery_attest::{Evidence, TokenEvidence};
 pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
@@ -45,22 +46,23 @@ use crate::config::Config;
 use kept::Kept;
 use records::KnownIdentity;
 
+/// How long it may take to hear of what another process recorded.
+const HEARING: Duration = Duration::from_secs(2);
+
 /// A certificate authority, open.
 pub struct Authority {
     config: Config,
-    embedded: Arc<EmbeddedLedger>,
     ledger: Arc<dyn Ledger>,
     workflow: Workflow,
     rules: ArcSwap<Rules>,
     /// Held while other rules are recorded and then put in force.
     reloading: tokio::sync::Mutex<()>,
     verifiers: Verifiers,
-    nonces: Arc<MemoryNonces>,
+    nonces: Arc<dyn Nonces>,
     records: records::LedgerRecords,
     callers: Kept<Digest, KnownCaller>,
     selectors: selectors::SelectorIndex,
     revoker: Revoker,
-    status_changed: Arc<Notify>,
     weak_keys: WeakKeyList,
     root: Certificate,
     intermediates: Vec<Vec<u8>>,
@@ -111,10 +113,19 @@ impl Authority {
         &self.ledger
     }
 
-    /// The ledger as the embedded backend that it is.
-    #[must_use]
-    pub fn embedded(&self) -> &Arc<EmbeddedLedger> {
-        &self.embedded
+    /// Waits until this process has heard of the log as far as another one has told a client of it: a moment, and no
+    /// longer than two seconds. Nobody who changes from one replica to another is to be told how things stood before.
+    pub(crate) async fn has_heard_of(&self, position: u64) {
+        let heard = async {
+            while self.ledger.head().size < position {
+                tokio::time::sleep(HEARING / 100).await;
+            }
+        };
+        if self.ledger.head().size < position {
+            let _ = tokio::time::timeout(HEARING, heard).await;
+            // What was told is taken in by then.
+            tokio::time::sleep(HEARING / 50).await;
+        }
     }
 
     /// The issuance workflow.
@@ -141,15 +152,9 @@ impl Authority {
         &self.revoker
     }
 
-    /// Told after each change of status.
-    #[must_use]
-    pub fn status_changed(&self) -> &Arc<Notify> {
-        &self.status_changed
-    }
-
     /// Nonces for proofs of possession.
     #[must_use]
-    pub fn nonces(&self) -> &Arc<MemoryNonces> {
+    pub fn nonces(&self) -> &Arc<dyn Nonces> {
         &self.nonces
     }
 

@@ -7,28 +7,29 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chancery_attest::{
-    ForeignAuthority, ForeignAuthorityOptions, JoinTokenVerifier, MemoryNonces, OperatorVerifier,
+    ForeignAuthority, ForeignAuthorityOptions, JoinTokenVerifier, MemoryNonces, Nonces, OperatorVerifier,
     PurposeRule, RenewalVerifier, SameKey, Verifiers, WorkloadVerifier, X509PopVerifier,
 };
 use chancery_issue::{Issuer, Workflow};
 use chancery_keys::{KeyLocation, Protection, Signer, read_secret, store};
-use chancery_ledger::{EmbeddedLedger, IssuerState, Ledger, Options};
+use chancery_ledger::{IssuerState, Ledger};
 use chancery_merkle::{Ed25519NoteSigner, NoteSigner, NoteVerifier};
 use chancery_revoke::Revoker;
 use chancery_types::{
     Clock, Digest, Identity, IssuerEpoch, KeyAlgorithm, Random, Sensitivity, SpiffeId, Timestamp, TrustDomain,
 };
 use chancery_x509::{Certificate, WeakKeyList, read_certificates};
-use tokio::sync::Notify;
 
 use super::enrolments::Enrolments;
 use super::issuers::status_urls;
 use super::kept::Kept;
+use super::nonces::SharedNonces;
 use super::records::{LedgerRecords, NodeLedgerRecords};
 use super::rules::{Rules, RulesError};
 use super::selectors::SelectorIndex;
 use super::{Authority, AuthorityError};
 use crate::config::{Config, ServerName};
+use crate::storage::open_ledger;
 
 /// How long a nonce for a proof of possession is good for.
 const NONCE_LIFETIME: Duration = Duration::from_secs(120);
@@ -72,12 +73,18 @@ pub enum OpenError {
         /// Why not.
         error: chancery_keys::KeyError,
     },
+    /// The log's key does not sign what the nonces' key follows from.
+    #[error("the key of nonces cannot be made with the ledger key: {0}")]
+    NonceKey(chancery_keys::SignError),
     /// The log's key is not Ed25519.
     #[error("the ledger key is {0}; checkpoints need ed25519")]
     LedgerKey(KeyAlgorithm),
     /// The ledger cannot be opened.
     #[error(transparent)]
     Ledger(#[from] chancery_ledger::OpenError),
+    /// The ledger in a database cannot be opened.
+    #[error(transparent)]
+    Postgres(#[from] chancery_ledger::PostgresError),
     /// Rules are wrong.
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -208,19 +215,18 @@ impl Authority {
         }
         let keys = open_keys(&config)?;
         let (signer, log_key) = note_signer(&config.trust_domain, &keys.ledger)?;
-        let embedded = Arc::new(EmbeddedLedger::open(&config.ledger, signer, Options::default())?);
-        Self::assemble(config, keys, embedded, log_key, clock, random).await
+        let ledger = open_ledger(&config.ledger, signer, random.as_ref()).await?;
+        Self::assemble(config, keys, ledger, log_key, clock, random).await
     }
 
     pub(crate) async fn assemble(
         config: Config,
         keys: Keys,
-        embedded: Arc<EmbeddedLedger>,
+        ledger: Arc<dyn Ledger>,
         log_key: NoteVerifier,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
-        let ledger: Arc<dyn Ledger> = embedded.clone();
         let rules = Rules::load(&config.profiles, &config.policy, &config.trust_domain)?;
         rules.record(ledger.as_ref(), "chancery", clock.now()).await?;
         let mut root = read_certificate_file(&config.root_certificate)?;
@@ -234,10 +240,9 @@ impl Authority {
         let forbidden = forbidden_keys(&keys, &root);
         let records = LedgerRecords::new(Arc::clone(&ledger));
         let enrolments = Arc::new(Enrolments::new(Arc::clone(&ledger)));
-        let nonces = Arc::new(MemoryNonces::new(Arc::clone(&random), NONCE_LIFETIME, MAX_NONCES));
+        let nonces = nonces(&keys, &ledger, &random)?;
         let verifiers = verifiers(&config, &records, &enrolments, &nonces)?;
-        let status_changed = Arc::new(Notify::new());
-        let revoker = Revoker::new(Arc::clone(&ledger), Arc::clone(&clock), Arc::clone(&status_changed));
+        let revoker = Revoker::new(Arc::clone(&ledger), Arc::clone(&clock));
         let workflow = Workflow::new(
             Arc::clone(&ledger),
             Arc::new(issuer),
@@ -248,9 +253,9 @@ impl Authority {
         let weak_keys = weak_keys(&config.directory)?;
         let (log_signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
         let rules = ArcSwap::from_pointee(rules);
+        let selectors = SelectorIndex::new(ledger.as_ref());
         let authority = Self {
             config,
-            embedded,
             ledger,
             workflow,
             rules,
@@ -259,9 +264,8 @@ impl Authority {
             nonces,
             records,
             callers: Kept::default(),
-            selectors: SelectorIndex::default(),
+            selectors,
             revoker,
-            status_changed,
             weak_keys,
             root,
             intermediates,
@@ -281,12 +285,21 @@ impl Authority {
     async fn keep_own_identities(&self) -> Result<(), AuthorityError> {
         let epoch = self.workflow.issuer().epoch();
         for wanted in [server_identity(&self.config), responder_identity(&self.config.trust_domain, epoch)] {
-            match self.ledger.identity(&wanted.spiffe_id).await? {
-                None => self.register_identity(&wanted, "chancery").await?,
-                Some(found) if found.identity != wanted => self.change_identity(&wanted, "chancery").await?,
-                Some(found) => found.index,
-            };
+            match self.keep_own_identity(&wanted).await {
+                // Another replica began at the same moment.
+                Err(AuthorityError::Conflict(_)) => self.keep_own_identity(&wanted).await?,
+                kept => kept?,
+            }
         }
+        Ok(())
+    }
+
+    async fn keep_own_identity(&self, wanted: &Identity) -> Result<(), AuthorityError> {
+        match self.ledger.identity(&wanted.spiffe_id).await? {
+            None => self.register_identity(wanted, "chancery").await?,
+            Some(found) if found.identity != *wanted => self.change_identity(wanted, "chancery").await?,
+            Some(found) => found.index,
+        };
         Ok(())
     }
 }
@@ -306,6 +319,20 @@ async fn active_issuer(
     Ok(Issuer::new(config.trust_domain.clone(), epoch, &active.certificate, signer, urls)?)
 }
 
+/// Where several processes share the ledger, each takes back what another gave out.
+fn nonces(
+    keys: &Keys,
+    ledger: &Arc<dyn Ledger>,
+    random: &Arc<dyn Random>,
+) -> Result<Arc<dyn Nonces>, OpenError> {
+    let random = Arc::clone(random);
+    if ledger.scratch().is_none() {
+        return Ok(Arc::new(MemoryNonces::new(random, NONCE_LIFETIME, MAX_NONCES)));
+    }
+    let shared = SharedNonces::new(Arc::clone(ledger), random, keys.ledger.as_ref(), NONCE_LIFETIME);
+    Ok(Arc::new(shared.map_err(OpenError::NonceKey)?))
+}
+
 /// No certificate is ever made for a key of the authority.
 fn forbidden_keys(keys: &Keys, root: &Certificate) -> Vec<Digest> {
     let own = [&keys.issuer, &keys.ledger, &keys.jwt].into_iter().chain(&keys.former);
@@ -318,7 +345,7 @@ fn verifiers(
     config: &Config,
     records: &LedgerRecords,
     enrolments: &Arc<Enrolments>,
-    nonces: &Arc<MemoryNonces>,
+    nonces: &Arc<dyn Nonces>,
 ) -> Result<Verifiers, OpenError> {
     let same_key = if config.renew_same_key { SameKey::Allowed } else { SameKey::Refused };
     let mut users: BTreeSet<u32> = config.admin_users.iter().copied().collect();
@@ -334,8 +361,7 @@ fn verifiers(
         .with(Arc::new(OperatorVerifier::new(Arc::new(records.clone()), users)));
     if !config.x509_pop.is_empty() {
         let authorities = config.x509_pop.iter().map(foreign_authority).collect::<Result<_, _>>()?;
-        let nonces: Arc<dyn chancery_attest::Nonces> = nonces.clone();
-        verifiers = verifiers.with(Arc::new(X509PopVerifier::new(authorities, nonces)?));
+        verifiers = verifiers.with(Arc::new(X509PopVerifier::new(authorities, Arc::clone(nonces))?));
     }
     Ok(verifiers)
 }

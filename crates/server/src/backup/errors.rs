@@ -14,6 +14,12 @@ pub enum BackupError {
     /// The authority cannot be opened to sign a checkpoint.
     #[error(transparent)]
     Authority(#[from] crate::authority::OpenError),
+    /// The log is in a database.
+    #[error(
+        "the ledger is in PostgreSQL, which has its own means: pg_basebackup with archived write-ahead log. Copy the \
+         directory of a replica beside it"
+    )]
+    Database,
     /// There is nothing to back up yet.
     #[error("the log has no checkpoint yet; finish `chancery init` first")]
     Empty,

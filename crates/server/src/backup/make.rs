@@ -86,15 +86,21 @@ fn checkpoint(plan: &BackupPlan<'_>) -> Result<SignedNote, BackupError> {
         // A server has it and did not answer, or the keys are not at hand: what was published is good.
         Err(error) => {
             tracing::warn!(%error, "the backup reaches to the last published checkpoint");
-            published_checkpoint(&plan.config.ledger)?.ok_or(BackupError::Empty)
+            published_checkpoint(directory(plan.config)?)?.ok_or(BackupError::Empty)
         }
     }
+}
+
+/// Where the log lies.
+fn directory(config: &Config) -> Result<&std::path::Path, BackupError> {
+    config.ledger.directory().ok_or(BackupError::Database)
 }
 
 fn sign_checkpoint(config: &Config) -> Result<SignedNote, BackupError> {
     let keys = open_keys(config)?;
     let (signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
-    let ledger = EmbeddedLedger::open(&config.ledger, signer, Options::default()).map_err(OpenError::from)?;
+    let ledger =
+        EmbeddedLedger::open(directory(config)?, signer, Options::default()).map_err(OpenError::from)?;
     let note = ledger.checkpoint().map_err(|error| BackupError::Checkpoint(error.to_string()))?;
     ledger.close();
     Ok(note)
@@ -113,7 +119,7 @@ fn manifest(plan: &BackupPlan<'_>, entries: u64, left_out: Vec<String>) -> Manif
         program: plan.program.to_owned(),
         entries,
         config: plan.config_name.to_owned(),
-        ledger: inside(&config.ledger),
+        ledger: config.ledger.directory().and_then(inside),
         run: config.admin_socket.parent().and_then(inside),
         keys: plan.keys == KeysIn::Backup,
         left_out,
@@ -132,7 +138,7 @@ fn put_log<W: Write>(
     let mut account = Account::default();
     let mut keep = |name: &str, bytes: &[u8]| archive.put(&format!("{LOG}{name}"), bytes);
     let mut tiles = Tiles::new(&mut keep);
-    read_log(&plan.config.ledger, size, &mut |entry| {
+    read_log(directory(plan.config)?, size, &mut |entry| {
         let index = account.frontier.size();
         let added = account.add(entry, &mut |level, _, hash| tiles.hash(level, &hash));
         added.map_err(|error| BackupError::Entry { index, error })?;
@@ -159,7 +165,7 @@ fn put_signatures<W: Write>(
     size: u64,
     archive: &mut Archive<W>,
 ) -> Result<(), BackupError> {
-    let kept = KeptSignatures::find(&plan.config.ledger, size)?;
+    let kept = KeptSignatures::find(directory(plan.config)?, size)?;
     let length = kept.bytes() + 10 * kept.count();
     let mut stream = archive.begin_stream(SIGNATURES, length)?;
     kept.each(&mut |index, signature| {

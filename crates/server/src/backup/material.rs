@@ -114,7 +114,10 @@ impl Walk<'_> {
         let config = self.config;
         let run = config.admin_socket.parent().filter(|run| *run != config.directory);
         let status = config.directory.join("status");
-        path == config.ledger || path == status || Some(path) == run || path == config.admin_socket
+        Some(path) == config.ledger.directory()
+            || path == status
+            || Some(path) == run
+            || path == config.admin_socket
     }
 
     fn file(&mut self, path: &Path, mode: u32) -> io::Result<()> {

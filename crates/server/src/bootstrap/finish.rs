@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chancery_attest::{Evidence, OperatorChannel, OperatorEvidence};
 use chancery_entry::{Blob, Body, Entry, Genesis, IssuerActivation};
-use chancery_ledger::{EmbeddedLedger, Ledger, Options, Precondition, Proposal};
+use chancery_ledger::{Precondition, Proposal};
 use chancery_types::{Clock, Digest, Identity, IssuerEpoch, KeyAlgorithm, Random, Role, SerialNumber};
 use chancery_x509::{
     Certificate, DistinguishedName, RequestPurpose, RequestSpec, SubjectKey, check_chain, write_pem,
@@ -15,6 +15,7 @@ use super::InitError;
 use super::layout::{Layout, write_new};
 use crate::authority::{Authority, Enrolment, Requester, Wish, log_origin, note_signer, open_keys};
 use crate::config::Config;
+use crate::storage::create_ledger;
 
 /// The first issuer's epoch.
 const FIRST_EPOCH: IssuerEpoch = IssuerEpoch(1);
@@ -67,8 +68,7 @@ pub async fn finish(
     write_new(&layout.issuer_certificate(), write_pem("CERTIFICATE", issuer).as_bytes(), 0o644)?;
 
     let (signer, log_key) = note_signer(&config.trust_domain, &keys.ledger)?;
-    let ledger =
-        Arc::new(EmbeddedLedger::create(&config.ledger, signer, Options::default(), random.as_ref())?);
+    let ledger = create_ledger(&config.ledger, signer, random.as_ref()).await?;
     let genesis = Genesis {
         trust_domain: config.trust_domain.id(),
         origin: log_origin(&config.trust_domain),
@@ -87,7 +87,7 @@ pub async fn finish(
     let finished = first_operator(&authority, &layout, Digest::of(root)).await?;
     std::fs::remove_file(layout.issuer_request())
         .map_err(|error| InitError::file(&layout.issuer_request(), error))?;
-    authority.embedded().close();
+    authority.ledger().close();
     Ok(finished)
 }
 

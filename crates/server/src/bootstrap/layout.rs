@@ -246,6 +246,7 @@ fn config_text(plan: &InitPlan, keys: RawKeys) -> Result<String, InitError> {
         listen: RawListen {
             api: plan.api.to_string(),
             status: plan.status.to_string(),
+            url: plan.url.clone(),
             ..RawListen::default()
         },
         root: RawRoot {
@@ -253,8 +254,8 @@ fn config_text(plan: &InitPlan, keys: RawKeys) -> Result<String, InitError> {
             key: plan.root_key.as_ref().map(ToString::to_string),
         },
         keys,
-        storage: RawStorage::default(),
-        status: RawStatus::default(),
+        storage: storage(plan),
+        status: RawStatus { url: plan.status_url.clone(), ..RawStatus::default() },
         revocation: RawRevocation::default(),
         attestation: RawAttestation::default(),
         limits: RawLimits::default(),
@@ -264,6 +265,14 @@ fn config_text(plan: &InitPlan, keys: RawKeys) -> Result<String, InitError> {
         "# Chancery's configuration. Paths are relative to this file; every setting is described in\n\
          # docs/OPERATING.md. `chancery check-config` says what is wrong with it.\n\n{body}"
     ))
+}
+
+fn storage(plan: &InitPlan) -> RawStorage {
+    let storage = RawStorage::default();
+    match plan.database.clone() {
+        None => storage,
+        Some((ledger, postgres)) => RawStorage { ledger, postgres: Some(postgres), ..storage },
+    }
 }
 
 /// Writes a file that must not exist, durably and whole.

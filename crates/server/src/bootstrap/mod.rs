@@ -24,7 +24,7 @@ pub use layout::{Layout, Prepared, generated_passphrase, prepare};
 pub use root::{RootMade, make_root, sign_issuer};
 pub use root_crl::{RevokedIssuer, RootCrl, make_root_crl, read_list};
 
-use crate::config::ServerName;
+use crate::config::{RawPostgres, ServerName};
 
 /// What is asked of `chancery init`.
 #[derive(Debug, Clone)]
@@ -43,6 +43,12 @@ pub struct InitPlan {
     pub api: SocketAddr,
     /// Where status is served.
     pub status: SocketAddr,
+    /// The URL under which others reach the API, where a balancer stands before it; `None`: by the first name.
+    pub url: Option<String>,
+    /// The base of the URLs that go into certificates, likewise.
+    pub status_url: Option<String>,
+    /// The database that holds the ledger, and more about it; `None`: a directory does.
+    pub database: Option<(String, RawPostgres)>,
     /// Where the root's key is (to be) made, for the configuration to watch.
     pub root_key: Option<KeyLocation>,
 }
@@ -91,9 +97,6 @@ pub enum InitError {
     /// The configuration that was written does not pass its own check.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
-    /// The ledger was not made.
-    #[error(transparent)]
-    Ledger(#[from] chancery_ledger::OpenError),
     /// The authority was made and does not open.
     #[error(transparent)]
     Open(#[from] crate::authority::OpenError),

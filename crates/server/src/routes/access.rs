@@ -15,6 +15,7 @@ use chancery_policy::{
     Action, CallerFacts, Denial, Factor, NetworkFacts, OperatorDecision, OperatorRequest, ResourceFacts,
 };
 
+use crate::callers::not_accepted;
 use crate::site::Site;
 use crate::{HttpProblem, Peer};
 
@@ -154,7 +155,8 @@ impl Site {
                         .caller(leaf)
                         .await
                         .map_err(super::problem_of)?
-                        .map_or_else(CallerFacts::anonymous, |caller| caller.facts),
+                        .map(|caller| caller.facts)
+                        .ok_or_else(not_accepted)?,
                     None => CallerFacts::anonymous(),
                 };
                 (facts, Some(address.ip()))

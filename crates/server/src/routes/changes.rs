@@ -18,7 +18,7 @@ use chancery_types::IdentityState;
 use super::access::Who;
 use super::identities::note;
 use super::problem_of;
-use super::revocation::{facts, radius_of};
+use super::revocation::{facts, looks, radius_of};
 use crate::site::Site;
 use crate::{HttpProblem, Json, Path, Query};
 
@@ -50,7 +50,8 @@ pub(super) async fn read(
     let mut shown = view(&site, &record)?;
     if shown.status == ChangeStatus::Pending {
         let order = Order::of(&record).map_err(problem_of)?;
-        shown.radius_now = Some(radius_of(&site, &order.scope, order.aim()).await?.blast);
+        let radius = radius_of(&site, &order.scope, order.aim(), looks(&record.by)).await?;
+        shown.radius_now = Some(radius.blast);
     }
     Ok(Json(shown))
 }
@@ -73,7 +74,7 @@ pub(super) async fn approve(
         return Err(HttpProblem::new(ProblemCode::SameOperator, detail));
     }
     let order = Order::of(&record).map_err(problem_of)?;
-    let radius = radius_of(&site, &order.scope, order.aim()).await?;
+    let radius = radius_of(&site, &order.scope, order.aim(), looks(&record.by)).await?;
     may_still(&site, &who, &record, &order, &radius).await?;
     let asked = recorded_radius(&record).map_err(problem_of)?;
     if let Some(why) = has_grown(&asked, &radius.blast) {

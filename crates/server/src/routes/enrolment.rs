@@ -10,8 +10,7 @@ use chancery_api::{
     Reduction as ApiReduction, RenewRequest, TimeWindow, limits,
 };
 use chancery_attest::{
-    Evidence, Nonce, Nonces as _, OperatorChannel, OperatorEvidence, PopEvidence, RenewalEvidence,
-    TokenEvidence,
+    Evidence, Nonce, OperatorChannel, OperatorEvidence, PopEvidence, RenewalEvidence, TokenEvidence,
 };
 use chancery_issue::Issued;
 use chancery_policy::{Action, ResourceFacts};

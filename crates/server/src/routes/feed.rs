@@ -126,6 +126,7 @@ async fn subscribe(
         return Err(HttpProblem::new(ProblemCode::MalformedRequest, &detail).field("instance", detail));
     }
     let holder = holder(site, who).await?;
+    site.authority.has_heard_of(after.unwrap_or_default()).await;
     let subscription = site.feed.subscribe(holder, instance, after).map_err(|error| {
         let code = match error {
             SubscribeError::Full(_) => ProblemCode::Overloaded,

@@ -9,7 +9,7 @@ use chancery_api::{
 };
 use chancery_ledger::{self as ledger, CertificateQuery, IdentityRecord, PageRequest, StateFilter};
 use chancery_policy::{Action, ResourceFacts};
-use chancery_revoke::{Aim, Scope, Selector};
+use chancery_revoke::{Aim, Asker, Intent, Radius, Scope, Selector};
 use chancery_types::{RevocationReason, SpiffeId};
 
 use super::access::Who;
@@ -96,7 +96,8 @@ pub(super) async fn retire(
     Json(request): Json<IdentityStateRequest>,
 ) -> Result<Json<IdentityView>, HttpProblem> {
     permit(&site, &who, Action::IdentityRetire, &id).await?;
-    is_small(&site, &id, Aim::Revoke(RevocationReason::CessationOfOperation)).await?;
+    let aim = Aim::Revoke(RevocationReason::CessationOfOperation);
+    let _claimed = is_small(&site, &who, &id, aim).await?;
     site.authority
         .revoker()
         .retire_identity(&id, &who.name(), note(&request.note)?)
@@ -112,7 +113,7 @@ pub(super) async fn hold(
     Json(request): Json<IdentityStateRequest>,
 ) -> Result<Json<IdentityView>, HttpProblem> {
     permit(&site, &who, Action::IdentityHold, &id).await?;
-    is_small(&site, &id, Aim::Hold).await?;
+    let _claimed = is_small(&site, &who, &id, Aim::Hold).await?;
     site.authority
         .revoker()
         .hold_identity(&id, &who.name(), note(&request.note)?)
@@ -142,9 +143,11 @@ async fn permit(site: &Site, who: &Who, action: Action, id: &SpiffeId) -> Result
 }
 
 /// Whether what happens to an identity's certificates needs no approval; else they come first, by themselves.
-async fn is_small(site: &Site, id: &SpiffeId, aim: Aim) -> Result<(), HttpProblem> {
+async fn is_small(site: &Site, who: &Who, id: &SpiffeId, aim: Aim) -> Result<Radius, HttpProblem> {
     let scope = Scope::from(Selector::Identity(id.clone()));
-    let Some(why) = radius_of(site, &scope, aim).await?.blast.needs_approval else { return Ok(()) };
+    let by = who.name();
+    let radius = radius_of(site, &scope, aim, Asker { by: &by, intent: Intent::Act }).await?;
+    let Some(why) = &radius.blast.needs_approval else { return Ok(radius) };
     let first = match aim {
         Aim::Hold => "hold the certificates first, with block and with approval: POST /v1/hold",
         _ => "revoke the certificates first, with block and with approval: POST /v1/revoke",

@@ -177,7 +177,7 @@ pub(crate) fn problem_of(error: impl Into<AuthorityError>) -> HttpProblem {
             OperationError::NothingFound(_) => HttpProblem::new(ProblemCode::NotFound, text),
             OperationError::Conflict(conflict) => conflict_problem(&conflict),
             OperationError::Commit { error, .. } => commit_problem(&error),
-            OperationError::Model(error) => HttpProblem::internal(error),
+            OperationError::Model(error) => unreadable(error),
             OperationError::TooLong(_) => HttpProblem::new(ProblemCode::MalformedRequest, text),
             OperationError::Unreadable { .. } => HttpProblem::internal(text),
         },
@@ -194,10 +194,16 @@ pub(crate) fn problem_of(error: impl Into<AuthorityError>) -> HttpProblem {
                 .because(error)
         }
         AuthorityError::Commit(error) => commit_problem(&error),
-        AuthorityError::Model(error) => HttpProblem::internal(error),
-        AuthorityError::Read(error) => HttpProblem::internal(error),
+        AuthorityError::Model(error) => unreadable(error),
+        AuthorityError::Read(error) => unreadable(error),
         AuthorityError::Random(error) => HttpProblem::internal(error),
     }
+}
+
+/// The records cannot be read: at this moment, as far as anybody knows.
+fn unreadable(error: impl std::fmt::Display) -> HttpProblem {
+    let text = error.to_string();
+    HttpProblem::new(ProblemCode::LedgerUnavailable, &text).retry_after(RETRY).because(text)
 }
 
 fn attest_problem(error: &AttestError) -> HttpProblem {
@@ -207,7 +213,7 @@ fn attest_problem(error: &AttestError) -> HttpProblem {
             AttestError::Nonces(NonceError::TooMany { .. }) => {
                 HttpProblem::new(ProblemCode::Overloaded, text).retry_after(RETRY)
             }
-            _ => HttpProblem::internal(text),
+            _ => unreadable(text),
         };
     }
     let code = match error {

@@ -9,10 +9,9 @@ use chancery_api::{
     RelyingPartyView, RevokeRequest, Selector as ApiSelector, Waves, WhenUnknown, key_compromise_message,
     limits,
 };
-use chancery_attest::Nonces as _;
 use chancery_entry::Step;
 use chancery_policy::{Action, Factor, ResourceFacts};
-use chancery_revoke::{Aim, Asking, Hand, Order, Radius, Scope, Selector};
+use chancery_revoke::{Aim, Asker, Asking, Hand, Intent, Order, Radius, Scope, Selector};
 use chancery_types::{Digest, RevocationReason};
 use chancery_x509::{Certificate, PublicKey};
 
@@ -81,7 +80,8 @@ pub(super) async fn release(
 ) -> Result<Json<ChangeResponse>, HttpProblem> {
     let note = note(&request.note)?;
     let scope = scope(request.selector, request.within)?;
-    let radius = radius_of(&site, &scope, Aim::Release).await?;
+    let by = who.name();
+    let radius = radius_of(&site, &scope, Aim::Release, looks(&by)).await?;
     let resource = facts(&site, &scope, &radius).await?;
     let affected = Some(radius.blast.certificates);
     site.permit(&who, Action::CertificateRelease, resource, affected).await?;
@@ -89,7 +89,6 @@ pub(super) async fn release(
         return Ok(Json(counted(radius)));
     }
     let before = site.authority.ledger().head().size;
-    let by = who.name();
     let released = site.authority.revoker().release_scope(&scope, Hand::of(&by, note)).await;
     Ok(Json(done(&site, released.map_err(problem_of)?, before)))
 }
@@ -108,13 +107,13 @@ async fn revoke_with_proof(
     let key = proven_key(site, proof).await?;
     let scope = Scope::from(Selector::Key(key));
     let reason = RevocationReason::KeyCompromise;
-    let radius = radius_of(site, &scope, Aim::Revoke(reason)).await?;
+    let by = format!("key-holder:{key}");
+    let radius = radius_of(site, &scope, Aim::Revoke(reason), looks(&by)).await?;
     if request.dry_run {
         // Whose it is, and what else they have, is nothing for strangers.
         return Ok(Json(ChangeResponse { radius: None, ..counted(radius) }));
     }
     let before = site.authority.ledger().head().size;
-    let by = format!("key-holder:{key}");
     let revoked = site.authority.revoker().revoke(&scope, reason, Hand::of(&by, note)).await;
     Ok(Json(done(site, revoked.map_err(problem_of)?, before)))
 }
@@ -135,7 +134,9 @@ async fn carry_out(
     order: Order,
     asked: Asked<'_>,
 ) -> Result<Json<ChangeResponse>, HttpProblem> {
-    let mut radius = radius_of(site, &order.scope, order.aim()).await?;
+    let by = who.name();
+    let intent = if asked.dry_run { Intent::Look } else { Intent::Act };
+    let mut radius = radius_of(site, &order.scope, order.aim(), Asker { by: &by, intent }).await?;
     let reason = permit(site, who, &order, &radius).await?;
     radius.blast.needs_approval = radius.blast.needs_approval.take().or(reason);
     if asked.dry_run {
@@ -184,7 +185,7 @@ async fn as_change(
     site: &Arc<Site>,
     who: &Who,
     order: &Order,
-    radius: Radius,
+    mut radius: Radius,
     asked: &Asked<'_>,
     step: Option<Step>,
 ) -> Result<Json<ChangeResponse>, HttpProblem> {
@@ -193,6 +194,7 @@ async fn as_change(
     let asking = Asking { by: &by, note: asked.note, expires };
     let revoker = site.authority.revoker();
     let change = revoker.ask_for_change(order, &radius.blast, asking, step).await.map_err(problem_of)?;
+    radius.settle();
     if step.is_some() {
         site.changes.go_on(change);
     } else {
@@ -213,11 +215,21 @@ async fn as_change(
 }
 
 /// What an aim would hit, and who will enforce it.
-pub(super) async fn radius_of(site: &Site, scope: &Scope, aim: Aim) -> Result<Radius, HttpProblem> {
+pub(super) async fn radius_of(
+    site: &Site,
+    scope: &Scope,
+    aim: Aim,
+    asker: Asker<'_>,
+) -> Result<Radius, HttpProblem> {
     let limits = site.authority.config().change_limits;
-    let mut radius = site.authority.revoker().preview(scope, aim, limits).await.map_err(problem_of)?;
+    let mut radius = site.authority.revoker().preview(scope, aim, limits, asker).await.map_err(problem_of)?;
     radius.blast.enforcement = Some(enforcement(site.feed.relying_parties().relying_parties));
     Ok(radius)
+}
+
+/// Somebody who only looks.
+pub(super) fn looks(by: &str) -> Asker<'_> {
+    Asker { by, intent: Intent::Look }
 }
 
 fn enforcement(parties: Vec<RelyingPartyView>) -> Enforcement {

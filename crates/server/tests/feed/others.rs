@@ -105,7 +105,7 @@ async fn curl_follows_server_sent_events_and_goes_on_by_their_ids() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_follows_the_grpc_stream() {
     let Some(python) = python_with_grpc().await else { return };
-    // The TLS library of gRPC's C core refuses certificates with addresses under an issuer that constrains them.
+    // BoringSSL, in gRPC's C core, cannot judge constraints of addresses, and refuses what OpenSSL and GnuTLS accept.
     let names = vec![ServerName::parse("localhost").unwrap()];
     let place = Place::with(InitPlan { names, ..plan() }, |_| {}).await;
     let running = Running { server: place.serve().await.unwrap(), place };

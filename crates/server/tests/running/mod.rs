@@ -213,6 +213,9 @@ pub fn plan() -> InitPlan {
         token: None,
         api: free_address(),
         status: free_address(),
+        url: None,
+        status_url: None,
+        database: None,
         root_key: None,
     }
 }

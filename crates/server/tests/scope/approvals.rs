@@ -122,12 +122,7 @@ async fn what_waits_for_approval_survives_a_restart_and_a_rebuilt_index() {
     server.stop().await;
     drop(server);
     let config = place.config();
-    tokio::task::spawn_blocking(move || {
-        chancery_server::maintenance::rebuild_ledger(&config, &mut |_, _| {})
-    })
-    .await
-    .unwrap()
-    .unwrap();
+    chancery_server::maintenance::rebuild_ledger(&config, |_, _| {}).await.unwrap();
     let server = place.serve().await.unwrap();
     let running = Running { place, server };
     let olga = running.client(Some(olga.identity()));
@@ -190,5 +185,101 @@ async fn a_small_share_runs_at_once_and_is_recorded_as_a_change() {
     let change = held.change.unwrap();
     assert_eq!((held.count, change.status), (3, ChangeStatus::Ended));
     assert_eq!(change.permitted.as_deref(), Some("begun"));
+    running.server.stop().await;
+}
+
+fn one(held: &crate::running::Held) -> RevokeRequest {
+    revocation(chancery_api::Selector::Serial(held.response.serial))
+}
+
+#[tokio::test]
+async fn what_one_operator_revokes_bit_by_bit_adds_up_also_after_a_restart() {
+    let running = strict(|_| {}).await;
+    let web = enrol_in(&running, "web", "prod", "ada", 20).await;
+    let olga = running.operator("olga", Role::Operator).await;
+    let admin = running.admin();
+    // Five of twenty are a quarter, the limit.
+    for held in &web[..5] {
+        admin.revoke(&one(held)).await.unwrap();
+    }
+    let refused = admin.revoke(&one(&web[5])).await.unwrap_err();
+    assert_eq!(problem(&refused), Some(ProblemCode::ApprovalNeeded), "{refused}");
+    assert!(refused.to_string().contains("5 did by the same hand within 1h: 30 % of 20"), "{refused}");
+    let Running { place, server } = running;
+    server.stop().await;
+    drop(server);
+    let config = place.config();
+    let rebuild = move || chancery_server::maintenance::rebuild_ledger(&config, &mut |_, _| {});
+    tokio::task::spawn_blocking(rebuild).await.unwrap().unwrap();
+    let server = place.serve().await.unwrap();
+    let running = Running { place, server };
+
+    let admin = running.admin();
+    let refused = admin.revoke(&one(&web[5])).await.unwrap_err();
+    assert_eq!(problem(&refused), Some(ProblemCode::ApprovalNeeded), "{refused}");
+    let looked = admin.revoke(&RevokeRequest { dry_run: true, ..one(&web[5]) }).await.unwrap();
+    let part = looked.radius.unwrap().environments.remove(0);
+    assert_eq!((part.certificates, part.recent, part.in_force), (1, 5, Some(15)));
+    // Somebody else has taken nothing yet, and an approval makes it nobody's own.
+    let olga = running.client(Some(olga.identity()));
+    olga.revoke(&one(&web[5])).await.unwrap();
+    let asked = admin.revoke(&RevokeRequest { yes_really: true, ..one(&web[6]) }).await.unwrap();
+    let done = olga.approve_change(asked.change.unwrap().change, &step()).await.unwrap();
+    assert_eq!(done.changed, 1);
+    let looked = olga.revoke(&RevokeRequest { dry_run: true, ..one(&web[7]) }).await.unwrap();
+    assert_eq!(looked.radius.unwrap().environments[0].recent, 1);
+    running.server.stop().await;
+}
+
+#[tokio::test]
+async fn acts_of_one_operator_at_the_same_time_do_not_pass_the_limit_together() {
+    let running = strict(|_| {}).await;
+    let web = enrol_in(&running, "web", "prod", "ada", 20).await;
+    let admin = running.admin();
+    let mut acts = tokio::task::JoinSet::new();
+    for held in &web {
+        let (admin, request) = (admin.clone(), one(held));
+        acts.spawn(async move { admin.revoke(&request).await });
+    }
+    for refused in acts.join_all().await.into_iter().filter_map(Result::err) {
+        assert_eq!(problem(&refused), Some(ProblemCode::ApprovalNeeded), "{refused}");
+    }
+    let revoked = count(&running, &web, CertificateStatus::Revoked).await;
+    assert!((1..=5).contains(&revoked), "{revoked}");
+    running.server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_held_first_counts_once_and_without_a_window_each_change_counts_alone() {
+    let running = strict(|_| {}).await;
+    let web = enrol_in(&running, "web", "prod", "ada", 8).await;
+    let admin = running.admin();
+    for held in &web[..2] {
+        let hold = HoldRequest::new(chancery_api::Selector::Serial(held.response.serial));
+        admin.hold(&hold).await.unwrap();
+        admin.revoke(&one(held)).await.unwrap();
+    }
+    let refused = admin.revoke(&one(&web[2])).await.unwrap_err();
+    assert_eq!(problem(&refused), Some(ProblemCode::ApprovalNeeded), "{refused}");
+    running.server.stop().await;
+
+    let running = strict(|raw| raw.revocation.limit_window = "0s".parse().unwrap()).await;
+    let web = enrol_in(&running, "web", "prod", "ada", 8).await;
+    for held in &web {
+        running.admin().revoke(&one(held)).await.unwrap();
+    }
+    running.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_that_needed_no_approval_counts_for_its_asker() {
+    let running = strict(|_| {}).await;
+    enrol_in(&running, "web", "prod", "ada", 3).await;
+    let db = enrol_in(&running, "db", "prod", "bob", 12).await;
+    let admin = running.admin();
+    let begun = HoldRequest::new(chancery_api::Selector::Identity(id("web")));
+    assert_eq!(admin.hold(&begun).await.unwrap().change.unwrap().permitted.as_deref(), Some("begun"));
+    let refused = admin.revoke(&one(&db[0])).await.unwrap_err();
+    assert_eq!(problem(&refused), Some(ProblemCode::ApprovalNeeded), "{refused}");
     running.server.stop().await;
 }

@@ -7,6 +7,7 @@ mod running;
 
 mod approvals;
 mod lives;
+mod measure;
 mod selectors;
 mod waves;
 

@@ -158,7 +158,15 @@ mod tests {
     }
 
     fn proposal(certificates: u64) -> ChangeProposal {
-        let part = EnvironmentPart { name: "prod".into(), certificates, in_force: Some(certificates) };
+        let part = EnvironmentPart {
+            name: "prod".into(),
+            certificates,
+            held: 0,
+            recent: 0,
+            beside: 0,
+            in_force: Some(certificates),
+            and_more: false,
+        };
         let radius = BlastRadius { certificates, environments: vec![part], ..BlastRadius::default() };
         ChangeProposal {
             request: Document("{}".into()),

@@ -143,8 +143,10 @@ checks! {
     CrlSignature = "crl-signature", Error;
     /// The numbers of an issuer's revocation lists do not rise, or a list is not the one that is recorded.
     CrlRecord = "crl-record", Error;
-    /// A version of the exact set does not follow the one recorded before it.
+    /// A version of the exact set does not follow the one recorded before it, or does not say what the log said.
     StatusSetRecord = "status-set-record", Error;
+    /// A version of the exact set cannot be made from the log, which moved on while it was made.
+    StatusSetUnclear = "status-set-unclear", Warning;
     /// No revocation list came with the export for an issuer that has certificates to check.
     CrlAbsent = "crl-absent", Warning;
     /// A revoked certificate is not on its issuer's list.

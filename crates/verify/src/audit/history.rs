@@ -41,6 +41,10 @@ pub(crate) struct History {
     divisions: HashMap<IssuerEpoch, Arc<Vec<Division>>>,
     /// Sequence and hash.
     last_set: Option<(u64, Digest)>,
+    /// Versions of the exact set, with their entries.
+    sets: Vec<(u64, StatusSetPublished)>,
+    /// When issuers were activated, by entry.
+    activated: Vec<(u64, IssuerEpoch)>,
 }
 
 struct IssuerRecord {
@@ -120,6 +124,8 @@ impl History {
             lists: self.lists,
             divisions: self.divisions,
             issuers,
+            sets: self.sets,
+            activated: self.activated,
         };
         Status::of(collected, findings)
     }
@@ -185,7 +191,10 @@ impl History {
             Body::TokenCreated(creation) => self.tokens.create(creation, report),
             Body::TokenSpent(spend) => self.tokens.spend(index, time, spend, report),
             Body::TokenRevoked(revocation) => self.tokens.withdraw(revocation.token, report),
-            Body::IssuerActivated(activation) => self.follow_activation(activation, report),
+            Body::IssuerActivated(activation) => {
+                self.activated.push((index, activation.epoch));
+                self.follow_activation(activation, report);
+            }
             Body::IssuerRetired(retirement) => match self.issuers.get_mut(&retirement.epoch) {
                 Some(record) if !record.retired => record.retired = true,
                 _ => {
@@ -383,6 +392,7 @@ impl History {
 
     /// Versions of the exact set name the one before them, go forward, and say nothing about entries to come.
     fn follow_set(&mut self, index: u64, set: &StatusSetPublished, report: &mut impl FnMut(Finding)) {
+        self.sets.push((index, set.clone()));
         let mut report = |detail: String| report(Finding::new(Check::StatusSetRecord, detail));
         let sequence = set.sequence;
         if sequence > index {

@@ -95,8 +95,11 @@ impl HoldEvent {
     }
 }
 
-/// The certificates of the lineages that events are about.
-fn members(events: &[HoldEvent], issued: &[Issued]) -> HashMap<LineageId, Vec<(u64, SerialNumber)>> {
+/// The certificates of the lineages that events are about, with the entries that promised them.
+pub(super) fn members(
+    events: &[HoldEvent],
+    issued: &[Issued],
+) -> HashMap<LineageId, Vec<(u64, SerialNumber)>> {
     let lineage = |event: &HoldEvent| match event.target {
         HoldTarget::Lineage(lineage) => Some((lineage, Vec::new())),
         HoldTarget::Certificate(_) => None,

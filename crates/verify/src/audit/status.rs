@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chancery_entry::HoldTarget;
+use chancery_entry::{HoldTarget, StatusSetPublished};
 use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, RevocationReason, SerialNumber, Timestamp};
 
 use super::finding::{Check, Finding, Findings};
 use super::holds::{self, HeldSpan, HoldEvent};
 use super::issuers::Issuer;
+use super::sets;
 
 /// One promised certificate: 56 bytes, the largest part of an auditor's memory.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +64,8 @@ pub(crate) struct Collected {
     pub(crate) lists: HashMap<Scope, Vec<RecordedList>>,
     pub(crate) divisions: HashMap<IssuerEpoch, Arc<Vec<Division>>>,
     pub(crate) issuers: Vec<Arc<Issuer>>,
+    pub(crate) sets: Vec<(u64, StatusSetPublished)>,
+    pub(crate) activated: Vec<(u64, IssuerEpoch)>,
 }
 
 /// The end of the history.
@@ -80,10 +83,14 @@ pub(crate) struct Status {
 impl Status {
     /// Sorts by serial; reports what is not unique and what was revoked or held without having been issued before.
     pub(crate) fn of(collected: Collected, findings: &mut Findings) -> Self {
-        let Collected { mut issued, revoked, holds, lists, divisions, issuers } = collected;
+        let Collected { mut issued, revoked, holds, lists, divisions, issuers, sets: versions, activated } =
+            collected;
         issued.sort_unstable_by_key(|issued| (issued.serial, issued.index));
         report_repeated(&issued, findings);
         let held = holds::replay(&holds, &issued, &revoked, findings);
+        let material =
+            sets::Material { issued: &issued, revoked: &revoked, holds: &holds, activated: &activated };
+        sets::check(&versions, &material, findings);
         let status = Self { issued, revoked, held, lists, divisions, issuers };
         for (serial, revoked) in &status.revoked {
             status.report_unissued(*serial, revoked.index, "revoked", findings);

@@ -16,8 +16,8 @@ use super::layer::Layer;
 use crate::model::{ModelError, Pairs, View};
 use backend::{Backend, Failure, Health};
 
-const PAIRS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("read-model-3");
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("position-3");
+const PAIRS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("read-model-4");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("position-4");
 
 /// What the index has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,6 +30,7 @@ fn hasty() -> Options {
         index_interval: Duration::from_secs(3600),
         index_changes: 12,
         cache_bytes: 1 << 20,
+        may_have_ended: false,
     }
 }
 

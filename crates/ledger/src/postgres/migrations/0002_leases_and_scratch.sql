@@ -9,10 +9,12 @@ CREATE TABLE @.leases (
     until timestamptz NOT NULL
 );
 
--- What replicas hand to each other and nobody remembers for ever: written once, then it runs out.
+-- What replicas hand to each other and nobody remembers for ever: it runs out. What only one replica at a time may
+-- write carries the number of its lease; what anybody may write once has none.
 CREATE TABLE @.scratch (
     key bytea PRIMARY KEY CHECK (length(key) <= 128),
     value bytea NOT NULL,
+    fence bigint NOT NULL DEFAULT 0,
     until timestamptz NOT NULL
 );
 CREATE INDEX scratch_until ON @.scratch (until);

@@ -451,7 +451,15 @@ fn histories() -> Vec<Scenario> {
 
 /// A change to a hundred certificates of one environment, with a step by this operator; returns the step's index.
 fn changed(authority: &mut Authority, step: Step, operator: &str) -> usize {
-    let environments = vec![EnvironmentPart { name: "prod".into(), certificates: 100, in_force: Some(100) }];
+    let environments = vec![EnvironmentPart {
+        name: "prod".into(),
+        certificates: 100,
+        held: 0,
+        recent: 0,
+        beside: 0,
+        in_force: Some(100),
+        and_more: false,
+    }];
     let radius = BlastRadius { certificates: 100, environments, ..BlastRadius::default() };
     let proposal = ChangeProposal {
         request: Document("{}".into()),
@@ -511,12 +519,10 @@ fn a_large_change_that_another_operator_approved_passes() {
 fn sets() -> Vec<Scenario> {
     let set = |name, change: fn(&mut StatusSetPublished)| {
         spoilt(name, Check::StatusSetRecord, move |authority| {
-            let sequence = authority.len() as u64;
-            let (made, hash) = (authority.now(), Digest::of(b"first"));
-            let first = StatusSetPublished { sequence, made, entries: 1, hash, previous: None };
+            let bad = current_bad(authority);
+            let first = set_of(authority, None, bad.clone());
             authority.record(Body::StatusSetPublished(first.clone()));
-            let previous = Some(hash);
-            let mut second = StatusSetPublished { sequence: sequence + 1, previous, ..first };
+            let mut second = set_of(authority, Some(first.hash), bad);
             change(&mut second);
             Some(authority.record(Body::StatusSetPublished(second)))
         })
@@ -526,6 +532,24 @@ fn sets() -> Vec<Scenario> {
         set("a set that knows what comes after it", |set| set.sequence += 1),
         set("a set that forgets the one before", |set| set.previous = None),
         set("a set that follows another", |set| set.previous = Some(Digest::of(b"other"))),
+        set("a set that counts one more", |set| set.entries += 1),
+        spoilt("a set without somebody who was revoked", Check::StatusSetRecord, |authority| {
+            let others = current_bad(authority).into_iter().skip(1);
+            let set = set_of(authority, None, others);
+            Some(authority.record(Body::StatusSetPublished(set)))
+        }),
+        spoilt("a set with somebody who is good", Check::StatusSetRecord, |authority| {
+            let last = *authority.issuances().last().unwrap();
+            let more = current_bad(authority).into_iter().chain([authority.serial(last)]);
+            let set = set_of(authority, None, more);
+            Some(authority.record(Body::StatusSetPublished(set)))
+        }),
+        spoilt("a set that hides behind what came meanwhile", Check::StatusSetUnclear, |authority| {
+            let nobody = set_of(authority, None, []);
+            let last = *authority.issuances().last().unwrap();
+            authority.revoke(last, RevocationReason::Superseded);
+            Some(authority.record(Body::StatusSetPublished(nobody)))
+        }),
     ]
 }
 
@@ -676,17 +700,67 @@ fn each_check_finds_what_it_is_for_at_the_entry_where_it_is() {
     assert_eq!(uncovered, [] as [&Check; 0]);
 }
 
+/// What is not good in a busy log.
+fn current_bad(authority: &Authority) -> Vec<SerialNumber> {
+    current_lines(authority).into_iter().map(|(serial, ..)| serial).collect()
+}
+
+/// The exact set of these certificates, as it is recorded now.
+fn set_of(
+    authority: &Authority,
+    previous: Option<Digest>,
+    bad: impl IntoIterator<Item = SerialNumber>,
+) -> StatusSetPublished {
+    set_at(authority, authority.len() as u64, previous, bad)
+}
+
+/// The same, at an earlier position.
+fn set_at(
+    authority: &Authority,
+    sequence: u64,
+    previous: Option<Digest>,
+    bad: impl IntoIterator<Item = SerialNumber>,
+) -> StatusSetPublished {
+    let made = authority.now();
+    let mut counters: Vec<u64> = bad.into_iter().map(|serial| serial.counter()).collect();
+    counters.sort_unstable();
+    let mut builder = chancery_status::SetBuilder::new(sequence, made);
+    builder.issuer(EPOCH, counters).unwrap();
+    let set = builder.build().unwrap();
+    StatusSetPublished { sequence, made, entries: set.len() as u64, hash: set.hash(), previous }
+}
+
 #[test]
 fn exact_sets_that_follow_one_another_pass() {
     let mut authority = busy();
+    let bad = current_bad(&authority);
     let mut previous = None;
-    for name in ["first", "second", "third"] {
-        let (sequence, made, hash) = (authority.len() as u64, authority.now(), Digest::of(name.as_bytes()));
-        let set = StatusSetPublished { sequence, made, entries: 2, hash, previous };
+    for _ in 0..3 {
+        let set = set_of(&authority, previous, bad.clone());
+        previous = Some(set.hash);
         authority.record(Body::StatusSetPublished(set));
-        previous = Some(hash);
     }
-    assert_eq!(audited(&authority).findings.list(), []);
+    // What was recorded between a set's position and its record may show in it, or not.
+    let set = set_of(&authority, previous, bad.clone());
+    let last = *authority.issuances().last().unwrap();
+    authority.revoke(last, RevocationReason::Superseded);
+    previous = Some(set.hash);
+    authority.record(Body::StatusSetPublished(set));
+    let web = HoldTarget::Lineage(authority.lineage("web"));
+    let position = authority.len() as u64;
+    authority.hold(web.clone());
+    let all = authority.issuances().into_iter().map(|index| authority.serial(index));
+    let all: Vec<SerialNumber> = all.collect();
+    let held = set_at(&authority, position, previous, all);
+    previous = Some(held.hash);
+    authority.record(Body::StatusSetPublished(held));
+    // What was held by itself stays held when its lineage is released.
+    authority.release(web);
+    let after = bad.into_iter().chain([authority.serial(last)]);
+    let set = set_of(&authority, previous, after);
+    authority.record(Body::StatusSetPublished(set));
+    let found = audited(&authority);
+    assert_eq!(found.findings.list().iter().filter(|one| one.check.as_str().contains("set")).count(), 0);
 }
 
 #[test]

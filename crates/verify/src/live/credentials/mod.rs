@@ -172,7 +172,9 @@ impl Credentials {
         *self.0.changes.borrow()
     }
 
-    pub(crate) fn identity(&self) -> Option<TlsIdentity> {
+    /// What a client of the authority shows.
+    #[must_use]
+    pub fn identity(&self) -> Option<TlsIdentity> {
         self.0.shown.load().as_ref().map(|shown| shown.identity.clone())
     }
 
