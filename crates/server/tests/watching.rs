@@ -1,7 +1,5 @@
 //! Dashboards and alerts speak of what the server exposes, and the alerts fire when they should.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test that called it")]
-
 mod running;
 
 use std::collections::BTreeSet;
