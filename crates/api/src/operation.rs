@@ -12,6 +12,8 @@ pub enum Method {
     Post,
     /// Replaces.
     Put,
+    /// Changes a part (RFC 5789).
+    Patch,
     /// Removes.
     Delete,
 }
@@ -24,6 +26,7 @@ impl Method {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Put => "PUT",
+            Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
     }
@@ -173,6 +176,23 @@ operations! {
         "Registers a relying party, or confirms how far it has enforced.";
     ListRelyingParties, "list-relying-parties", Get, "/v1/relying-parties", Operator,
         "Lists relying parties and what they have confirmed.";
+    SsfConfiguration, "ssf-configuration", Get, "/.well-known/ssf-configuration", Anybody,
+        "What a receiver of security events has to know (OpenID Shared Signals Framework 1.0, section 7).";
+    CreateStream, "create-stream", Post, "/v1/ssf/stream", Holder,
+        "Makes a stream of security events for the caller (SSF 8.1.1).";
+    ReadStream, "read-stream", Get, "/v1/ssf/stream", Holder,
+        "Shows a stream of the caller, or lists all of them where none is named.";
+    UpdateStream, "update-stream", Patch, "/v1/ssf/stream", Holder, "Changes what the body names of a stream.";
+    ReplaceStream, "replace-stream", Put, "/v1/ssf/stream", Holder, "Replaces all that the caller chose of a stream.";
+    DeleteStream, "delete-stream", Delete, "/v1/ssf/stream", Holder, "Removes a stream of the caller.";
+    ReadStreamStatus, "read-stream-status", Get, "/v1/ssf/status", Holder, "Whether a stream runs (SSF 8.1.2).";
+    SetStreamStatus, "set-stream-status", Post, "/v1/ssf/status", Holder, "Enables, pauses or disables a stream.";
+    VerifyStream, "verify-stream", Post, "/v1/ssf/verify", Holder,
+        "Asks for an event that shows that a stream works (SSF 8.1.4).";
+    PollStream, "poll-stream", Post, "/v1/ssf/streams/{id}/poll", Holder,
+        "Hands out security event tokens and takes acknowledgements (RFC 8936).";
+    ListEventStreams, "list-event-streams", Get, "/v1/event-streams", Operator,
+        "Lists every stream of security events, and how far each has come.";
     Why, "why", Get, "/v1/why/{serial}", Operator, "Shows the decision behind a certificate.";
 
     Bundle, "bundle", Get, "/v1/bundle", Anybody, "The roots, as PEM.";

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use chancery_api::{
-    FeedAcknowledgement, FeedChange, FeedEvent, FeedQuery, Operation, RelyingPartiesResponse,
-    RelyingPartyView,
+    EventStreamsResponse, FeedAcknowledgement, FeedChange, FeedEvent, FeedQuery, Operation,
+    RelyingPartiesResponse, RelyingPartyView,
 };
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -74,6 +74,11 @@ impl Client {
     /// Every relying party that is known, and what it has confirmed.
     pub async fn relying_parties(&self) -> Result<RelyingPartiesResponse, ClientError> {
         self.call(Call::new(Operation::ListRelyingParties, &[])).await
+    }
+
+    /// Every stream of security events, and how far each has come.
+    pub async fn event_streams(&self) -> Result<EventStreamsResponse, ClientError> {
+        self.call(Call::new(Operation::ListEventStreams, &[])).await
     }
 }
 

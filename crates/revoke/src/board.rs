@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use chancery_entry::{Body, Entry, HoldTarget};
-use chancery_ledger::{CertificateState, Ledger, ModelError, News, RevokedCertificate};
+use chancery_ledger::{CertificateRecord, CertificateState, Ledger, ModelError, News, RevokedCertificate};
 use chancery_types::{Clock, IssuerEpoch, RevocationReason, SerialNumber, Timestamp};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Mutex, broadcast};
@@ -190,15 +190,9 @@ impl StatusBoard {
         let mut sequence = after;
         for news in batch.iter().filter(|news| news.index >= after) {
             sequence = sequence.max(news.index + 1);
-            match &news.entry.body {
-                Body::IssuerActivated(one) => issuers.push(IssuerChange::Activated(one.epoch)),
-                Body::IssuerRetired(one) => issuers.push(IssuerChange::Retired(one.epoch)),
-                _ => {
-                    for serial in self.serials(&news.entry).await? {
-                        certificates.extend(self.state_of(serial).await?);
-                    }
-                }
-            }
+            let (of_certificates, of_issuer) = changes(self.ledger.as_ref(), &news.entry).await?;
+            certificates.extend(of_certificates);
+            issuers.extend(of_issuer);
         }
         {
             let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
@@ -211,24 +205,50 @@ impl StatusBoard {
         }
         Ok(())
     }
+}
 
-    async fn serials(&self, entry: &Entry) -> Result<Vec<SerialNumber>, ModelError> {
-        let target = match &entry.body {
-            Body::Revocation(revocation) => return Ok(vec![revocation.serial]),
-            Body::Hold(hold) => &hold.target,
-            Body::Release(release) => &release.target,
-            _ => return Ok(Vec::new()),
+/// The certificates that an entry revokes, holds or releases; none for any other.
+///
+/// # Errors
+/// [`ModelError`].
+pub async fn serials(ledger: &dyn Ledger, entry: &Entry) -> Result<Vec<SerialNumber>, ModelError> {
+    let target = match &entry.body {
+        Body::Revocation(revocation) => return Ok(vec![revocation.serial]),
+        Body::Hold(hold) => &hold.target,
+        Body::Release(release) => &release.target,
+        _ => return Ok(Vec::new()),
+    };
+    match target {
+        HoldTarget::Certificate(serial) => Ok(vec![*serial]),
+        HoldTarget::Lineage(lineage) => ledger.living(*lineage).await,
+    }
+}
+
+/// What an entry was about, as it stands now.
+///
+/// # Errors
+/// [`ModelError`].
+pub async fn changes(
+    ledger: &dyn Ledger,
+    entry: &Entry,
+) -> Result<(Vec<StatusChange>, Option<IssuerChange>), ModelError> {
+    match &entry.body {
+        Body::IssuerActivated(one) => return Ok((Vec::new(), Some(IssuerChange::Activated(one.epoch)))),
+        Body::IssuerRetired(one) => return Ok((Vec::new(), Some(IssuerChange::Retired(one.epoch)))),
+        _ => {}
+    }
+    let serials = serials(ledger, entry).await?;
+    let mut changes = Vec::with_capacity(serials.len());
+    for serial in serials {
+        let record = ledger.certificate(serial).await?;
+        let change = |record: CertificateRecord| StatusChange {
+            serial,
+            not_after: record.not_after,
+            state: record.state,
         };
-        match target {
-            HoldTarget::Certificate(serial) => Ok(vec![*serial]),
-            HoldTarget::Lineage(lineage) => self.ledger.living(*lineage).await,
-        }
+        changes.extend(record.map(change));
     }
-
-    async fn state_of(&self, serial: SerialNumber) -> Result<Option<StatusChange>, ModelError> {
-        let record = self.ledger.certificate(serial).await?;
-        Ok(record.map(|record| StatusChange { serial, not_after: record.not_after, state: record.state }))
-    }
+    Ok((changes, None))
 }
 
 impl Lines {

@@ -20,7 +20,7 @@ mod radius;
 mod selection;
 mod set;
 
-pub use board::{IssuerChange, Lines, StatusBoard, StatusChange, StatusNews};
+pub use board::{IssuerChange, Lines, StatusBoard, StatusChange, StatusNews, changes, serials};
 pub use change::{Advanced, Asking, Order, recorded_radius};
 pub use crl::{CrlPublisher, CrlRules, Place, PublishError, PublishedCrl, StatusIssuer};
 pub use ocsp::{OcspAnswer, OcspCounts, OcspResponder, ResponderCredential, SharedAnswer};

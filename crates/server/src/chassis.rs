@@ -199,6 +199,12 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::PauseChange
         | Operation::ResumeChange
         | Operation::UndoChange
+        | Operation::CreateStream
+        | Operation::UpdateStream
+        | Operation::ReplaceStream
+        | Operation::DeleteStream
+        | Operation::SetStreamStatus
+        | Operation::VerifyStream
         | Operation::CreateOperator => Weight::Write,
         Operation::ExportAudit | Operation::LogEntries => Weight::Bulk,
         Operation::Nonce
@@ -222,6 +228,11 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::FollowStatus
         | Operation::Acknowledge
         | Operation::ListRelyingParties
+        | Operation::SsfConfiguration
+        | Operation::ReadStream
+        | Operation::ReadStreamStatus
+        | Operation::PollStream
+        | Operation::ListEventStreams
         | Operation::Why
         | Operation::Bundle
         | Operation::BundleJson

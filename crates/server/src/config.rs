@@ -4,6 +4,7 @@
 //! relative to the file's directory. Secrets are named by path, never written here.
 
 mod federation;
+mod ssf;
 mod storage;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use chancery_types::{CrlShard, DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 pub use federation::{BundleSource, FederationConfig, RawFederation};
+pub use ssf::{EventPushConfig, RawSsf};
 pub use storage::{DatabaseTls, LedgerPlace, PostgresPlace, RawPostgres, RawStorage};
 
 /// A name that clients reach the server under.
@@ -126,6 +128,8 @@ pub struct Config {
     pub x509_pop: Vec<ForeignAuthorityConfig>,
     /// Other trust domains.
     pub federation: Vec<FederationConfig>,
+    /// Where security events may be pushed to; nowhere if absent.
+    pub event_push: Option<EventPushConfig>,
     /// Whether the same key may be renewed.
     pub renew_same_key: bool,
     /// How long a list is good for: the longest outage that relying parties survive.
@@ -184,6 +188,9 @@ pub struct RawConfig {
     /// Other trust domains, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub federation: BTreeMap<String, RawFederation>,
+    /// Streams of security events.
+    #[serde(default, skip_serializing_if = "RawSsf::is_default")]
+    pub ssf: RawSsf,
     /// Limits.
     #[serde(default)]
     pub limits: RawLimits,
@@ -443,6 +450,7 @@ impl Config {
             mistakes.push(format!("revocation.limit_window: {window} is more than a day"));
         }
         let federation = federation::check(raw.federation, trust_domain.as_ref(), directory, &mut mistakes);
+        let event_push = ssf::check(raw.ssf, directory, &mut mistakes);
         for (field, duration, least) in [
             ("revocation.approval_lifetime", raw.revocation.approval_lifetime.0, 1),
             ("status.crl_validity", raw.status.crl_validity.0, 60),
@@ -513,6 +521,7 @@ impl Config {
             policy: directory.join(&storage.policy),
             x509_pop,
             federation,
+            event_push,
             renew_same_key: raw.attestation.renew_same_key,
             crl_validity: raw.status.crl_validity.0,
             crl_shards: raw.status.crl_shards,

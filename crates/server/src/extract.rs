@@ -23,6 +23,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _state: &S) -> Result<Self, HttpProblem> {
         require_media_type(request.headers(), "application/json")?;
         let bytes = whole_body(request).await?;
+        // Every body is an object; one whose members may all be absent would be read from an empty array too.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(malformed("the body does not fit").field("", "it is an array, not an object"));
+        }
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let pointer = json_pointer(error.path());

@@ -45,6 +45,7 @@ mod routes;
 mod serve;
 mod shutdown;
 mod site;
+mod ssf;
 mod standing;
 mod storage;
 mod tls;

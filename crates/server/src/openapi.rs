@@ -7,13 +7,15 @@ use chancery_api::{
     AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery,
     CertificateView, ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView, ChangesResponse,
     CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse,
-    FeedAcknowledgement, FeedEvent, FeedQuery, HealthResponse, HoldRequest, IDEMPOTENCY_KEY_HEADER,
-    IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView, IssuersResponse, JwksBundle,
-    LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method, NonceResponse, OpenIdConfiguration,
-    Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse,
-    PolicyView, Problem, ReleaseRequest, RelyingPartiesResponse, RelyingPartyView, RenewRequest,
-    RenewalRequest, RenewalResponse, RevokeRequest, StatusAnswer, StatusQuestion, StatusResponse,
-    TemplateDocument, TemplateView, TokenQuery, TokenView,
+    EventStreamsResponse, FeedAcknowledgement, FeedEvent, FeedQuery, HealthResponse, HoldRequest,
+    IDEMPOTENCY_KEY_HEADER, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
+    IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method,
+    NonceResponse, OpenIdConfiguration, Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery,
+    PolicyCheckRequest, PolicyCheckResponse, PolicyView, PollRequest, PollResponse, Problem, ReleaseRequest,
+    RelyingPartiesResponse, RelyingPartyView, RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest,
+    StatusAnswer, StatusQuestion, StatusResponse, StreamConfiguration, StreamQuery, StreamRequest,
+    StreamStatus, TemplateDocument, TemplateView, TokenQuery, TokenView, TransmitterConfiguration,
+    VerificationRequest,
 };
 use http::StatusCode;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
@@ -191,6 +193,17 @@ fn shape(operation: Operation) -> Shape {
         Operation::FollowStatus => exchange(binary(GRPC), binary(GRPC)),
         Operation::Acknowledge => exchange(json::<FeedAcknowledgement>(), json::<RelyingPartyView>()),
         Operation::ListRelyingParties => answer(json::<RelyingPartiesResponse>()),
+        Operation::SsfConfiguration => answer(json::<TransmitterConfiguration>()),
+        Operation::CreateStream | Operation::UpdateStream | Operation::ReplaceStream => {
+            exchange(json::<StreamRequest>(), json::<StreamConfiguration>())
+        }
+        Operation::ReadStream => search::<StreamQuery>(json::<StreamConfiguration>()),
+        Operation::DeleteStream => search::<StreamQuery>(any_json()),
+        Operation::ReadStreamStatus => search::<StreamQuery>(json::<StreamStatus>()),
+        Operation::SetStreamStatus => exchange(json::<StreamStatus>(), json::<StreamStatus>()),
+        Operation::VerifyStream => exchange(json::<VerificationRequest>(), any_json()),
+        Operation::PollStream => exchange(json::<PollRequest>(), json::<PollResponse>()),
+        Operation::ListEventStreams => answer(json::<EventStreamsResponse>()),
         Operation::Why => answer(json::<DecisionView>()),
         Operation::Bundle => answer(text("application/pem-certificate-chain")),
         Operation::BundleJson => answer(json::<JwksBundle>()),
@@ -267,6 +280,7 @@ fn method(method: Method) -> HttpMethod {
         Method::Get => HttpMethod::Get,
         Method::Post => HttpMethod::Post,
         Method::Put => HttpMethod::Put,
+        Method::Patch => HttpMethod::Patch,
         Method::Delete => HttpMethod::Delete,
     }
 }

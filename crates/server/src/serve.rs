@@ -23,6 +23,7 @@ use crate::feed::{Feed, FeedLimits};
 use crate::prober::Prober;
 use crate::rate::Rate;
 use crate::site::Site;
+use crate::ssf::Transmitter;
 use crate::standing::StandingCollector;
 use crate::{
     AdminSocket, AdminSocketError, Chassis, Concurrency, Drained, Listener, ListenerLimits, OldestTls,
@@ -60,6 +61,9 @@ pub enum ServeError {
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// The streams of security events cannot be read.
+    #[error("{}: {_1}; it holds the streams of security events", _0.display())]
+    EventStreams(std::path::PathBuf, std::io::Error),
     /// The directory of lists cannot be made.
     #[error("{path}: {error}")]
     Directory {
@@ -116,6 +120,9 @@ impl Server {
             Feed::load(Arc::clone(&board), ledger, Arc::clone(&clock), FeedLimits::default())
                 .await
                 .map_err(AuthorityError::from)?;
+        let events = authority.ledger().news();
+        let ssf = Transmitter::load(Arc::clone(&authority), chassis.shutdown().clone())
+            .map_err(|error| ServeError::EventStreams(authority.config().directory.join("ssf"), error))?;
         let site = Site {
             prober,
             authority: Arc::clone(&authority),
@@ -126,6 +133,7 @@ impl Server {
             changes,
             agents,
             feed: Arc::clone(&feed),
+            ssf: Arc::clone(&ssf),
             chassis: Arc::clone(&chassis),
         };
         watch_health(&site);
@@ -137,6 +145,7 @@ impl Server {
             set: Arc::clone(&site.set),
             agents: Arc::clone(&site.agents),
             feed: Arc::clone(&feed),
+            ssf: Arc::clone(&ssf),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
@@ -171,6 +180,7 @@ impl Server {
                 }
             });
         }
+        server.site.chassis.shutdown().spawn(ssf.run(events));
         let stop = server.site.chassis.shutdown().clone();
         server.site.chassis.shutdown().spawn(async move {
             tokio::select! {

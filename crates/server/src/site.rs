@@ -10,6 +10,7 @@ use crate::authority::Authority;
 use crate::changes::Changes;
 use crate::feed::Feed;
 use crate::prober::Prober;
+use crate::ssf::Transmitter;
 
 /// The state of every route.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Site {
     pub(crate) agents: Arc<Agents>,
     /// Tells relying parties what changes.
     pub(crate) feed: Arc<Feed>,
+    /// Tells receivers of security events the same.
+    pub(crate) ssf: Arc<Transmitter>,
     /// What every request goes through.
     pub chassis: Arc<Chassis>,
 }

@@ -14,6 +14,7 @@ use crate::authority::Authority;
 use crate::feed::Feed;
 use crate::prober::Prober;
 use crate::process::encode_gauge;
+use crate::ssf::Transmitter;
 
 /// The state of the ledger and of the published list.
 #[derive(Debug)]
@@ -25,11 +26,12 @@ pub(crate) struct StandingCollector {
     pub(crate) set: Arc<SetPublisher>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) ssf: Arc<Transmitter>,
 }
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl, ocsp, prober, set, agents, feed } = self;
+        let Self { authority, crl, ocsp, prober, set, agents, feed, ssf } = self;
         let ledger = authority.ledger();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -79,6 +81,13 @@ impl Collector for StandingCollector {
         let help = "Programs that were dropped from the status feed because they did not read it";
         let metric = encoder.encode_descriptor("chancery_feed_dropped", help, None, dropped.metric_type())?;
         dropped.encode(metric)?;
+        let (streams, behind) = ssf.counts();
+        for (name, help, count) in [
+            ("chancery_event_streams", "Streams of security events", streams),
+            ("chancery_event_streams_behind", "Streams of security events that have fallen behind", behind),
+        ] {
+            encode_gauge(&mut encoder, name, help, i64::try_from(count).unwrap_or(i64::MAX))?;
+        }
         let syncs = ConstCounter::new(ledger.syncs());
         let help = "Times that this process made something durable in the ledger";
         let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;

@@ -1,7 +1,7 @@
 //! `chancery relying-party`: who enforces status, and how far.
 
 use anyhow::Result;
-use chancery_api::RelyingPartyView;
+use chancery_api::{EventStreamView, PUSH, RelyingPartyView, StreamState};
 use clap::{Args, Subcommand};
 
 use crate::commands::text_of;
@@ -14,6 +14,8 @@ use crate::terminal::{Terminal, Tone};
 pub(crate) enum RelyingParty {
     /// List relying parties, and how far each has confirmed to enforce.
     List(List),
+    /// List streams of security events (OpenID SSF), and how far each has come.
+    Streams(List),
 }
 
 #[derive(Debug, Args)]
@@ -24,8 +26,16 @@ pub(crate) struct List {
 
 impl RelyingParty {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
-        let Self::List(list) = self;
-        let answer = list.connection.open(globals).await?.relying_parties().await?;
+        match self {
+            Self::List(list) => list.parties(globals, terminal).await,
+            Self::Streams(list) => list.streams(globals, terminal).await,
+        }
+    }
+}
+
+impl List {
+    async fn parties(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        let answer = self.connection.open(globals).await?.relying_parties().await?;
         terminal.data(&answer, || {
             let header =
                 ["identity", "instance", "kind", "connected", "confirmed", "at", "if unknown", "closed"];
@@ -33,6 +43,34 @@ impl RelyingParty {
             terminal.table(&header, rows)
         })
     }
+
+    async fn streams(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        let answer = self.connection.open(globals).await?.event_streams().await?;
+        terminal.data(&answer, || {
+            let header =
+                ["stream", "owner", "delivery", "status", "arrived", "waiting", "last contact", "trouble"];
+            let rows = answer.streams.iter().map(|stream| stream_row(terminal, stream, answer.sequence));
+            terminal.table(&header, rows)
+        })
+    }
+}
+
+fn stream_row(terminal: &Terminal, stream: &EventStreamView, sequence: u64) -> Vec<String> {
+    let delivery = match &stream.endpoint_url {
+        Some(url) if stream.method == PUSH => format!("push to {url}"),
+        _ => "poll".to_owned(),
+    };
+    let tone = if stream.status == StreamState::Enabled { Tone::Good } else { Tone::Warning };
+    vec![
+        stream.stream_id.clone(),
+        stream.owner.to_string(),
+        delivery,
+        terminal.paint(tone, text_of(&stream.status)),
+        format!("{} of {sequence}", stream.position),
+        stream.waiting.to_string(),
+        stream.last_contact.map_or_else(|| "never".to_owned(), |at| at.to_string()),
+        stream.last_error.as_ref().or(stream.reason.as_ref()).cloned().unwrap_or_default(),
+    ]
 }
 
 fn row(terminal: &Terminal, party: &RelyingPartyView, sequence: u64) -> Vec<String> {

@@ -141,7 +141,7 @@ impl Authority {
             jti: &name,
             iss: &self.config.url,
         };
-        let token = self.signed(&claims)?;
+        let token = SecretString::new(self.signed("JWT", &claims)?);
         // A token is no certificate: it has no serial and cannot be revoked, so the log of the server holds it.
         tracing::info!(
             jti = name,
@@ -155,14 +155,22 @@ impl Authority {
         Ok(SignedJwt { token, spiffe_id: found.identity.spiffe_id.clone(), expires })
     }
 
+    /// A token of another type than JWT-SVIDs, with these claims.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Jwt`].
+    pub(crate) fn sign_claims(&self, kind: &str, claims: &impl Serialize) -> Result<String, AuthorityError> {
+        Ok(self.signed(kind, claims)?)
+    }
+
     /// JWS compact form (RFC 7515 section 7.1).
-    fn signed(&self, claims: &TokenClaims<'_>) -> Result<SecretString, JwtError> {
+    fn signed(&self, kind: &str, claims: &impl Serialize) -> Result<String, JwtError> {
         let key = self.jwt.public_key();
         if key.algorithm() == KeyAlgorithm::Ed25519 {
             return Err(JwtError::Algorithm(key.algorithm()));
         }
         let kid = jwk::thumbprint(&jwk::jwk(key, "jwt-svid")?);
-        let header = Header { alg: jwk::jws_algorithm(key.algorithm()), kid: &kid, typ: "JWT" };
+        let header = Header { alg: jwk::jws_algorithm(key.algorithm()), kid: &kid, typ: kind };
         let part = |json: Result<Vec<u8>, _>| {
             BASE64URL_NOPAD.encode(&json.expect("header and claims are texts and numbers"))
         };
@@ -170,7 +178,7 @@ impl Authority {
         let signature = jws_signature(key, self.jwt.sign(token.as_bytes())?)?;
         token.push('.');
         BASE64URL_NOPAD.encode_append(&signature, &mut token);
-        Ok(SecretString::new(token))
+        Ok(token)
     }
 }
 

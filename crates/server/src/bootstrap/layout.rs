@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::{InitError, InitPlan};
 use crate::config::{
-    RawAttestation, RawConfig, RawKeys, RawLimits, RawListen, RawRevocation, RawRoot, RawStatus, RawStorage,
-    ServerName,
+    RawAttestation, RawConfig, RawKeys, RawLimits, RawListen, RawRevocation, RawRoot, RawSsf, RawStatus,
+    RawStorage, ServerName,
 };
 
 /// The reference profiles, as ca-config/profiles has them.
@@ -241,6 +241,7 @@ pub fn generated_passphrase(random: &dyn Random) -> Result<SecretString, InitErr
 fn config_text(plan: &InitPlan, keys: RawKeys) -> Result<String, InitError> {
     let raw = RawConfig {
         federation: std::collections::BTreeMap::new(),
+        ssf: RawSsf::default(),
         trust_domain: plan.trust_domain.to_string(),
         names: plan.names.iter().map(|name| name.to_string().trim_matches(['[', ']']).to_owned()).collect(),
         listen: RawListen {

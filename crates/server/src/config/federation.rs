@@ -60,7 +60,7 @@ pub enum BundleSource {
 }
 
 /// Where Debian and its like keep the public roots.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(super) const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Checks the section.
 pub(super) fn check(

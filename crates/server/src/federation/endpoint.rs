@@ -14,7 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// TLS as the `https_web` profile wants it.
-pub(super) fn web(roots: &Path) -> Result<ClientConfig, String> {
+pub(crate) fn web(roots: &Path) -> Result<ClientConfig, String> {
     let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", roots.display());
     let mut store = RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(roots).map_err(|error| failed(&error))? {

@@ -18,6 +18,8 @@ use chancery_types::TrustDomain;
 use crate::agents::Agents;
 use crate::config::{BundleSource, FederationConfig};
 
+pub(crate) use endpoint::web;
+
 /// How long after a failure to try again, when the bundle says a longer time.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How often a file is looked at.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::FeedChange;
-use chancery_entry::{Body, Entry, HoldTarget};
+use chancery_entry::{Body, Entry};
 use chancery_ledger::{CertificateState, Ledger, ModelError, News};
-use chancery_revoke::{IssuerChange, StatusChange, StatusNews};
+use chancery_revoke::{StatusChange, StatusNews, changes};
 use chancery_types::SerialNumber;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -203,36 +203,4 @@ pub(super) async fn tail(
 fn unreadable(position: u64, limits: FeedLimits) -> History {
     tracing::warn!("the end of the log cannot be read; who comes back to the feed fetches the exact set");
     History::from(position, limits.remembered)
-}
-
-/// What an entry was about, as it stands now.
-async fn changes(
-    ledger: &dyn Ledger,
-    entry: &Entry,
-) -> Result<(Vec<StatusChange>, Option<IssuerChange>), ModelError> {
-    let serials = match &entry.body {
-        Body::IssuerActivated(one) => return Ok((Vec::new(), Some(IssuerChange::Activated(one.epoch)))),
-        Body::IssuerRetired(one) => return Ok((Vec::new(), Some(IssuerChange::Retired(one.epoch)))),
-        Body::Revocation(revocation) => vec![revocation.serial],
-        Body::Hold(hold) => targets(ledger, &hold.target).await?,
-        Body::Release(release) => targets(ledger, &release.target).await?,
-        _ => Vec::new(),
-    };
-    let mut changes = Vec::with_capacity(serials.len());
-    for serial in serials {
-        let record = ledger.certificate(serial).await?;
-        changes.extend(record.map(|record| StatusChange {
-            serial,
-            not_after: record.not_after,
-            state: record.state,
-        }));
-    }
-    Ok((changes, None))
-}
-
-async fn targets(ledger: &dyn Ledger, target: &HoldTarget) -> Result<Vec<SerialNumber>, ModelError> {
-    match target {
-        HoldTarget::Certificate(serial) => Ok(vec![*serial]),
-        HoldTarget::Lineage(lineage) => ledger.living(*lineage).await,
-    }
 }

@@ -56,7 +56,9 @@ pub(crate) fn action(operation: Operation) -> Action {
         Operation::AgentStream => Action::NodeStream,
         Operation::AgentSvids => Action::NodeEnrol,
         Operation::AgentJwt => Action::NodeJwt,
-        Operation::OpenIdConfiguration | Operation::JwtKeys => Action::BundleRead,
+        Operation::OpenIdConfiguration | Operation::JwtKeys | Operation::SsfConfiguration => {
+            Action::BundleRead
+        }
         Operation::CreateToken => Action::TokenCreate,
         Operation::ListTokens => Action::TokenList,
         Operation::RevokeToken => Action::TokenRevoke,
@@ -93,8 +95,17 @@ pub(crate) fn action(operation: Operation) -> Action {
         Operation::StatusFeed
         | Operation::PollStatusFeed
         | Operation::FollowStatus
-        | Operation::Acknowledge => Action::StatusFollow,
-        Operation::ListRelyingParties => Action::RelyingPartyRead,
+        | Operation::Acknowledge
+        | Operation::CreateStream
+        | Operation::ReadStream
+        | Operation::UpdateStream
+        | Operation::ReplaceStream
+        | Operation::DeleteStream
+        | Operation::ReadStreamStatus
+        | Operation::SetStreamStatus
+        | Operation::VerifyStream
+        | Operation::PollStream => Action::StatusFollow,
+        Operation::ListRelyingParties | Operation::ListEventStreams => Action::RelyingPartyRead,
         Operation::Why => Action::DecisionRead,
         Operation::Bundle | Operation::BundleJson | Operation::Issuers | Operation::IssuerCertificate => {
             Action::BundleRead

@@ -14,6 +14,7 @@ mod operators;
 mod policy;
 mod renewals;
 mod revocation;
+mod ssf;
 mod status;
 mod status_set;
 mod templates;
@@ -103,6 +104,17 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::FollowStatus => handle(operation, feed::grpc),
         Operation::Acknowledge => handle(operation, feed::acknowledge),
         Operation::ListRelyingParties => handle(operation, feed::relying_parties),
+        Operation::SsfConfiguration => handle(operation, ssf::configuration),
+        Operation::CreateStream => handle(operation, ssf::create),
+        Operation::ReadStream => handle(operation, ssf::read),
+        Operation::UpdateStream => handle(operation, ssf::update),
+        Operation::ReplaceStream => handle(operation, ssf::replace),
+        Operation::DeleteStream => handle(operation, ssf::delete),
+        Operation::ReadStreamStatus => handle(operation, ssf::status),
+        Operation::SetStreamStatus => handle(operation, ssf::set_status),
+        Operation::VerifyStream => handle(operation, ssf::verify),
+        Operation::PollStream => handle(operation, ssf::poll),
+        Operation::ListEventStreams => handle(operation, ssf::list),
         Operation::CrlDer => handle(operation, status::crl_der),
         Operation::CrlPem => handle(operation, status::crl_pem),
         Operation::IssuerCrl => handle(operation, status::issuer_crl),

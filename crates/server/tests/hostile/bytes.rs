@@ -51,10 +51,11 @@ async fn every_route_refuses_bodies_that_are_none_with_a_problem_document() {
                 // What was not read stands in the way of the next request.
                 wire = Wire::admin(&running).await;
             }
-            // gRPC says what it has to say in trailers.
+            // gRPC says what it has to say in trailers. A stream may be asked for in words that nobody knows.
             let takes_none = matches!(
                 operation,
                 Operation::Nonce
+                    | Operation::CreateStream
                     | Operation::RevokeToken
                     | Operation::RemoveTemplate
                     | Operation::FollowStatus

@@ -23,6 +23,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::BundleJson
         | Operation::OpenIdConfiguration
         | Operation::JwtKeys
+        | Operation::SsfConfiguration
         | Operation::Issuers
         | Operation::IssuerCertificate
         | Operation::CrlDer
@@ -42,7 +43,16 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::StatusFeed
         | Operation::PollStatusFeed
         | Operation::FollowStatus
-        | Operation::Acknowledge => "-xxxxx",
+        | Operation::Acknowledge
+        | Operation::CreateStream
+        | Operation::ReadStream
+        | Operation::UpdateStream
+        | Operation::ReplaceStream
+        | Operation::DeleteStream
+        | Operation::ReadStreamStatus
+        | Operation::SetStreamStatus
+        | Operation::VerifyStream
+        | Operation::PollStream => "-xxxxx",
         Operation::ReadIdentity
         | Operation::ListIdentities
         | Operation::ListTemplates
@@ -51,6 +61,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::ReadCertificate
         | Operation::Why
         | Operation::ListRelyingParties
+        | Operation::ListEventStreams
         | Operation::Metrics => "--xxxx",
         Operation::ListTokens
         | Operation::ListChanges
