@@ -333,6 +333,83 @@ pub(crate) async fn work_on_ledger(
     Ok(Holding { entries: holding.entries, root: holding.root, model: holding.model })
 }
 
+/// Where the parts of a deployment lie, for who looks after its health.
+#[derive(Debug, Clone)]
+pub(crate) struct HealthRecord {
+    /// The authority's directory.
+    pub(crate) directory: PathBuf,
+    /// Its ledger.
+    pub(crate) ledger: PathBuf,
+    /// Its profiles.
+    pub(crate) profiles: PathBuf,
+    /// Its policy.
+    pub(crate) policy: PathBuf,
+    /// The root's certificate.
+    pub(crate) root_certificate: PathBuf,
+    /// Keys that lie in files.
+    pub(crate) key_files: Vec<PathBuf>,
+    /// Keys that lie in tokens.
+    pub(crate) tokens: usize,
+    /// The file with the keys' passphrase.
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Whether the root's key can be read from here.
+    pub(crate) root_readable: bool,
+    /// The base of the URLs in certificates.
+    pub(crate) status_url: String,
+    /// Seconds after which the exact set is made anew.
+    pub(crate) set_refresh: u64,
+}
+
+/// Reads a configuration with its rules, and where its parts lie.
+pub(crate) fn health_record(file: &Path) -> Result<HealthRecord> {
+    check_config(file)?;
+    let config = Config::load(file)?;
+    let keys = config.keys();
+    let key_files: Vec<PathBuf> = keys.iter().filter_map(|key| key.file().map(Path::to_owned)).collect();
+    Ok(HealthRecord {
+        tokens: keys.len() - key_files.len(),
+        key_files,
+        root_readable: config.root_is_readable(),
+        status_url: config.status_url.clone(),
+        set_refresh: config.set_refresh.as_secs(),
+        // Of a log in a database, what it leaves outside.
+        ledger: config.ledger.directory().map_or_else(|| config.directory.clone(), Path::to_owned),
+        directory: config.directory,
+        profiles: config.profiles,
+        policy: config.policy,
+        root_certificate: config.root_certificate,
+        passphrase_file: config.passphrase_file,
+    })
+}
+
+/// What was moved to the archive.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(crate) struct Archived {
+    /// Segments moved now.
+    pub(crate) moved: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Segments in the archive.
+    pub(crate) archived: u64,
+    /// Segments in the journal.
+    pub(crate) live: u64,
+    /// Entries in the archive.
+    pub(crate) entries: u64,
+}
+
+/// Moves old segments of the journal to an archive; `progress` hears of segments.
+pub(crate) fn archive_ledger(
+    config: &Path,
+    directory: &Path,
+    keep: usize,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Archived> {
+    let config = Config::load(config)?;
+    let done = maintenance::archive_ledger(&config, directory, keep, progress)?;
+    let (moved, bytes, archived) = (done.moved, done.bytes, done.archived);
+    Ok(Archived { moved, bytes, archived, live: done.live, entries: done.entries })
+}
+
 /// A log that was moved.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct Moved {

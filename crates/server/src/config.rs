@@ -392,6 +392,19 @@ impl Config {
             .map_err(|mistakes| ConfigError { path: path.display().to_string(), mistakes })
     }
 
+    /// Where the keys are that the server holds.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&KeyLocation> {
+        let own = [&self.issuer_key, &self.ledger_key, &self.jwt_key];
+        own.into_iter().chain(&self.former_issuer_keys).collect()
+    }
+
+    /// Whether the root's key can be read from here.
+    #[must_use]
+    pub fn root_is_readable(&self) -> bool {
+        self.root_key.as_ref().is_some_and(chancery_keys::store::is_readable)
+    }
+
     /// Checks a configuration whose paths are relative to this directory.
     ///
     /// # Errors

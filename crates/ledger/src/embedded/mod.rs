@@ -11,6 +11,7 @@
 //! Two threads: the sequencer decides the order and makes batches durable, the indexer commits the read model
 //! behind it. After a crash the index says how far it got and only the rest of the journal is replayed.
 
+mod archive;
 mod check;
 pub(crate) mod checkpoint;
 mod derived;
@@ -47,6 +48,7 @@ use journal::{JournalReader, LogId};
 use memtable::Memtable;
 use signatures::SignatureLog;
 
+pub use archive::{Archived, archive};
 pub use check::{CheckError, CheckReport};
 pub use journal::JournalError;
 pub use open::OpenError;
