@@ -232,15 +232,17 @@ impl Rotation {
                 Err(RecvError::Lagged(_)) => true,
                 Err(RecvError::Closed) => return,
             };
-            while is_about_us {
-                match self.adopt().await {
-                    Ok(()) => break,
-                    Err(error) => {
-                        tracing::error!(%error, "A CHANGE OF ISSUERS OR KEYS IS NOT IN FORCE HERE");
-                        tokio::time::sleep(RETRY).await;
-                    }
-                }
+            if is_about_us {
+                self.adopt_at_last().await;
             }
+        }
+    }
+
+    /// Takes over what the ledger says, however often it has to be tried.
+    async fn adopt_at_last(&self) {
+        while let Err(error) = self.adopt().await {
+            tracing::error!(%error, "A CHANGE OF ISSUERS OR KEYS IS NOT IN FORCE HERE");
+            tokio::time::sleep(RETRY).await;
         }
     }
 
