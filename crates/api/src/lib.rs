@@ -28,6 +28,7 @@ mod problem;
 mod proof_of_possession;
 mod renewal;
 mod revocation;
+mod rotation;
 mod ssf;
 mod template;
 mod token;
@@ -69,6 +70,10 @@ pub use problem::{FieldProblem, PROBLEM_MEDIA_TYPE, Problem, ProblemCode, Unknow
 pub use proof_of_possession::{enrollment_message, key_compromise_message};
 pub use renewal::{RenewalRequest, RenewalResponse, RenewalScope};
 pub use revocation::{ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, Waves};
+pub use rotation::{
+    CaIssuer, CaKey, CaStatusResponse, PlannedChange, RollbackRequest, RotateRequest, RotationResponse,
+    RotationSubject, TaintRequest,
+};
 pub use ssf::{
     AuthorizationScheme, CREDENTIAL_CHANGE, EventStreamView, EventStreamsResponse, POLL, POLL_EVENTS,
     POLL_SECONDS, PUSH, PollRequest, PollResponse, SPEC_VERSION, SSF_TEXT_CHARACTERS, SSF_URL_CHARACTERS,

@@ -160,6 +160,12 @@ operations! {
     UndoChange, "undo-change", Post, "/v1/changes/{number}/undo", Operator, "Releases what a change has held.";
     AskRenewal, "ask-renewal", Post, "/v1/renewals", Operator,
         "Asks the agents to replace certificates before their time.";
+    CaStatus, "ca-status", Get, "/v1/ca/status", Operator,
+        "Shows how the authority's own issuers and keys stand, and what will become of them.";
+    CaRotate, "ca-rotate", Post, "/v1/ca/rotate", Operator, "Asks for the next issuer or key.";
+    CaRollback, "ca-rollback", Post, "/v1/ca/rollback", Operator,
+        "Undoes the last step of a rotation, and lets it rest.";
+    CaTaint, "ca-taint", Post, "/v1/ca/taint", Operator, "Says that an issuer is not to be trusted.";
     StatusOfMany, "status-of-many", Post, "/v1/status", Anybody, "Says which of many certificates are not good.";
     Status, "status", Get, "/v1/status/{serial}", Anybody, "Says what a certificate is worth now.";
     StatusSet, "status-set", Get, "/v1/status/set", Anybody,

@@ -96,6 +96,8 @@ pub enum IssuerState {
     Retired,
     /// What it signed is to be replaced.
     Tainted,
+    /// Nothing of it is published any more.
+    Withdrawn,
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use chancery_server::bootstrap::{self, InitPlan, RevokedIssuer};
 use chancery_server::config::{Config, LedgerPlace, RawPostgres, RawStorage, ServerName};
 use chancery_server::{Drained, Server, maintenance, relocation};
 use chancery_types::{
-    Clock as _, Digest, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom, Timestamp,
-    TrustDomain,
+    Clock as _, Digest, IssuerEpoch, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom,
+    Timestamp, TrustDomain,
 };
 use chancery_x509::{Certificate, Profile};
 use tokio::signal::unix::{SignalKind, signal};
@@ -199,6 +199,34 @@ pub(crate) fn make_root(
     Ok(made.fingerprint)
 }
 
+/// An issuer in reserve.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpareIssuer {
+    /// Its number.
+    pub(crate) epoch: IssuerEpoch,
+    /// From when it may sign.
+    pub(crate) not_before: Timestamp,
+    /// When it ends.
+    pub(crate) not_after: Timestamp,
+}
+
+/// Makes issuers in reserve for the authority of this configuration, with the root in this directory.
+pub(crate) fn add_spares(
+    config: &Path,
+    root_directory: &Path,
+    passphrase: &SecretString,
+    count: u16,
+) -> Result<Vec<SpareIssuer>> {
+    let (config, now) = (Config::load(config)?, SystemClock.now());
+    let made = bootstrap::add_spares(&config, root_directory, passphrase, count, &SystemRandom, now)?;
+    let spare = |made: bootstrap::SpareMade| SpareIssuer {
+        epoch: made.epoch,
+        not_before: made.not_before,
+        not_after: made.not_after,
+    };
+    Ok(made.into_iter().map(spare).collect())
+}
+
 /// Signs an issuer's request with the root in this directory; returns the certificate, DER.
 pub(crate) fn sign_issuer(
     directory: &Path,
@@ -303,6 +331,83 @@ pub(crate) async fn work_on_ledger(
         LedgerWork::Check => maintenance::check_ledger(&config, progress).await?,
     };
     Ok(Holding { entries: holding.entries, root: holding.root, model: holding.model })
+}
+
+/// Where the parts of a deployment lie, for who looks after its health.
+#[derive(Debug, Clone)]
+pub(crate) struct HealthRecord {
+    /// The authority's directory.
+    pub(crate) directory: PathBuf,
+    /// Its ledger.
+    pub(crate) ledger: PathBuf,
+    /// Its profiles.
+    pub(crate) profiles: PathBuf,
+    /// Its policy.
+    pub(crate) policy: PathBuf,
+    /// The root's certificate.
+    pub(crate) root_certificate: PathBuf,
+    /// Keys that lie in files.
+    pub(crate) key_files: Vec<PathBuf>,
+    /// Keys that lie in tokens.
+    pub(crate) tokens: usize,
+    /// The file with the keys' passphrase.
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Whether the root's key can be read from here.
+    pub(crate) root_readable: bool,
+    /// The base of the URLs in certificates.
+    pub(crate) status_url: String,
+    /// Seconds after which the exact set is made anew.
+    pub(crate) set_refresh: u64,
+}
+
+/// Reads a configuration with its rules, and where its parts lie.
+pub(crate) fn health_record(file: &Path) -> Result<HealthRecord> {
+    check_config(file)?;
+    let config = Config::load(file)?;
+    let keys = config.keys();
+    let key_files: Vec<PathBuf> = keys.iter().filter_map(|key| key.file().map(Path::to_owned)).collect();
+    Ok(HealthRecord {
+        tokens: keys.len() - key_files.len(),
+        key_files,
+        root_readable: config.root_is_readable(),
+        status_url: config.status_url.clone(),
+        set_refresh: config.set_refresh.as_secs(),
+        // Of a log in a database, what it leaves outside.
+        ledger: config.ledger.directory().map_or_else(|| config.directory.clone(), Path::to_owned),
+        directory: config.directory,
+        profiles: config.profiles,
+        policy: config.policy,
+        root_certificate: config.root_certificate,
+        passphrase_file: config.passphrase_file,
+    })
+}
+
+/// What was moved to the archive.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(crate) struct Archived {
+    /// Segments moved now.
+    pub(crate) moved: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Segments in the archive.
+    pub(crate) archived: u64,
+    /// Segments in the journal.
+    pub(crate) live: u64,
+    /// Entries in the archive.
+    pub(crate) entries: u64,
+}
+
+/// Moves old segments of the journal to an archive; `progress` hears of segments.
+pub(crate) fn archive_ledger(
+    config: &Path,
+    directory: &Path,
+    keep: usize,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Archived> {
+    let config = Config::load(config)?;
+    let done = maintenance::archive_ledger(&config, directory, keep, progress)?;
+    let (moved, bytes, archived) = (done.moved, done.bytes, done.archived);
+    Ok(Archived { moved, bytes, archived, live: done.live, entries: done.entries })
 }
 
 /// A log that was moved.

@@ -12,6 +12,7 @@ use crate::commands::{
     init, ledger, log, man, node, operator, policy, profile, proxy, relying_party, renew, restore, revoke,
     root, run, serve, status, template, token, verify, version,
 };
+use crate::doctor::Doctor;
 use crate::drill::Drill;
 use crate::quickstart::Quickstart;
 
@@ -69,9 +70,11 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     /// Say everything that is wrong with a configuration.
     CheckConfig(serve::CheckConfig),
-    /// Rebuild or check the ledger of an authority that does not run.
+    /// Rebuild, check or archive the ledger.
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// Check a deployment, and say what to do.
+    Doctor(Doctor),
     /// Back the authority up while it runs, encrypted.
     Backup(backup::Backup),
     /// Make an authority from a backup, unless that would make revoked certificates good again.
@@ -182,7 +185,7 @@ const STYLES: Styles = Styles::styled()
 
 const AFTER_HELP: &str = "\
 Groups:
-  run one    init, root, serve, check-config, ledger, backup, restore
+  run one    init, root, serve, check-config, ledger, doctor, backup, restore
   let in     identity, template, token, operator
   be let in  enroll, renew, agent, fetch, run
   watch      certificate, revoke, hold, contain, release, status, relying-party, why, policy, profile

@@ -19,6 +19,7 @@ mod bench;
 mod commands;
 mod connection;
 mod credential;
+mod doctor;
 mod drill;
 mod export;
 mod failure;

@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use chancery_api::{
     AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, AuditExportQuery,
-    BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery, CertificateView,
-    ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView, ChangesResponse, CreateTokenRequest,
-    CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse, HealthResponse, HoldRequest,
-    IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView, IssuersResponse, JwksBundle,
-    LogEntriesQuery, LogEntriesResponse, LogProofResponse, NonceResponse, OpenIdConfiguration, Operation,
-    OperatorRequest, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse, PolicyView, ReleaseRequest,
-    RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest, StatusAnswer, StatusQuestion,
-    StatusResponse, TemplateDocument, TemplateView, TokenQuery, TokenView,
+    BatchEnrollRequest, BatchEnrollResponse, CaStatusResponse, CertificateDetail, CertificateQuery,
+    CertificateView, ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView, ChangesResponse,
+    CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse, HealthResponse,
+    HoldRequest, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView, IssuersResponse,
+    JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, NonceResponse, OpenIdConfiguration,
+    Operation, OperatorRequest, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse, PolicyView,
+    ReleaseRequest, RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest, RollbackRequest,
+    RotateRequest, RotationResponse, StatusAnswer, StatusQuestion, StatusResponse, TaintRequest,
+    TemplateDocument, TemplateView, TokenQuery, TokenView,
 };
 use chancery_types::{IssuerEpoch, SerialNumber, SpiffeId, TokenId};
 
@@ -79,6 +80,29 @@ impl Client {
     /// Asks the agents to replace certificates. May be repeated: what was replaced meanwhile is replaced again.
     pub async fn ask_renewal(&self, request: &RenewalRequest) -> Result<RenewalResponse, ClientError> {
         self.call(Call::new(Operation::AskRenewal, &[]).json(request)?).await
+    }
+}
+
+/// The authority's own issuers and keys.
+impl Client {
+    /// How they stand, and what will become of them.
+    pub async fn ca_status(&self) -> Result<CaStatusResponse, ClientError> {
+        self.call(Call::new(Operation::CaStatus, &[])).await
+    }
+
+    /// Asks for the next of a kind. May be repeated: the wish stands already.
+    pub async fn ca_rotate(&self, request: &RotateRequest) -> Result<RotationResponse, ClientError> {
+        self.call(Call::new(Operation::CaRotate, &[]).json(request)?.repeatable()).await
+    }
+
+    /// Undoes the last step of a rotation.
+    pub async fn ca_rollback(&self, request: &RollbackRequest) -> Result<RotationResponse, ClientError> {
+        self.call(Call::new(Operation::CaRollback, &[]).json(request)?).await
+    }
+
+    /// Says that an issuer is not to be trusted. May be repeated.
+    pub async fn ca_taint(&self, request: &TaintRequest) -> Result<RotationResponse, ClientError> {
+        self.call(Call::new(Operation::CaTaint, &[]).json(request)?.repeatable()).await
     }
 }
 

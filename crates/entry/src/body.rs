@@ -228,6 +228,48 @@ facts! {
         note: String,
     }
 
+    /// An issuer is not to be trusted, or something was done about it.
+    IssuerTaint {
+        /// Its epoch.
+        epoch: IssuerEpoch,
+        /// What was done.
+        step: TaintStep,
+        /// By when agents replace what it signed; the moment itself for the other steps.
+        until: Timestamp,
+        /// Who said so.
+        by: String,
+        /// A word of explanation; may be empty.
+        note: String,
+    }
+
+    /// A root, or a key of the authority that has no certificate, enters a phase of its life.
+    KeyChange {
+        /// What it is for.
+        purpose: KeyPurpose,
+        /// SHA-256 of what follows.
+        key: Digest,
+        /// Of a root its certificate, of a key its SubjectPublicKeyInfo, DER.
+        content: Blob,
+        /// The phase.
+        phase: KeyPhase,
+        /// Who said so.
+        by: String,
+        /// A word of explanation; may be empty.
+        note: String,
+    }
+
+    /// What an operator wants of the rotation of something.
+    RotationWish {
+        /// Of what: `issuer`, `root`, `jwt`, `log`.
+        subject: String,
+        /// What.
+        wish: Wanted,
+        /// Who wants it.
+        by: String,
+        /// A word of explanation; may be empty.
+        note: String,
+    }
+
     /// A revocation list was published.
     CrlPublished {
         /// The issuer.
@@ -465,6 +507,79 @@ impl Field for Step {
     }
 }
 
+/// Enums that are written as the number of their variant.
+macro_rules! numbered {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            const ALL: &[Self] = &[$(Self::$variant,)*];
+        }
+
+        impl Field for $name {
+            fn write(&self, writer: &mut Writer) {
+                writer.u8(*self as u8);
+            }
+
+            fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+                let number = reader.u8(field)?;
+                Self::ALL.get(usize::from(number)).copied().ok_or_else(|| DecodeError::Value {
+                    field,
+                    offset: 0,
+                    why: format!("{number} where 0 to {} stands", Self::ALL.len() - 1),
+                })
+            }
+        }
+    )*};
+}
+
+numbered! {
+    /// What was done about an issuer that is not to be trusted.
+    TaintStep {
+        /// Somebody said so.
+        Marked,
+        /// Agents were asked to replace what it signed.
+        Renewing,
+        /// What was left of it was revoked.
+        Distrusted,
+    }
+
+    /// What a root or a key is for.
+    KeyPurpose {
+        /// It signs JWT-SVIDs.
+        Jwt,
+        /// It signs issuers.
+        Root,
+    }
+
+    /// Where in its life a root or a key is.
+    KeyPhase {
+        /// In the bundle, and not used.
+        Published,
+        /// In use.
+        Active,
+        /// In the bundle for what it signed.
+        Retired,
+        /// Out of the bundle.
+        Withdrawn,
+    }
+
+    /// What an operator wants of a rotation.
+    Wanted {
+        /// The next one, as soon as everybody could know it.
+        Now,
+        /// No other one.
+        Pause,
+        /// Whatever the rules say.
+        Nothing,
+    }
+}
+
 /// What a join token is good for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -604,6 +719,16 @@ bodies! {
     IssuerActivated = 80, "issuer-activated", IssuerActivation;
     /// An issuer signs no more.
     IssuerRetired = 81, "issuer-retired", IssuerRetirement;
+    /// An issuer is published, to sign later.
+    IssuerPrepared = 82, "issuer-prepared", IssuerActivation;
+    /// An issuer is not to be trusted.
+    IssuerTainted = 83, "issuer-tainted", IssuerTaint;
+    /// Nothing of an issuer is published any more.
+    IssuerWithdrawn = 84, "issuer-withdrawn", IssuerRetirement;
+    /// A root or a key enters a phase of its life.
+    KeyChanged = 88, "key-changed", KeyChange;
+    /// An operator wants something of a rotation.
+    RotationWished = 89, "rotation-wished", RotationWish;
     /// A policy file comes into force.
     PolicyChanged = 96, "policy-changed", PolicyChange;
     /// A profile comes into force.

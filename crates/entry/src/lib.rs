@@ -17,9 +17,9 @@ mod codec;
 pub use body::{
     Body, Ceremony, ChangeProposal, ChangeStep, CrlDivision, CrlPublished, CrlShardPublished, Document,
     Genesis, Hold, HoldTarget, IdentityChange, IdentityRegistration, Issuance, IssuerActivation,
-    IssuerRetirement, OperatorAction, PolicyChange, ProfileChange, Refusal, Release, Revocation,
-    StatusSetPublished, Step, TemplateRegistration, TemplateRemoval, TokenBinding, TokenCreation,
-    TokenRevocation, TokenSpend,
+    IssuerRetirement, IssuerTaint, KeyChange, KeyPhase, KeyPurpose, OperatorAction, PolicyChange,
+    ProfileChange, Refusal, Release, Revocation, RotationWish, StatusSetPublished, Step, TaintStep,
+    TemplateRegistration, TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation, TokenSpend, Wanted,
 };
 pub use codec::{Blob, DecodeError};
 

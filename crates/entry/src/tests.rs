@@ -162,6 +162,33 @@ fn one_of_each() -> Vec<Entry> {
             note: note(),
         }),
         Body::Ceremony(Ceremony { transcript: "root made".into(), by: by() }),
+        Body::IssuerPrepared(IssuerActivation {
+            epoch: IssuerEpoch(2),
+            certificate: Blob(vec![0x30, 0]),
+            by: by(),
+        }),
+        Body::IssuerTainted(IssuerTaint {
+            epoch: IssuerEpoch(1),
+            step: TaintStep::Renewing,
+            until: time,
+            by: by(),
+            note: note(),
+        }),
+        Body::IssuerWithdrawn(IssuerRetirement { epoch: IssuerEpoch(1), by: by(), note: note() }),
+        Body::KeyChanged(KeyChange {
+            purpose: KeyPurpose::Root,
+            key: digest,
+            content: Blob(vec![0x30, 0]),
+            phase: KeyPhase::Retired,
+            by: by(),
+            note: note(),
+        }),
+        Body::RotationWished(RotationWish {
+            subject: "issuer".into(),
+            wish: Wanted::Pause,
+            by: by(),
+            note: note(),
+        }),
     ];
     bodies.into_iter().map(|body| Entry { time, body }).collect()
 }
@@ -253,7 +280,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bytes_decode_to_something_else_or_not_at_all(which in 0_usize..29, at in any::<prop::sample::Index>(), flip in 1_u8..) {
+    fn flipped_bytes_decode_to_something_else_or_not_at_all(which in 0_usize..34, at in any::<prop::sample::Index>(), flip in 1_u8..) {
         let entry = &one_of_each()[which];
         let mut bytes = entry.encode().unwrap();
         let at = at.index(bytes.len());

@@ -7,6 +7,7 @@ use chancery_entry::{Body, Entry, Issuance};
 use chancery_ledger::{CertificateRecord, IssuedSignature, Ledger, ReadError};
 use chancery_types::{Clock, Digest, Random};
 use chancery_x509::TbsView;
+use tokio::sync::RwLock;
 
 use crate::error::{IssueError, RecordError, SigningError};
 use crate::issued::Issued;
@@ -19,7 +20,9 @@ use crate::sign::sign;
 pub struct Workflow {
     ledger: Arc<dyn Ledger>,
     issuer: ArcSwap<Issuer>,
-    forbidden_keys: Vec<Digest>,
+    /// Held for reading from the choice of an issuer to the record: see [`Self::succeed`].
+    turn: RwLock<()>,
+    forbidden_keys: ArcSwap<Vec<Digest>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -44,13 +47,36 @@ impl Workflow {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { ledger, issuer: ArcSwap::new(issuer), forbidden_keys, clock, random }
+        let (turn, forbidden_keys) = (RwLock::new(()), ArcSwap::from_pointee(forbidden_keys));
+        Self { ledger, issuer: ArcSwap::new(issuer), turn, forbidden_keys, clock, random }
     }
 
     /// The issuer that signs now.
     #[must_use]
     pub fn issuer(&self) -> Arc<Issuer> {
         self.issuer.load_full()
+    }
+
+    /// Signs with another issuer from here on. `change` makes it durable and is run while nothing is recorded, so that no
+    /// certificate is refused because its issuer was followed by another in the middle.
+    ///
+    /// # Errors
+    /// What `change` fails with; whoever signed signs on.
+    pub async fn succeed<E>(&self, change: impl Future<Output = Result<Arc<Issuer>, E>>) -> Result<(), E> {
+        let _turn = self.turn.write().await;
+        self.issuer.store(change.await?);
+        Ok(())
+    }
+
+    /// Makes no certificates for this key either.
+    pub fn forbid(&self, key: Digest) {
+        self.forbidden_keys.rcu(|keys| {
+            let mut keys = keys.as_ref().clone();
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+            keys
+        });
     }
 
     /// The ledger that it records in.
@@ -70,7 +96,9 @@ impl Workflow {
 
     /// Issues several with one commit; each succeeds or fails for itself.
     pub async fn issue_batch(&self, requests: Vec<IssueRequest>) -> Vec<Result<Issued, IssueError>> {
+        let turn = self.turn.read().await;
         let issuer = self.issuer.load_full();
+        let forbidden_keys = self.forbidden_keys.load_full();
         let now = self.clock.now();
         let mut failed = Vec::with_capacity(requests.len());
         let mut batch: Vec<Prepared> = Vec::with_capacity(requests.len());
@@ -83,7 +111,7 @@ impl Workflow {
             }
         };
         for (request, counter) in requests.into_iter().zip(counters) {
-            match prepare(request, &issuer, counter, &self.forbidden_keys, self.random.as_ref(), now) {
+            match prepare(request, &issuer, counter, &forbidden_keys, self.random.as_ref(), now) {
                 Ok(prepared) => {
                     batch.push(prepared);
                     failed.push(None);
@@ -98,6 +126,7 @@ impl Workflow {
                 std::iter::repeat_with(|| Err(error.clone())).take(count).collect::<Vec<_>>().into_iter()
             }
         };
+        drop(turn);
         let issued: Vec<_> = failed
             .into_iter()
             .map(|failure| match failure {

@@ -39,6 +39,17 @@ pub enum KeyLocation {
     Pkcs11(Pkcs11Uri),
 }
 
+impl KeyLocation {
+    /// The file, where it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Pkcs11(_) => None,
+        }
+    }
+}
+
 impl FromStr for KeyLocation {
     type Err = LocationError;
 

@@ -30,7 +30,8 @@ pub use model::change::{ChangeRecord, ChangeState, change_name, change_number};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{
     CertificateRecord, CertificateState, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord,
-    IssuerState, LineageRecord, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState,
+    IssuerState, IssuerTaintRecord, KeyRecord, LineageRecord, RevokedCertificate, StatusSetRecord,
+    TemplateRecord, TokenRecord, TokenState, WishRecord,
 };
 pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chancery_entry::{Body, Entry, HoldTarget, TooLong};
+use chancery_entry::{Body, Entry, HoldTarget, KeyPurpose, TooLong};
 use chancery_merkle::leaf_hash;
 use chancery_types::{
     CrlShard, Digest, Generation, Identity, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId,
@@ -126,6 +126,22 @@ pub enum Precondition {
     IssuerActive(IssuerEpoch),
     /// No issuer has this epoch.
     IssuerUnused(IssuerEpoch),
+    /// The last entry about an issuer is this one; nothing: no issuer has this epoch.
+    IssuerAt {
+        /// The issuer.
+        epoch: IssuerEpoch,
+        /// Index of the entry.
+        index: Option<u64>,
+    },
+    /// The last entry about a root or a key is this one; nothing: there is none.
+    KeyAt {
+        /// What it is for.
+        purpose: KeyPurpose,
+        /// Its hash.
+        key: Digest,
+        /// Index of the entry.
+        index: Option<u64>,
+    },
     /// The certificate is recorded, and is not revoked, or may still move to this reason.
     Revocable {
         /// Which.
@@ -216,6 +232,10 @@ pub enum Standing {
     Number(u64),
     /// The idempotency hash belongs to this certificate.
     Issued(SerialNumber),
+    /// It does not sign yet.
+    NotActive,
+    /// It has gone on to this entry.
+    Moved(u64),
     /// The ledger has entries.
     NotEmpty,
     /// The change has taken this many steps.
@@ -236,6 +256,8 @@ impl fmt::Display for Standing {
             Self::Generation(generation) => write!(formatter, "it stands at generation {generation}"),
             Self::Number(number) => write!(formatter, "the last number is {number}"),
             Self::Issued(serial) => write!(formatter, "it belongs to certificate {serial}"),
+            Self::NotActive => formatter.write_str("it does not sign yet"),
+            Self::Moved(index) => write!(formatter, "it has gone on by entry {index}"),
             Self::NotEmpty => formatter.write_str("the ledger has entries already"),
             Self::Steps(_) => formatter.write_str("it has gone on meanwhile"),
         }
@@ -264,7 +286,11 @@ impl fmt::Display for Precondition {
             | Self::IdentityHeld(id)
             | Self::IdentityUnused(id) => write!(formatter, "identity {id}"),
             Self::TemplateExists(name) => write!(formatter, "template {name:?}"),
-            Self::IssuerActive(epoch) | Self::IssuerUnused(epoch) => write!(formatter, "issuer {epoch}"),
+            Self::IssuerActive(epoch) | Self::IssuerUnused(epoch) | Self::IssuerAt { epoch, .. } => {
+                write!(formatter, "issuer {epoch}")
+            }
+            Self::KeyAt { purpose: KeyPurpose::Jwt, key, .. } => write!(formatter, "JWT key {key}"),
+            Self::KeyAt { purpose: KeyPurpose::Root, key, .. } => write!(formatter, "root {key}"),
             Self::InForce(serial) | Self::Revocable { serial, .. } => {
                 write!(formatter, "certificate {serial}")
             }

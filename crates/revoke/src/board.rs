@@ -38,6 +38,8 @@ pub enum IssuerChange {
     Activated(IssuerEpoch),
     /// It signs status only.
     Retired(IssuerEpoch),
+    /// It is not to be trusted much longer.
+    Tainted(IssuerEpoch),
 }
 
 /// What was heard of the log. Positions are sizes of the log.
@@ -235,6 +237,7 @@ pub async fn changes(
     match &entry.body {
         Body::IssuerActivated(one) => return Ok((Vec::new(), Some(IssuerChange::Activated(one.epoch)))),
         Body::IssuerRetired(one) => return Ok((Vec::new(), Some(IssuerChange::Retired(one.epoch)))),
+        Body::IssuerTainted(one) => return Ok((Vec::new(), Some(IssuerChange::Tainted(one.epoch)))),
         _ => {}
     }
     let serials = serials(ledger, entry).await?;

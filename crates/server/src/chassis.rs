@@ -190,6 +190,9 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ChangeTemplate
         | Operation::RemoveTemplate
         | Operation::AskRenewal
+        | Operation::CaRotate
+        | Operation::CaRollback
+        | Operation::CaTaint
         | Operation::Revoke
         | Operation::Hold
         | Operation::Release
@@ -219,6 +222,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::ListCertificates
         | Operation::ReadCertificate
         | Operation::ListChanges
+        | Operation::CaStatus
         | Operation::StatusOfMany
         | Operation::Status
         | Operation::StatusSet

@@ -4,6 +4,7 @@
 //! relative to the file's directory. Secrets are named by path, never written here.
 
 mod federation;
+mod rotation;
 mod ssf;
 mod storage;
 
@@ -18,6 +19,7 @@ use chancery_types::{CrlShard, DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 pub use federation::{BundleSource, FederationConfig, RawFederation};
+pub use rotation::{RawRotation, RotationConfig};
 pub use ssf::{EventPushConfig, RawSsf};
 pub use storage::{DatabaseTls, LedgerPlace, PostgresPlace, RawPostgres, RawStorage};
 
@@ -144,6 +146,8 @@ pub struct Config {
     pub approval_lifetime: Duration,
     /// How old the exact set gets while nothing changes.
     pub set_refresh: Duration,
+    /// How issuers and keys follow each other.
+    pub rotation: RotationConfig,
     /// Limits.
     pub limits: Limits,
 }
@@ -188,6 +192,9 @@ pub struct RawConfig {
     /// Other trust domains, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub federation: BTreeMap<String, RawFederation>,
+    /// How issuers and keys follow each other.
+    #[serde(default)]
+    pub rotation: RawRotation,
     /// Streams of security events.
     #[serde(default, skip_serializing_if = "RawSsf::is_default")]
     pub ssf: RawSsf,
@@ -385,6 +392,19 @@ impl Config {
             .map_err(|mistakes| ConfigError { path: path.display().to_string(), mistakes })
     }
 
+    /// Where the keys are that the server holds.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&KeyLocation> {
+        let own = [&self.issuer_key, &self.ledger_key, &self.jwt_key];
+        own.into_iter().chain(&self.former_issuer_keys).collect()
+    }
+
+    /// Whether the root's key can be read from here.
+    #[must_use]
+    pub fn root_is_readable(&self) -> bool {
+        self.root_key.as_ref().is_some_and(chancery_keys::store::is_readable)
+    }
+
     /// Checks a configuration whose paths are relative to this directory.
     ///
     /// # Errors
@@ -482,10 +502,12 @@ impl Config {
             mistakes
                 .push(format!("listen.url: {url:?} must begin with https:// (OpenID Connect Discovery 1.0)"));
         }
+        let rotation = RotationConfig::check(&raw.rotation, &mut mistakes);
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
         Ok(Self {
+            rotation,
             directory: directory.to_owned(),
             trust_domain,
             names,

@@ -40,6 +40,7 @@ mod published;
 mod rate;
 pub mod relocation;
 mod request_id;
+mod rotation;
 mod router;
 mod routes;
 mod serve;

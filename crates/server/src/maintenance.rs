@@ -1,8 +1,11 @@
-//! Looking after the ledger of an authority that does not run.
+//! Looking after the ledger of an authority.
 //!
 //! For `chancery ledger`. A directory is refused while a server has it; a database may be at work, and is held only
 //! while its read model is made anew. Neither issues or records anything.
 
+use std::path::Path;
+
+use chancery_ledger::embedded::Archived;
 use chancery_ledger::{
     CheckError, EmbeddedLedger, Ledger as _, ModelError, Options, PostgresLedger, PostgresReport,
 };
@@ -32,6 +35,11 @@ pub enum MaintenanceError {
     /// Its index cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// It is in a database, which has no segments.
+    #[error(
+        "the log is in a database, which keeps it in partitions of its own; there are no segments to archive"
+    )]
+    Database,
     /// The thread that worked on it is gone.
     #[error("the work was broken off")]
     BrokenOff,
@@ -109,6 +117,21 @@ impl Holding {
     fn of(report: &PostgresReport) -> Self {
         Self { entries: report.entries, root: report.root, model: None }
     }
+}
+
+/// Moves old segments of the journal to an archive, also while a server has the ledger.
+///
+/// # Errors
+/// [`MaintenanceError`].
+pub fn archive_ledger(
+    config: &Config,
+    directory: &Path,
+    keep: usize,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Archived, MaintenanceError> {
+    let ledger = config.ledger.directory().ok_or(MaintenanceError::Database)?;
+    let moved = chancery_ledger::embedded::archive(ledger, directory, keep, progress);
+    Ok(moved.map_err(OpenError::from)?)
 }
 
 fn holding(ledger: &EmbeddedLedger) -> Result<Holding, MaintenanceError> {

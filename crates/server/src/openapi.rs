@@ -4,18 +4,18 @@ use std::sync::OnceLock;
 
 use chancery_api::{
     AgentEvent, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, Audience,
-    AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CertificateDetail, CertificateQuery,
-    CertificateView, ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView, ChangesResponse,
-    CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse,
+    AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CaStatusResponse, CertificateDetail,
+    CertificateQuery, CertificateView, ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView,
+    ChangesResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse,
     EventStreamsResponse, FeedAcknowledgement, FeedEvent, FeedQuery, HealthResponse, HoldRequest,
     IDEMPOTENCY_KEY_HEADER, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
     IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method,
     NonceResponse, OpenIdConfiguration, Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery,
     PolicyCheckRequest, PolicyCheckResponse, PolicyView, PollRequest, PollResponse, Problem, ReleaseRequest,
     RelyingPartiesResponse, RelyingPartyView, RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest,
-    StatusAnswer, StatusQuestion, StatusResponse, StreamConfiguration, StreamQuery, StreamRequest,
-    StreamStatus, TemplateDocument, TemplateView, TokenQuery, TokenView, TransmitterConfiguration,
-    VerificationRequest,
+    RollbackRequest, RotateRequest, RotationResponse, StatusAnswer, StatusQuestion, StatusResponse,
+    StreamConfiguration, StreamQuery, StreamRequest, StreamStatus, TaintRequest, TemplateDocument,
+    TemplateView, TokenQuery, TokenView, TransmitterConfiguration, VerificationRequest,
 };
 use http::StatusCode;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
@@ -184,6 +184,10 @@ fn shape(operation: Operation) -> Shape {
         | Operation::ResumeChange
         | Operation::UndoChange => exchange(json::<ChangeStepRequest>(), json::<ChangeView>()),
         Operation::AskRenewal => exchange(json::<RenewalRequest>(), json::<RenewalResponse>()),
+        Operation::CaStatus => answer(json::<CaStatusResponse>()),
+        Operation::CaRotate => exchange(json::<RotateRequest>(), json::<RotationResponse>()),
+        Operation::CaRollback => exchange(json::<RollbackRequest>(), json::<RotationResponse>()),
+        Operation::CaTaint => exchange(json::<TaintRequest>(), json::<RotationResponse>()),
         Operation::StatusOfMany => exchange(json::<StatusQuestion>(), json::<StatusAnswer>()),
         Operation::Status => answer(json::<StatusResponse>()),
         Operation::StatusSet => answer(binary(crate::routes::SET_MEDIA_TYPE)),

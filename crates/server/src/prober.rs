@@ -96,7 +96,7 @@ impl Prober {
         let mut doubtful = Vec::new();
         let mut good = 0;
         for (place, url) in self.targets() {
-            match self.probe(place, url).await {
+            match self.probe(&place, &url).await {
                 Ok(differences) if differences.is_empty() => good += 1,
                 Ok(differences) => doubtful.push((place, url, differences)),
                 Err(trouble) => troubles.push(format!("{url}: {trouble}")),
@@ -106,7 +106,7 @@ impl Prober {
             tokio::time::sleep(self.lag).await;
         }
         for (place, url, before) in doubtful {
-            match self.probe(place, url).await {
+            match self.probe(&place, &url).await {
                 Ok(now) if now.is_disjoint(&before) => good += 1,
                 Ok(now) => {
                     let count = now.intersection(&before).count();
@@ -120,11 +120,14 @@ impl Prober {
         round
     }
 
-    fn targets(&self) -> impl Iterator<Item = (&Arc<Place>, &str)> {
+    fn targets(&self) -> impl Iterator<Item = (Arc<Place>, String)> + use<> {
         let now = self.clock.now();
         let places =
             self.crl.places().filter(move |place| place.issuer().certificate.tbs().not_after() > now);
-        places.flat_map(|place| place.urls().iter().map(move |url| (place, url.as_str())))
+        places.flat_map(|place| {
+            let urls = place.urls().to_vec();
+            urls.into_iter().map(move |url| (Arc::clone(&place), url))
+        })
     }
 
     /// What one list says differently, if it can be used at all.

@@ -22,6 +22,7 @@ use crate::federation;
 use crate::feed::{Feed, FeedLimits};
 use crate::prober::Prober;
 use crate::rate::Rate;
+use crate::rotation::Rotation;
 use crate::site::Site;
 use crate::ssf::Transmitter;
 use crate::standing::StandingCollector;
@@ -120,10 +121,12 @@ impl Server {
             Feed::load(Arc::clone(&board), ledger, Arc::clone(&clock), FeedLimits::default())
                 .await
                 .map_err(AuthorityError::from)?;
+        let rotation = Arc::new(Rotation::new(Arc::clone(&authority), Arc::clone(&crl), Arc::clone(&ocsp)));
         let events = authority.ledger().news();
         let ssf = Transmitter::load(Arc::clone(&authority), chassis.shutdown().clone())
             .map_err(|error| ServeError::EventStreams(authority.config().directory.join("ssf"), error))?;
         let site = Site {
+            rotation: Arc::clone(&rotation),
             prober,
             authority: Arc::clone(&authority),
             board: Arc::clone(&board),
@@ -257,6 +260,15 @@ impl Server {
 
     fn start_tasks(&self, credential: ServerCredential) {
         let shutdown = self.site.chassis.shutdown().clone();
+        shutdown.spawn({
+            let (stop, rotation) = (shutdown.clone(), Arc::clone(&self.site.rotation));
+            async move {
+                tokio::select! {
+                    () = rotation.run() => {}
+                    () = stop.begun() => {}
+                }
+            }
+        });
         let (site, tls) = (self.site.clone(), self.tls.clone());
         shutdown.spawn({
             let stop = shutdown.clone();
@@ -293,9 +305,14 @@ impl Server {
 /// what is in use stays.
 async fn rotate_credentials(site: &Site, tls: &TlsSlot, mut server: ServerCredential) {
     loop {
-        tokio::time::sleep(CREDENTIAL_CHECK).await;
+        site.rotation.server_has(server.not_before, server.not_after);
+        tokio::select! {
+            () = tokio::time::sleep(CREDENTIAL_CHECK) => {}
+            () = site.rotation.succession() => {}
+        }
         let now = site.authority.clock().now();
-        if server.is_due(now) {
+        let active = site.authority.workflow().issuer().epoch();
+        if server.is_due(now) || server.issuer != active {
             match site.authority.server_credential().await {
                 Ok(credential) => match tls.replace(material(&site.authority, &credential)) {
                     Ok(()) => {
@@ -307,8 +324,9 @@ async fn rotate_credentials(site: &Site, tls: &TlsSlot, mut server: ServerCreden
                 Err(error) => tracing::error!(%error, "the server's certificate was not renewed"),
             }
         }
-        let active = site.authority.workflow().issuer().epoch();
-        if site.ocsp.credential(active).is_none_or(|credential| credential.is_due(now)) {
+        let is_due =
+            |credential: Arc<ResponderCredential>| credential.certificate.is_none() || credential.is_due(now);
+        if site.ocsp.credential(active).is_none_or(is_due) {
             match site.authority.responder_credential().await {
                 Ok(credential) => site.ocsp.use_credential(active, credential),
                 Err(error) => tracing::error!(%error, "the OCSP responder's certificate was not renewed"),

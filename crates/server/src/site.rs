@@ -10,6 +10,7 @@ use crate::authority::Authority;
 use crate::changes::Changes;
 use crate::feed::Feed;
 use crate::prober::Prober;
+use crate::rotation::Rotation;
 use crate::ssf::Transmitter;
 
 /// The state of every route.
@@ -33,6 +34,8 @@ pub struct Site {
     pub(crate) agents: Arc<Agents>,
     /// Tells relying parties what changes.
     pub(crate) feed: Arc<Feed>,
+    /// Looks after the authority's own issuers and keys.
+    pub rotation: Arc<Rotation>,
     /// Tells receivers of security events the same.
     pub(crate) ssf: Arc<Transmitter>,
     /// What every request goes through.

@@ -1,19 +1,42 @@
-//! `chancery ca`: the authority's own certificates.
+//! `chancery ca`: the authority's own issuers and keys.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use chancery_api::{
+    CaStatusResponse, PlannedChange, RollbackRequest, RotateRequest, RotationResponse, RotationSubject,
+    TaintRequest,
+};
+use chancery_types::IssuerEpoch;
 use clap::{Args, Subcommand};
+use serde_json::json;
 
-use crate::commands::text_of;
-use crate::connection::Reach;
+use crate::authority_side;
+use crate::commands::root::existing_passphrase;
+use crate::commands::{text_of, word};
+use crate::connection::{Connection, Reach};
+use crate::failure::usage;
 use crate::flags::Globals;
 use crate::place::Place;
 use crate::terminal::Terminal;
 
-/// Looks at the authority's own certificates.
+/// Looks after the authority's own issuers and keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ca {
     /// List the issuers whose certificates may still be met.
     Issuers(Issuers),
+    /// Show how issuers and keys stand, and what will happen when and why.
+    Status(Status),
+    /// Ask for the next issuer or key.
+    Rotate(Rotate),
+    /// Undo the last step of a rotation, and let it rest until `chancery ca rotate`.
+    Rollback(Rollback),
+    /// Say that an issuer is not to be trusted: another takes its place, agents replace what it signed, what is left is
+    /// revoked.
+    Taint(Taint),
+    /// Keep issuers in reserve.
+    #[command(subcommand)]
+    Spare(Spare),
 }
 
 /// Lists the issuers, the newest first.
@@ -26,12 +49,122 @@ pub(crate) struct Issuers {
     reach: Reach,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    /// What: issuer or jwt.
+    #[arg(value_name = "WHAT", default_value = "issuer", value_parser = word::<RotationSubject>)]
+    subject: RotationSubject,
+    /// As soon as everybody could know the next one.
+    #[arg(long, required_unless_present = "dry_run")]
+    now: bool,
+    /// Only say what would happen.
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for the log.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    note: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// What: issuer or jwt.
+    #[arg(value_name = "WHAT", default_value = "issuer", value_parser = word::<RotationSubject>)]
+    subject: RotationSubject,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for the log.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    note: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Taint {
+    /// The issuer's number.
+    #[arg(value_name = "ISSUER")]
+    issuer: u16,
+    /// Only say what would happen.
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for the log.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    note: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Issuers in reserve.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Spare {
+    /// Make issuers in reserve while the root is at hand. The server may run.
+    Add(Add),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// How many: each signs for a third of its life, a month by default.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=60))]
+    count: u16,
+    /// The root's directory.
+    #[arg(long, value_name = "DIR")]
+    root_dir: PathBuf,
+    /// A file whose first line is the passphrase of the root's key.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
 impl Ca {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
-        let Self::Issuers(Issuers { pem, reach }) = self;
+        match self {
+            Self::Issuers(issuers) => issuers.run(globals, terminal).await,
+            Self::Status(status) => {
+                let found = status.connection.open(globals).await?.ca_status().await?;
+                terminal.data(&found, || show(terminal, &found))
+            }
+            Self::Rotate(rotate) => {
+                let request = RotateRequest {
+                    subject: rotate.subject,
+                    dry_run: rotate.dry_run,
+                    note: rotate.note.clone(),
+                };
+                let answer = rotate.connection.open(globals).await?.ca_rotate(&request).await?;
+                report(terminal, &answer)
+            }
+            Self::Rollback(back) => {
+                let request =
+                    RollbackRequest { subject: back.subject, dry_run: back.dry_run, note: back.note.clone() };
+                let answer = back.connection.open(globals).await?.ca_rollback(&request).await?;
+                report(terminal, &answer)
+            }
+            Self::Taint(taint) => {
+                let request = TaintRequest {
+                    issuer: IssuerEpoch(taint.issuer),
+                    dry_run: taint.dry_run,
+                    note: taint.note.clone(),
+                };
+                let answer = taint.connection.open(globals).await?.ca_taint(&request).await?;
+                report(terminal, &answer)
+            }
+            Self::Spare(Spare::Add(add)) => add.run(globals, terminal),
+        }
+    }
+}
+
+impl Issuers {
+    async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
         let place = Place::find(globals.config.as_deref())?;
-        let found = reach.open(place.as_ref(), None).await?.issuers().await?;
-        if *pem {
+        let found = self.reach.open(place.as_ref(), None).await?.issuers().await?;
+        if self.pem {
             return terminal
                 .text(&found.issuers.iter().map(|issuer| issuer.certificate.as_str()).collect::<String>());
         }
@@ -48,4 +181,84 @@ impl Ca {
             terminal.table(&["epoch", "state", "subject", "key", "ends"], rows)
         })
     }
+}
+
+impl Add {
+    fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        let place = Place::find(globals.config.as_deref())?;
+        let place = place.ok_or_else(|| usage("name the authority's configuration with --config FILE"))?;
+        let passphrase = existing_passphrase(self.passphrase_file.as_deref(), &self.root_dir)?;
+        let made = authority_side::add_spares(&place.file, &self.root_dir, &passphrase, self.count)
+            .context("issuers in reserve")?;
+        let data: Vec<_> = made
+            .iter()
+            .map(|spare| {
+                json!({"epoch": spare.epoch, "not_before": spare.not_before, "not_after": spare.not_after})
+            })
+            .collect();
+        terminal.data(&data, || {
+            let rows = made.iter().map(|spare| {
+                vec![
+                    spare.epoch.to_string(),
+                    spare.not_before.whole_second().to_string(),
+                    spare.not_after.whole_second().to_string(),
+                ]
+            });
+            terminal.table(&["issuer", "from", "ends"], rows)
+        })
+    }
+}
+
+fn show(terminal: &Terminal, found: &CaStatusResponse) -> String {
+    let rows = found.issuers.iter().map(|issuer| {
+        let state = issuer.state.as_ref().map_or_else(|| "in reserve".to_owned(), text_of);
+        vec![
+            issuer.epoch.to_string(),
+            state,
+            issuer.since.map(|since| since.whole_second().to_string()).unwrap_or_default(),
+            issuer.not_before.whole_second().to_string(),
+            issuer.not_after.whole_second().to_string(),
+        ]
+    });
+    let mut text = terminal.table(&["issuer", "state", "since", "from", "ends"], rows);
+    let rows = found.jwt_keys.iter().map(|key| {
+        let name: String = key.fingerprint.to_string().chars().take(12).collect();
+        vec![name, key.phase.clone(), key.since.whole_second().to_string()]
+    });
+    text.push_str("\n\n");
+    text.push_str(&terminal.table(&["jwt key", "state", "since"], rows));
+    text.push_str("\n\n");
+    text.push_str(&plan(terminal, &found.timeline));
+    if !found.enabled {
+        text.push_str("\n\nNothing of this happens by itself: rotation.enabled is false");
+    }
+    for subject in &found.paused {
+        text.push_str(&format!("\n\nThe {subject} rests: chancery ca rotate --now {subject}"));
+    }
+    for trouble in &found.troubles {
+        text.push_str(&format!("\n\n{trouble}"));
+    }
+    text
+}
+
+fn plan(terminal: &Terminal, planned: &[PlannedChange]) -> String {
+    let rows = planned.iter().map(|change| {
+        let what = match change.actor.as_str() {
+            "operator" => format!("{} (you)", change.what),
+            _ => change.what.clone(),
+        };
+        vec![change.due.whole_second().to_string(), what, change.reason.clone()]
+    });
+    terminal.table(&["when", "what", "why"], rows)
+}
+
+fn report(terminal: &Terminal, answer: &RotationResponse) -> Result<()> {
+    terminal.data(answer, || {
+        let mut text: String = answer.done.iter().map(|done| format!("{done}\n")).collect();
+        if !answer.planned.is_empty() {
+            text.push('\n');
+            text.push_str(&plan(terminal, &answer.planned));
+        }
+        text
+    })
 }

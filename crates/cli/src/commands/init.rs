@@ -51,6 +51,10 @@ pub(crate) struct Init {
     /// Where status (CRL, OCSP, CA certificates) is served over plain HTTP.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     status_listen: SocketAddr,
+    /// Issuers in reserve that the root signs at once: each signs for a month, and until they are used up rotation
+    /// needs nobody.
+    #[arg(long, value_name = "COUNT", default_value_t = 6, value_parser = clap::value_parser!(u16).range(0..=60))]
+    spares: u16,
     /// The https:// URL under which others reach the API, where a balancer stands before it.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -113,6 +117,9 @@ impl Init {
             plan.root_directory.clone().context("a root that is made here has a directory")?;
         let passphrase = new_passphrase(self.passphrase_file.as_deref(), may_ask)?;
         let made = authority_side::init(&plan, &root_directory, passphrase.secret()).await?;
+        if self.spares > 0 {
+            authority_side::add_spares(&made.config, &root_directory, passphrase.secret(), self.spares)?;
+        }
         report(terminal, &made, Some(&root_directory), &passphrase)
     }
 

@@ -57,6 +57,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Root(root) => root.run(terminal),
         Command::Serve(serve) => serve.run(globals).await,
         Command::CheckConfig(check) => check.run(globals, terminal),
+        Command::Doctor(doctor) => doctor.run(globals, terminal).await,
         Command::Ledger(ledger) => ledger.run(globals, terminal).await,
         Command::Backup(backup) => backup.run(globals, terminal).await,
         Command::Restore(restore) => restore.run(globals, terminal).await,

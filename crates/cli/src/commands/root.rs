@@ -218,7 +218,7 @@ fn certificate(path: &Path) -> Result<Certificate> {
     first_certificate(&files::read(&file, MAX_PEM)?, &file.display().to_string())
 }
 
-fn existing_passphrase(file: Option<&Path>, directory: &Path) -> Result<SecretString> {
+pub(crate) fn existing_passphrase(file: Option<&Path>, directory: &Path) -> Result<SecretString> {
     match file {
         Some(path) => Ok(SecretString::new(files::read_secret_line(path)?.to_string())),
         None if ask::can_ask() => ask::passphrase(&format!("the root in {}", directory.display())),

@@ -11,6 +11,7 @@
 //! Two threads: the sequencer decides the order and makes batches durable, the indexer commits the read model
 //! behind it. After a crash the index says how far it got and only the rest of the journal is replayed.
 
+mod archive;
 mod check;
 pub(crate) mod checkpoint;
 mod derived;
@@ -47,6 +48,7 @@ use journal::{JournalReader, LogId};
 use memtable::Memtable;
 use signatures::SignatureLog;
 
+pub use archive::{Archived, archive};
 pub use check::{CheckError, CheckReport};
 pub use journal::JournalError;
 pub use open::OpenError;
@@ -56,8 +58,8 @@ use crate::lease::{Lease, Leases};
 use crate::model::change::{self, ChangeRecord};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
-    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
-    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, KeyRecord, LineageRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
 };
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel, taken};
@@ -470,6 +472,14 @@ impl ReadModel for EmbeddedLedger {
 
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {
         query::issuers(&self.shared.memtable)
+    }
+
+    async fn keys(&self) -> Result<Vec<KeyRecord>, ModelError> {
+        query::keys(&self.shared.memtable)
+    }
+
+    async fn wishes(&self) -> Result<Vec<WishRecord>, ModelError> {
+        query::wishes(&self.shared.memtable)
     }
 
     async fn last_counter(&self, epoch: IssuerEpoch) -> Result<Option<u64>, ModelError> {

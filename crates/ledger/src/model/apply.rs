@@ -1,13 +1,18 @@
 //! What each entry changes in the read model.
 
-use chancery_entry::{Body, Document, Entry, HoldTarget, IdentityRegistration, Issuance, TokenBinding};
+use chancery_entry::{
+    Body, Document, Entry, HoldTarget, IdentityRegistration, Issuance, IssuerActivation, TaintStep,
+    TokenBinding,
+};
 use chancery_types::{
-    EvidenceKind, Identity, IdentityState, LineageId, RevocationReason, SerialNumber, SpiffeId, Timestamp,
+    EvidenceKind, Identity, IdentityState, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId,
+    Timestamp,
 };
 
 use super::record::{
-    CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead,
-    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, to_json,
+    CertificateRecord, CertificateState, CrlRecord, IdentityRecord, IssuerRecord, IssuerState,
+    IssuerTaintRecord, LineageHead, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
+    TokenState, last_entry, to_json,
 };
 use super::{Changes, ModelError, Table, View, Write, change as changes, query, search, taken};
 
@@ -49,6 +54,11 @@ pub(crate) fn changes_standing(body: &Body) -> bool {
         | Body::TokenRevoked(_)
         | Body::IssuerActivated(_)
         | Body::IssuerRetired(_)
+        | Body::IssuerPrepared(_)
+        | Body::IssuerTainted(_)
+        | Body::IssuerWithdrawn(_)
+        | Body::KeyChanged(_)
+        | Body::RotationWished(_)
         | Body::PolicyChanged(_)
         | Body::ProfileChanged(_)
         | Body::OperatorAction(_)
@@ -183,22 +193,30 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
             change_token(spend.token, TokenState::Spent { serial: spend.serial }, view)
         }
         Body::TokenRevoked(revocation) => change_token(revocation.token, TokenState::Revoked, view),
-        Body::IssuerActivated(issuer) => Ok(vec![(
-            Table::Issuer.key(&[&issuer.epoch.0.to_be_bytes()]),
-            Some(
-                IssuerRecord {
-                    epoch: issuer.epoch,
-                    certificate: issuer.certificate.0.clone(),
-                    state: IssuerState::Active,
-                    index,
-                }
-                .to_bytes(),
-            ),
-        )]),
-        Body::IssuerRetired(issuer) => {
-            let Some(mut record) = query::issuer(view, issuer.epoch)? else { return Ok(Vec::new()) };
-            record.state = IssuerState::Retired;
-            Ok(vec![(Table::Issuer.key(&[&issuer.epoch.0.to_be_bytes()]), Some(record.to_bytes()))])
+        Body::IssuerPrepared(issuer) => introduce(issuer, IssuerState::Prepared, (index, time), view),
+        Body::IssuerActivated(issuer) => introduce(issuer, IssuerState::Active, (index, time), view),
+        Body::IssuerRetired(issuer) => change_issuer(issuer.epoch, view, |record| {
+            (record.state, record.index, record.since) = (IssuerState::Retired, index, time);
+        }),
+        Body::IssuerWithdrawn(issuer) => change_issuer(issuer.epoch, view, |record| {
+            (record.state, record.index, record.since) = (IssuerState::Withdrawn, index, time);
+        }),
+        Body::IssuerTainted(taint) => change_issuer(taint.epoch, view, |record| {
+            record.index = index;
+            let before =
+                record.taint.get_or_insert(IssuerTaintRecord { at: time, until: None, is_distrusted: false });
+            match taint.step {
+                TaintStep::Marked => {}
+                TaintStep::Renewing => before.until = Some(taint.until),
+                TaintStep::Distrusted => before.is_distrusted = true,
+            }
+        }),
+        Body::KeyChanged(key) => {
+            let place = Table::Key.key(&[&[key.purpose as u8], key.key.as_bytes()]);
+            Ok(vec![(place, last_entry(index, time, body))])
+        }
+        Body::RotationWished(wish) => {
+            Ok(vec![(Table::Wish.key(&[wish.subject.as_bytes()]), last_entry(index, time, body))])
         }
         Body::ChangeProposed(proposal) => Ok(changes::propose(index, time, proposal)),
         Body::ChangeStepped(step) => changes::step(time, step, view),
@@ -211,6 +229,28 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
             Some(index.to_be_bytes().to_vec()),
         )]),
     }
+}
+
+fn introduce(
+    issuer: &IssuerActivation,
+    state: IssuerState,
+    (index, since): (u64, Timestamp),
+    view: &dyn View,
+) -> Result<Vec<Write>, ModelError> {
+    let taint = query::issuer(view, issuer.epoch)?.and_then(|before| before.taint);
+    let (epoch, certificate) = (issuer.epoch, issuer.certificate.0.clone());
+    let record = IssuerRecord { epoch, certificate, state, index, since, taint };
+    Ok(vec![(Table::Issuer.key(&[&epoch.0.to_be_bytes()]), Some(record.to_bytes()))])
+}
+
+fn change_issuer(
+    epoch: IssuerEpoch,
+    view: &dyn View,
+    change: impl FnOnce(&mut IssuerRecord),
+) -> Result<Vec<Write>, ModelError> {
+    let Some(mut record) = query::issuer(view, epoch)? else { return Ok(Vec::new()) };
+    change(&mut record);
+    Ok(vec![(Table::Issuer.key(&[&epoch.0.to_be_bytes()]), Some(record.to_bytes()))])
 }
 
 /// How many of a lineage's oldest certificates a renewal looks at, to forget the expired ones: more than the

@@ -62,9 +62,16 @@ pub(crate) fn check(
         Precondition::IssuerActive(epoch) => match query::issuer_state(view, *epoch)? {
             None => Some(Standing::Unknown),
             Some(IssuerState::Active) => None,
-            Some(IssuerState::Retired) => Some(Standing::Retired),
+            Some(IssuerState::Retired | IssuerState::Withdrawn) => Some(Standing::Retired),
+            Some(IssuerState::Prepared) => Some(Standing::NotActive),
         },
         Precondition::IssuerUnused(epoch) => query::issuer_state(view, *epoch)?.map(|_| Standing::Exists),
+        Precondition::IssuerAt { epoch, index } => {
+            moved(query::issuer(view, *epoch)?.map(|record| record.index), *index)
+        }
+        Precondition::KeyAt { purpose, key, index } => {
+            moved(query::key(view, *purpose, *key)?.map(|record| record.index), *index)
+        }
         Precondition::Revocable { serial, reason } => {
             match query::certificate(view, *serial)?.map(|record| record.state) {
                 None => Some(Standing::Unknown),
@@ -104,6 +111,16 @@ pub(crate) fn check(
             (!follows).then(|| last.map_or(Standing::Unknown, |last| Standing::Number(last.sequence)))
         }
     })
+}
+
+/// Whether the last entry about something is the one that the proposer knows.
+fn moved(last: Option<u64>, known: Option<u64>) -> Option<Standing> {
+    match (last, known) {
+        (None, Some(_)) => Some(Standing::Unknown),
+        (Some(_), None) => Some(Standing::Exists),
+        (Some(last), Some(known)) if last != known => Some(Standing::Moved(last)),
+        _ => None,
+    }
 }
 
 fn closed(state: TokenState) -> Option<Standing> {

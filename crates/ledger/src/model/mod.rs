@@ -22,8 +22,8 @@ use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, Spi
 use change::ChangeRecord;
 use query::{IdentityQuery, Page, PageRequest};
 use record::{
-    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
-    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, KeyRecord, LineageRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
 };
 use search::CertificateQuery;
 
@@ -62,6 +62,10 @@ pub(crate) enum Table {
     Template = b't',
     Token = b'j',
     Issuer = b'n',
+    /// purpose, hash -> the last entry about a root or a key
+    Key = b'a',
+    /// subject -> the last wish
+    Wish = b'b',
     /// epoch -> the last full list; epoch, shard -> the last list of that part
     Crl = b'z',
     /// epoch, number of lists, base of their URLs -> index of the entry
@@ -198,6 +202,12 @@ pub trait ReadModel: Send + Sync + 'static {
 
     /// All issuers, by epoch.
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError>;
+
+    /// All roots and keys that entries speak of, those of one purpose together.
+    async fn keys(&self) -> Result<Vec<KeyRecord>, ModelError>;
+
+    /// What operators want of rotations, by subject.
+    async fn wishes(&self) -> Result<Vec<WishRecord>, ModelError>;
 
     /// The highest serial counter that this issuer has recorded.
     async fn last_counter(&self, epoch: IssuerEpoch) -> Result<Option<u64>, ModelError>;

@@ -1,14 +1,15 @@
 //! Questions to the read model, answered through any [`View`].
 
+use chancery_entry::KeyPurpose;
 use chancery_types::{
     CrlShard, Digest, IdentityState, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId,
 };
 use serde::de::DeserializeOwned;
 
 use super::record::{
-    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, LineageHead,
-    LineageRecord, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState, from_json,
-    time_from_bytes,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, IssuerState, KeyRecord,
+    LineageHead, LineageRecord, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState,
+    WishRecord, from_json, time_from_bytes,
 };
 use super::{ModelError, Table, View, prefix_end};
 
@@ -300,6 +301,26 @@ pub(crate) fn issuer_state(view: &dyn View, epoch: IssuerEpoch) -> Result<Option
 
 pub(crate) fn issuers(view: &dyn View) -> Result<Vec<IssuerRecord>, ModelError> {
     let page = all(view, Table::Issuer, &PageRequest::first(usize::MAX), IssuerRecord::from_bytes);
+    page.map(|page| page.items)
+}
+
+pub(crate) fn keys(view: &dyn View) -> Result<Vec<KeyRecord>, ModelError> {
+    let page = all(view, Table::Key, &PageRequest::first(usize::MAX), KeyRecord::from_bytes);
+    page.map(|page| page.items)
+}
+
+/// A root or a key by its purpose and hash.
+pub(crate) fn key(
+    view: &dyn View,
+    purpose: KeyPurpose,
+    key: Digest,
+) -> Result<Option<KeyRecord>, ModelError> {
+    let bytes = view.value(&Table::Key.key(&[&[purpose as u8], key.as_bytes()]))?;
+    bytes.map(|bytes| KeyRecord::from_bytes(&bytes)).transpose()
+}
+
+pub(crate) fn wishes(view: &dyn View) -> Result<Vec<WishRecord>, ModelError> {
+    let page = all(view, Table::Wish, &PageRequest::first(usize::MAX), WishRecord::from_bytes);
     page.map(|page| page.items)
 }
 

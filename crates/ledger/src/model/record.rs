@@ -2,6 +2,7 @@
 //!
 //! Certificates, lineages and tokens are many and small: a fixed binary layout. The rest is JSON.
 
+use chancery_entry::{Body, Entry, KeyPhase, KeyPurpose, Wanted};
 use chancery_types::{
     AssuranceLevel, Digest, EvidenceKind, Generation, Identity, IdentityState, IssuerEpoch, LineageId,
     RevocationReason, SerialNumber, SpiffeId, Timestamp, TokenId,
@@ -450,6 +451,10 @@ pub enum IssuerState {
     Active,
     /// It signs status only.
     Retired,
+    /// It is published and signs nothing yet.
+    Prepared,
+    /// Nothing of it is published any more.
+    Withdrawn,
 }
 
 /// An issuer of this authority.
@@ -462,7 +467,60 @@ pub struct IssuerRecord {
     pub certificate: Vec<u8>,
     /// Whether it signs.
     pub state: IssuerState,
-    /// Index of the entry that activated it.
+    /// Index of the last entry about it.
+    pub index: u64,
+    /// When it came to stand as it does; the beginning of time where an earlier version has not kept it.
+    #[serde(default = "long_ago")]
+    pub since: Timestamp,
+    /// That it is not to be trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taint: Option<IssuerTaintRecord>,
+}
+
+/// That an issuer is not to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuerTaintRecord {
+    /// Since when.
+    pub at: Timestamp,
+    /// By when agents replace what it signed, where they were asked to.
+    pub until: Option<Timestamp>,
+    /// Whether what was left of it was revoked.
+    pub is_distrusted: bool,
+}
+
+fn long_ago() -> Timestamp {
+    Timestamp::from_millis(0)
+}
+
+/// A root, or a key of the authority that has no certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// What it is for.
+    pub purpose: KeyPurpose,
+    /// SHA-256 of its content.
+    pub key: Digest,
+    /// Of a root its certificate, of a key its SubjectPublicKeyInfo, DER.
+    pub content: Vec<u8>,
+    /// Where in its life it is.
+    pub phase: KeyPhase,
+    /// Since when.
+    pub since: Timestamp,
+    /// Index of the last entry about it.
+    pub index: u64,
+}
+
+/// What an operator wants of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WishRecord {
+    /// Of what.
+    pub subject: String,
+    /// What.
+    pub wish: Wanted,
+    /// Who wants it.
+    pub by: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// Index of the entry.
     pub index: u64,
 }
 
@@ -551,7 +609,13 @@ impl IdentityRecord {
 impl IssuerRecord {
     /// state | JSON
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        behind(u8::from(self.state == IssuerState::Retired), self)
+        let state = match self.state {
+            IssuerState::Active => 0,
+            IssuerState::Retired => 1,
+            IssuerState::Prepared => 2,
+            IssuerState::Withdrawn => 3,
+        };
+        behind(state, self)
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
@@ -562,7 +626,49 @@ impl IssuerRecord {
         match bytes.first() {
             Some(0) => Ok(IssuerState::Active),
             Some(1) => Ok(IssuerState::Retired),
+            Some(2) => Ok(IssuerState::Prepared),
+            Some(3) => Ok(IssuerState::Withdrawn),
             _ => Err(ModelError::Malformed { table: "issuer" }),
+        }
+    }
+}
+
+/// index | entry: what the last entry says is all that is known.
+pub(crate) fn last_entry(index: u64, time: Timestamp, body: &Body) -> Option<Vec<u8>> {
+    let entry = Entry::new(time, body.clone()).encode().ok()?;
+    Some([index.to_be_bytes().as_slice(), &entry].concat())
+}
+
+fn read_last_entry(table: &'static str, bytes: &[u8]) -> Result<(u64, Entry), ModelError> {
+    let malformed = ModelError::Malformed { table };
+    let (index, entry) = bytes.split_first_chunk().ok_or(malformed.clone())?;
+    let entry = Entry::decode(entry).map_err(|_| malformed)?;
+    Ok((u64::from_be_bytes(*index), entry))
+}
+
+impl KeyRecord {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        match read_last_entry("key", bytes)? {
+            (index, Entry { time, body: Body::KeyChanged(change) }) => Ok(Self {
+                purpose: change.purpose,
+                key: change.key,
+                content: change.content.0,
+                phase: change.phase,
+                since: time,
+                index,
+            }),
+            _ => Err(ModelError::Malformed { table: "key" }),
+        }
+    }
+}
+
+impl WishRecord {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        match read_last_entry("wish", bytes)? {
+            (index, Entry { time, body: Body::RotationWished(wish) }) => {
+                Ok(Self { subject: wish.subject, wish: wish.wish, by: wish.by, at: time, index })
+            }
+            _ => Err(ModelError::Malformed { table: "wish" }),
         }
     }
 }

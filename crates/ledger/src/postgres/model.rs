@@ -12,8 +12,8 @@ use super::view::{Drive, SqlView};
 use crate::model::change::{self, ChangeRecord};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
-    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, LineageRecord,
-    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
+    CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, KeyRecord, LineageRecord,
+    RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
 };
 use crate::model::search::{self, CertificateQuery};
 use crate::model::{ModelError, ReadModel, View, taken};
@@ -128,6 +128,14 @@ impl ReadModel for PostgresLedger {
 
     async fn issuers(&self) -> Result<Vec<IssuerRecord>, ModelError> {
         self.ask(query::issuers).await
+    }
+
+    async fn keys(&self) -> Result<Vec<KeyRecord>, ModelError> {
+        self.ask(query::keys).await
+    }
+
+    async fn wishes(&self) -> Result<Vec<WishRecord>, ModelError> {
+        self.ask(query::wishes).await
     }
 
     async fn last_counter(&self, epoch: IssuerEpoch) -> Result<Option<u64>, ModelError> {

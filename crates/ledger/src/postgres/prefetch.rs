@@ -50,8 +50,13 @@ impl Reads {
             | Precondition::IdentityRegistered(id)
             | Precondition::IdentityHeld(id)
             | Precondition::IdentityUnused(id) => self.key(Table::Identity, id.as_str().as_bytes()),
-            Precondition::IssuerActive(epoch) | Precondition::IssuerUnused(epoch) => {
+            Precondition::IssuerActive(epoch)
+            | Precondition::IssuerUnused(epoch)
+            | Precondition::IssuerAt { epoch, .. } => {
                 self.key(Table::Issuer, &epoch.0.to_be_bytes());
+            }
+            Precondition::KeyAt { purpose, key, .. } => {
+                self.keys.insert(Table::Key.key(&[&[*purpose as u8], key.as_bytes()]));
             }
             Precondition::Holdable(target) | Precondition::Releasable(target) => self.target(target),
             Precondition::IdempotencyUnused(hash) => self.key(Table::Idempotency, hash.as_bytes()),

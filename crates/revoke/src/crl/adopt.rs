@@ -71,7 +71,7 @@ impl CrlPublisher {
         for place in self.places() {
             is_complete &= match self.ledger.last_crl(place.epoch(), place.shard()).await {
                 Ok(None) => true,
-                Ok(Some(last)) => self.adopt(place, last.hash).await,
+                Ok(Some(last)) => self.adopt(&place, last.hash).await,
                 Err(error) => {
                     tracing::warn!(%error, "it is not known which revocation lists there are");
                     false
@@ -87,7 +87,7 @@ impl CrlPublisher {
             Some(shard) => self.part(epoch, shard),
         };
         match place {
-            Some(place) => self.adopt(place, hash).await,
+            Some(place) => self.adopt(&place, hash).await,
             None => true,
         }
     }

@@ -129,7 +129,7 @@ impl Place {
     }
 
     /// Whether new lists can be made for it, and anybody could use them.
-    pub(super) fn is_alive(&self, now: Timestamp) -> bool {
+    pub fn is_alive(&self, now: Timestamp) -> bool {
         self.issuer.signer.is_some() && self.issuer.certificate.tbs().not_after() > now
     }
 

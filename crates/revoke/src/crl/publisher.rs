@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use chancery_entry::{Body, CrlPublished, CrlShardPublished, Entry};
 use chancery_ledger::{Ledger, Outcome, Precondition, Proposal, RevokedCertificate, Turn};
 use chancery_types::{Clock, CrlShard, IssuerEpoch, Timestamp};
@@ -35,14 +36,39 @@ pub struct CrlPublisher {
     clock: Arc<dyn Clock>,
     board: Arc<StatusBoard>,
     rules: CrlRules,
-    full: Vec<Arc<Place>>,
-    parts: BTreeMap<(IssuerEpoch, CrlShard), Arc<Place>>,
+    directory: PathBuf,
+    places: ArcSwap<Places>,
     /// One publication of full lists, and one of parts at a time.
     publishing: [Mutex<()>; 2],
     /// Among the processes on one ledger one makes the lists of a kind; the others put them in place too.
     turns: [Turn; 2],
     published: AtomicU64,
     failures: AtomicU64,
+}
+
+/// Where lists are published.
+#[derive(Debug, Default)]
+struct Places {
+    full: Vec<Arc<Place>>,
+    parts: BTreeMap<(IssuerEpoch, CrlShard), Arc<Place>>,
+}
+
+impl Places {
+    /// Those of these issuers; a place that was there before, and is for the same URLs, stays.
+    fn of(issuers: Vec<StatusIssuer>, directory: &Path, before: &Self) -> Self {
+        let mut places = Self::default();
+        for issuer in issuers.into_iter().map(Arc::new) {
+            let has_key = |place: &&Arc<Place>| place.issuer().signer.is_some() == issuer.signer.is_some();
+            let known = before.full.iter().find(|place| place.epoch() == issuer.epoch).filter(has_key);
+            places.full.push(known.cloned().unwrap_or_else(|| Arc::new(Place::full(&issuer, directory))));
+            for place in parts_of(&issuer, directory) {
+                let known = before.parts.get(&key(&place)).filter(has_key);
+                let known = known.filter(|known| known.urls() == place.urls()).cloned();
+                places.parts.insert(key(&place), known.unwrap_or_else(|| Arc::new(place)));
+            }
+        }
+        places
+    }
 }
 
 /// Full lists are slow where there is much to say, so they do not hold up the others.
@@ -69,12 +95,10 @@ impl CrlPublisher {
         issuers: Vec<StatusIssuer>,
         directory: &Path,
     ) -> Self {
-        let issuers: Vec<Arc<StatusIssuer>> = issuers.into_iter().map(Arc::new).collect();
-        let full = issuers.iter().map(|issuer| Arc::new(Place::full(issuer, directory))).collect();
-        let parts = issuers.iter().flat_map(|issuer| parts_of(issuer, directory));
+        let places = Places::of(issuers, directory, &Places::default());
         Self {
-            parts: parts.map(|place| (key(&place), Arc::new(place))).collect(),
-            full,
+            places: ArcSwap::from_pointee(places),
+            directory: directory.to_owned(),
             turns: ["crl-parts", "crl-full"].map(|work| Turn::new(Arc::clone(&ledger), work)),
             ledger,
             clock,
@@ -86,21 +110,30 @@ impl CrlPublisher {
         }
     }
 
+    /// Publishes for these issuers from here on, and for no others; what is missing is published before this returns.
+    pub async fn use_issuers(&self, issuers: Vec<StatusIssuer>) {
+        let places = Places::of(issuers, &self.directory, &self.places.load());
+        self.places.store(Arc::new(places));
+        self.begin().await;
+    }
+
     /// Every place, those of full lists first.
-    pub fn places(&self) -> impl Iterator<Item = &Arc<Place>> {
-        self.full.iter().chain(self.parts.values())
+    pub fn places(&self) -> impl Iterator<Item = Arc<Place>> + use<> {
+        let places = self.places.load_full();
+        let all: Vec<Arc<Place>> = places.full.iter().chain(places.parts.values()).cloned().collect();
+        all.into_iter()
     }
 
     /// The place of an issuer's full list.
     #[must_use]
-    pub fn full(&self, epoch: IssuerEpoch) -> Option<&Arc<Place>> {
-        self.full.iter().find(|place| place.epoch() == epoch)
+    pub fn full(&self, epoch: IssuerEpoch) -> Option<Arc<Place>> {
+        self.places.load().full.iter().find(|place| place.epoch() == epoch).cloned()
     }
 
     /// The place of one part of an issuer's certificates.
     #[must_use]
-    pub fn part(&self, epoch: IssuerEpoch, shard: CrlShard) -> Option<&Arc<Place>> {
-        self.parts.get(&(epoch, shard))
+    pub fn part(&self, epoch: IssuerEpoch, shard: CrlShard) -> Option<Arc<Place>> {
+        self.places.load().parts.get(&(epoch, shard)).cloned()
     }
 
     /// When lists are made.
@@ -332,12 +365,12 @@ impl CrlPublisher {
         &self.publishing[usize::from(place.shard().is_none())]
     }
 
-    fn kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Place>> {
+    fn kind(&self, kind: Kind) -> impl Iterator<Item = Arc<Place>> + use<> {
         self.places().filter(move |place| place.shard().is_some() == (kind == Kind::Parts))
     }
 
     fn work(&self, kind: Kind, now: Timestamp) -> Vec<Arc<Place>> {
-        self.kind(kind).filter(|place| place.wants_work(&self.rules, now)).cloned().collect()
+        self.kind(kind).filter(|place| place.wants_work(&self.rules, now)).collect()
     }
 
     fn nap(&self, kind: Kind, now: Timestamp) -> Duration {
@@ -349,7 +382,7 @@ impl CrlPublisher {
     /// Finds out which of the lists that an earlier process left say what they should.
     async fn look(&self, kind: Kind) {
         let now = self.clock.now();
-        let places: Vec<_> = self.kind(kind).cloned().collect();
+        let places: Vec<_> = self.kind(kind).collect();
         for places in places.chunks(TOGETHER) {
             let lists = self.lines(places, now);
             let (places, least) = (places.to_vec(), self.rules.validity / 2);

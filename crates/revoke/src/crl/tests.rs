@@ -38,7 +38,7 @@ async fn a_revoked_certificate_is_on_the_full_list_and_on_that_of_its_part_alone
     let places = || [publisher.full(EPOCH).unwrap(), publisher.part(EPOCH, part).unwrap()];
     until("both lists", || places().iter().all(|place| is_on(place, serial))).await;
     for place in publisher.places() {
-        assert_eq!(is_on(place, serial), place.covers(serial));
+        assert_eq!(is_on(&place, serial), place.covers(serial));
         let list = place.current().unwrap();
         assert_eq!(std::fs::read(place.file()).unwrap(), list.der);
         let view = CrlView::from_der(&list.der).unwrap();
@@ -69,7 +69,7 @@ async fn numbers_rise_though_the_clock_was_set_back_and_the_process_started_agai
         numbers(&publisher).iter().zip(&first).all(|(now, before)| now > before)
     })
     .await;
-    assert!(is_on(publisher.full(EPOCH).unwrap(), serial));
+    assert!(is_on(&publisher.full(EPOCH).unwrap(), serial));
     let list = publisher.full(EPOCH).unwrap().current().unwrap();
     assert!(CrlView::from_der(&list.der).unwrap().this_update() <= world.clock.now());
     running.abort();
@@ -82,11 +82,11 @@ async fn what_was_revoked_before_a_clock_was_set_back_stays_on_the_list() {
     let publisher = world.publisher().await;
     let running = run(&publisher);
     world.revoke(serials[0], RevocationReason::KeyCompromise).await;
-    until("the first", || is_on(publisher.full(EPOCH).unwrap(), serials[0])).await;
+    until("the first", || is_on(&publisher.full(EPOCH).unwrap(), serials[0])).await;
     world.clock.set(world.clock.now() - Duration::from_secs(3600));
     world.revoke(serials[1], RevocationReason::KeyCompromise).await;
-    until("the second", || is_on(publisher.full(EPOCH).unwrap(), serials[1])).await;
-    assert!(is_on(publisher.full(EPOCH).unwrap(), serials[0]));
+    until("the second", || is_on(&publisher.full(EPOCH).unwrap(), serials[1])).await;
+    assert!(is_on(&publisher.full(EPOCH).unwrap(), serials[0]));
     running.abort();
 }
 
@@ -103,8 +103,8 @@ async fn ended_certificates_stay_for_two_periods_and_then_go() {
         let made = |place: &Place| place.current().is_some_and(|list| list.made == world.clock.now());
         full().set_dirty(true);
         let running = run(&publisher);
-        until("a new list", || made(full())).await;
-        assert_eq!(is_on(full(), serial), expected, "{hours} hours later");
+        until("a new list", || made(&full())).await;
+        assert_eq!(is_on(&full(), serial), expected, "{hours} hours later");
         running.abort();
         let _ = running.await;
     }

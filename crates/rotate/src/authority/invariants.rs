@@ -157,7 +157,7 @@ pub fn rollback(state: &State, subject: Subject, now: Timestamp) -> Result<What,
             .roots
             .iter()
             .filter(|root| root.phase.published().is_some())
-            .max_by_key(|root| root.life.from)
+            .max_by_key(|root| root.age())
             .map(|root| What::WithdrawRoot(root.id)),
         Subject::Jwt | Subject::Log => rollback_key(state, subject),
     };

@@ -158,7 +158,7 @@ fn is_candidate(issuer: &Issuer, state: &State, at: Timestamp, rules: &Rules) ->
     let is_waiting = matches!(issuer.phase, Phase::Spare | Phase::Published(_));
     let Some(root) = state.root(issuer.root).filter(|root| root.phase.is_active()) else { return false };
     let gains = |active: &Issuer| match state.root(active.root) {
-        Some(before) if before.id != root.id => before.life.from < root.life.from,
+        Some(before) if before.id != root.id => before.age() < root.age(),
         _ => active.life.until <= issuer.life.until,
     };
     is_waiting

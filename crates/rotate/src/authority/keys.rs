@@ -17,7 +17,7 @@ fn root_step(root: &Root, state: &State, rules: &Rules, now: Timestamp) -> Optio
             due: state.noticed(since, rules, now).max(root.life.from),
             reason: Reason::Noticed { since: since.at },
         }),
-        Phase::Active(_) if state.newest_root().is_some_and(|newest| newest.life.from > root.life.from) => {
+        Phase::Active(_) if state.newest_root().is_some_and(|newest| newest.age() > root.age()) => {
             let under: Vec<&Issuer> = state
                 .issuers
                 .iter()

@@ -134,6 +134,14 @@ pub struct Root {
     pub phase: Phase,
 }
 
+impl Root {
+    /// The newer of two is the one that begins later.
+    #[must_use]
+    pub fn age(&self) -> (Timestamp, Digest) {
+        (self.life.from, self.id)
+    }
+}
+
 /// A key without a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -245,7 +253,7 @@ impl State {
     /// The root under which new issuers are to stand: the youngest that is active.
     #[must_use]
     pub fn newest_root(&self) -> Option<&Root> {
-        self.roots.iter().filter(|root| root.phase.is_active()).max_by_key(|root| root.life.from)
+        self.roots.iter().filter(|root| root.phase.is_active()).max_by_key(|root| root.age())
     }
 
     /// Keys of this kind; none for subjects that are no keys.

@@ -146,7 +146,11 @@ impl Agents {
             Body::TemplateRegistered(one) => Ok(vec![self.template(&one.name).await?]),
             Body::TemplateRemoved(one) => Ok(vec![self.template(&one.name).await?]),
             Body::ProfileChanged(_) => Ok(vec![Meaning::Profile]),
-            Body::IssuerActivated(_) | Body::IssuerRetired(_) => Ok(vec![Meaning::Bundle]),
+            Body::IssuerActivated(_)
+            | Body::IssuerRetired(_)
+            | Body::IssuerPrepared(_)
+            | Body::IssuerWithdrawn(_)
+            | Body::KeyChanged(_) => Ok(vec![Meaning::Bundle]),
             // What is good again is asked for again by whoever needs it.
             _ => Ok(Vec::new()),
         }

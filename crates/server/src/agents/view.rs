@@ -8,7 +8,6 @@ use chancery_types::{Claims, HumanDuration, Identity, KeyAlgorithm, SpiffeId};
 use super::history::Change;
 use crate::authority::{Authority, AuthorityError, Rules};
 use crate::jwk::jwt_authority;
-use crate::routes::BUNDLE_REFRESH;
 
 /// One line of the stream.
 pub(super) fn line(event: &AgentEvent) -> Bytes {
@@ -101,14 +100,14 @@ pub(super) fn template(template: &IdentityTemplate, rules: &Rules) -> AgentTempl
 
 /// The bundle of this trust domain.
 pub(super) async fn bundle(authority: &Authority) -> Result<BundleView, AuthorityError> {
-    let issuers = authority.ledger().issuers().await?;
-    let jwt = jwt_authority(authority.jwt_key(), "jwt-svid")
-        .map_err(|error| AuthorityError::invalid("keys.jwt", error))?;
+    let jwt = authority.jwt_keys().await?;
+    let jwt = jwt.iter().map(|key| jwt_authority(key, "jwt-svid")).collect::<Result<_, _>>();
+    let keys = jwt.map_err(|error| AuthorityError::invalid("keys.jwt", error))?;
     Ok(BundleView {
         trust_domain: authority.config().trust_domain.clone(),
         x509_authorities: vec![CertificateDer::from_der(authority.root().der().to_vec())],
-        jwt_keys: JwksBundle { keys: vec![jwt], spiffe_sequence: None, spiffe_refresh_hint: None },
-        sequence: issuers.iter().map(|issuer| issuer.index).max().unwrap_or(0),
-        refresh_hint_seconds: BUNDLE_REFRESH.as_secs(),
+        jwt_keys: JwksBundle { keys, spiffe_sequence: None, spiffe_refresh_hint: None },
+        sequence: authority.bundle_sequence().await?,
+        refresh_hint_seconds: authority.config().rotation.rules.refresh_hint.as_secs(),
     })
 }

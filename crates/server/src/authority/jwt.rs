@@ -86,7 +86,8 @@ impl Authority {
     /// [`AuthorityError`] by the step that failed. A refusal by policy is recorded before it is returned.
     pub async fn sign_jwt(&self, wish: TokenWish) -> Result<SignedJwt, AuthorityError> {
         let now = self.clock.now();
-        let key = self.jwt.public_key();
+        let jwt = self.jwt.load_full();
+        let key = jwt.signing.public_key();
         let context = AttestContext {
             now,
             request_key: key.fingerprint(),
@@ -165,7 +166,8 @@ impl Authority {
 
     /// JWS compact form (RFC 7515 section 7.1).
     fn signed(&self, kind: &str, claims: &impl Serialize) -> Result<String, JwtError> {
-        let key = self.jwt.public_key();
+        let jwt = self.jwt.load_full();
+        let key = jwt.signing.public_key();
         if key.algorithm() == KeyAlgorithm::Ed25519 {
             return Err(JwtError::Algorithm(key.algorithm()));
         }
@@ -175,7 +177,7 @@ impl Authority {
             BASE64URL_NOPAD.encode(&json.expect("header and claims are texts and numbers"))
         };
         let mut token = format!("{}.{}", part(serde_json::to_vec(&header)), part(serde_json::to_vec(claims)));
-        let signature = jws_signature(key, self.jwt.sign(token.as_bytes())?)?;
+        let signature = jws_signature(key, jwt.signing.sign(token.as_bytes())?)?;
         token.push('.');
         BASE64URL_NOPAD.encode_append(&signature, &mut token);
         Ok(token)

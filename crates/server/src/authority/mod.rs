@@ -9,6 +9,7 @@ mod error;
 mod issuers;
 mod jwt;
 mod kept;
+mod keyring;
 mod nonces;
 mod open;
 mod own;
@@ -23,7 +24,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use chancery_attest::{CertificateRecords, CertificateState, Nonces, Verifiers};
 use chancery_issue::Workflow;
-use chancery_keys::Signer;
 use chancery_ledger::Ledger;
 use chancery_merkle::{NoteSigner, NoteVerifier};
 use chancery_policy::CallerFacts;
@@ -36,6 +36,8 @@ pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
 pub use error::AuthorityError;
 pub use jwt::{SignedJwt, TokenWish};
 
+pub(crate) use issuers::{division, jwt_records};
+pub(crate) use keyring::Keyring;
 pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
 pub(crate) use open::{note_signer, open_keys};
 pub use own::ServerCredential;
@@ -68,8 +70,8 @@ pub struct Authority {
     intermediates: Vec<Vec<u8>>,
     log_key: NoteVerifier,
     log_signer: Arc<dyn NoteSigner + Send + Sync>,
-    jwt: Arc<dyn Signer>,
-    former_keys: Vec<Arc<dyn Signer>>,
+    jwt: ArcSwap<issuers::JwtKeys>,
+    keyring: Arc<keyring::Keyring>,
     enrolments: Arc<enrolments::Enrolments>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -182,10 +184,9 @@ impl Authority {
         &self.log_signer
     }
 
-    /// The key that verifies JWT-SVIDs.
-    #[must_use]
-    pub fn jwt_key(&self) -> &PublicKey {
-        self.jwt.public_key()
+    /// Where the keys of issuers and tokens are.
+    pub(crate) fn keyring(&self) -> &Arc<keyring::Keyring> {
+        &self.keyring
     }
 
     /// What was proved when a lineage of certificates was enrolled.

@@ -10,9 +10,10 @@ use chancery_attest::{
     ForeignAuthority, ForeignAuthorityOptions, JoinTokenVerifier, MemoryNonces, Nonces, OperatorVerifier,
     PurposeRule, RenewalVerifier, SameKey, Verifiers, WorkloadVerifier, X509PopVerifier,
 };
+use chancery_entry::{Blob, Body, KeyChange, KeyPhase, KeyPurpose};
 use chancery_issue::{Issuer, Workflow};
 use chancery_keys::{KeyLocation, Protection, Signer, read_secret, store};
-use chancery_ledger::{IssuerState, Ledger};
+use chancery_ledger::{IssuerState, Ledger, Precondition};
 use chancery_merkle::{Ed25519NoteSigner, NoteSigner, NoteVerifier};
 use chancery_revoke::Revoker;
 use chancery_types::{
@@ -21,8 +22,9 @@ use chancery_types::{
 use chancery_x509::{Certificate, WeakKeyList, read_certificates};
 
 use super::enrolments::Enrolments;
-use super::issuers::status_urls;
+use super::issuers::{JwtKeys, jwt_records, status_urls};
 use super::kept::Kept;
+use super::keyring::Keyring;
 use super::nonces::SharedNonces;
 use super::records::{LedgerRecords, NodeLedgerRecords};
 use super::rules::{Rules, RulesError};
@@ -88,6 +90,16 @@ pub enum OpenError {
     /// Rules are wrong.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// The key of the issuer that signs is not here.
+    #[error(
+        "the key of issuer {0}, which signs, is not here: put it beside that of keys.issuer, with its number in its name"
+    )]
+    IssuerKey(IssuerEpoch),
+    /// The key that signs tokens is not here.
+    #[error(
+        "the key that signs JWT-SVIDs ({0}) is not here: put it beside that of keys.jwt, with its number in its name"
+    )]
+    JwtKey(Digest),
     /// No issuer is active.
     #[error("no issuer is active; finish `chancery init` (--import), or activate one")]
     NoIssuer,
@@ -236,7 +248,9 @@ impl Authority {
                 path: config.root_certificate.display().to_string(),
                 why: "the first certificate in it cannot be read".into(),
             })?;
-        let issuer = active_issuer(&config, &keys, ledger.as_ref(), clock.now()).await?;
+        let open = std::iter::once(&keys.issuer).chain(&keys.former).chain([&keys.jwt]).cloned().collect();
+        let keyring = Arc::new(Keyring::new(&config, open));
+        let issuer = active_issuer(&config, &keyring, ledger.as_ref(), clock.now()).await?;
         let forbidden = forbidden_keys(&keys, &root);
         let records = LedgerRecords::new(Arc::clone(&ledger));
         let enrolments = Arc::new(Enrolments::new(Arc::clone(&ledger)));
@@ -271,18 +285,41 @@ impl Authority {
             intermediates,
             log_key,
             log_signer: log_signer.into(),
-            jwt: Arc::clone(&keys.jwt),
-            former_keys: keys.former,
+            jwt: ArcSwap::from_pointee(JwtKeys { signing: Arc::clone(&keys.jwt) }),
+            keyring,
             enrolments,
             clock,
             random,
         };
-        authority.keep_own_identities().await?;
+        authority.begin_with_jwt_key(&keys.jwt).await?;
+        authority.follow_keys().await?;
         Ok(authority)
     }
 
+    /// Puts the first key of JWT-SVIDs on record.
+    async fn begin_with_jwt_key(&self, key: &Arc<dyn Signer>) -> Result<(), AuthorityError> {
+        if !jwt_records(self.ledger.as_ref()).await?.is_empty() {
+            return Ok(());
+        }
+        let (purpose, id) = (KeyPurpose::Jwt, key.public_key().fingerprint());
+        let change = KeyChange {
+            purpose,
+            key: id,
+            content: Blob(key.public_key().spki_der().to_vec()),
+            phase: KeyPhase::Active,
+            by: "chancery".into(),
+            note: "the first of its kind".into(),
+        };
+        let requires = vec![Precondition::KeyAt { purpose, key: id, index: None }];
+        match self.commit(requires, Body::KeyChanged(change)).await {
+            // Another replica began at the same moment.
+            Ok(_) | Err(AuthorityError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Registers the authority's own identities, and follows the configuration when its names change.
-    async fn keep_own_identities(&self) -> Result<(), AuthorityError> {
+    pub(super) async fn keep_own_identities(&self) -> Result<(), AuthorityError> {
         let epoch = self.workflow.issuer().epoch();
         for wanted in [server_identity(&self.config), responder_identity(&self.config.trust_domain, epoch)] {
             match self.keep_own_identity(&wanted).await {
@@ -306,7 +343,7 @@ impl Authority {
 
 async fn active_issuer(
     config: &Config,
-    keys: &Keys,
+    keyring: &Arc<Keyring>,
     ledger: &dyn Ledger,
     now: Timestamp,
 ) -> Result<Issuer, OpenError> {
@@ -315,7 +352,13 @@ async fn active_issuer(
     let active = active.ok_or(OpenError::NoIssuer)?;
     let epoch = active.epoch;
     let urls = status_urls(config, ledger, &active, now).await?;
-    let signer = Arc::clone(&keys.issuer);
+    let certificate =
+        Certificate::from_der(&active.certificate).map_err(chancery_issue::IssuerError::from)?;
+    let (keyring, spki) = (Arc::clone(keyring), certificate.tbs().spki_der().to_vec());
+    let signer = tokio::task::spawn_blocking(move || keyring.issuer(epoch, &spki)).await;
+    let signer = signer.map_err(|_| OpenError::IssuerKey(epoch))?;
+    let signer = signer.map_err(|error| OpenError::Key { purpose: "issuer", error })?;
+    let signer = signer.ok_or(OpenError::IssuerKey(epoch))?;
     Ok(Issuer::new(config.trust_domain.clone(), epoch, &active.certificate, signer, urls)?)
 }
 

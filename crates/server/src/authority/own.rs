@@ -7,7 +7,7 @@ use chancery_issue::{IssueRequest, Issued};
 use chancery_keys::{EphemeralSigner, Signer};
 use chancery_policy::{Decision, IssueContext, Requested, RequestedKey};
 use chancery_revoke::ResponderCredential;
-use chancery_types::{KeyAlgorithm, SpiffeId, Timestamp};
+use chancery_types::{IssuerEpoch, KeyAlgorithm, SpiffeId, Timestamp};
 use chancery_x509::{DistinguishedName, ProvenRequest, SubjectKey};
 
 use super::open::{responder_identity, server_identity};
@@ -18,6 +18,8 @@ use super::{Authority, AuthorityError};
 pub struct ServerCredential {
     /// The certificate and the issuer's, DER.
     pub chain: Vec<Vec<u8>>,
+    /// Who signed it.
+    pub issuer: IssuerEpoch,
     /// The key.
     pub key: SubjectKey,
     /// notBefore.
@@ -46,7 +48,14 @@ impl Authority {
         let issued = self.issue_own(&id, "server", None, key.public_key()).await?;
         let mut chain = vec![issued.der().to_vec(), issued.issuer_der().to_vec()];
         chain.extend(self.intermediates.iter().cloned());
-        Ok(ServerCredential { chain, key, not_before: issued.not_before(), not_after: issued.not_after() })
+        let issuer = issued.serial().epoch();
+        Ok(ServerCredential {
+            chain,
+            issuer,
+            key,
+            not_before: issued.not_before(),
+            not_after: issued.not_after(),
+        })
     }
 
     /// A new certificate for the delegated OCSP responder, with a new key.

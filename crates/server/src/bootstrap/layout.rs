@@ -5,16 +5,16 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use chancery_keys::{KeyLocation, Protection, store};
-use chancery_types::{KeyAlgorithm, Random, SecretString, TrustDomain};
+use chancery_keys::{KeyLocation, Protection, Signer, store};
+use chancery_types::{IssuerEpoch, KeyAlgorithm, Random, SecretString, TrustDomain};
 use chancery_x509::{DistinguishedName, Profile, RequestPurpose, RequestSpec, write_pem};
 use data_encoding::BASE64URL_NOPAD;
 use zeroize::Zeroizing;
 
 use super::{InitError, InitPlan};
 use crate::config::{
-    RawAttestation, RawConfig, RawKeys, RawLimits, RawListen, RawRevocation, RawRoot, RawSsf, RawStatus,
-    RawStorage, ServerName,
+    RawAttestation, RawConfig, RawKeys, RawLimits, RawListen, RawRevocation, RawRoot, RawRotation, RawSsf,
+    RawStatus, RawStorage, ServerName,
 };
 
 /// The reference profiles, as ca-config/profiles has them.
@@ -184,9 +184,19 @@ fn make_keys(plan: &InitPlan, random: &dyn Random) -> Result<(RawKeys, Vec<u8>),
     let issuer = generate("issuer", &keys.issuer, plan.algorithm)?;
     generate("ledger", &keys.ledger, KeyAlgorithm::Ed25519)?;
     generate("jwt", &keys.jwt, KeyAlgorithm::P256)?;
-    let subject = DistinguishedName::common_name(&clipped(&format!("{} Issuer 1", plan.trust_domain)))
+    let csr = issuer_request(&plan.trust_domain, IssuerEpoch(1), issuer.as_ref())?;
+    Ok((keys, csr))
+}
+
+/// The request for an issuer's certificate, DER.
+pub(crate) fn issuer_request(
+    trust_domain: &TrustDomain,
+    epoch: IssuerEpoch,
+    issuer: &dyn Signer,
+) -> Result<Vec<u8>, InitError> {
+    let subject = DistinguishedName::common_name(&clipped(&format!("{trust_domain} Issuer {epoch}")))
         .map_err(|error| InitError::certificate("the issuer's name", error))?;
-    let names = [plan.trust_domain.id().into()];
+    let names = [trust_domain.id().into()];
     let spec = RequestSpec {
         public_key: issuer.public_key(),
         signature_algorithm: issuer.algorithm(),
@@ -194,10 +204,8 @@ fn make_keys(plan: &InitPlan, random: &dyn Random) -> Result<(RawKeys, Vec<u8>),
         names: &names,
         purpose: RequestPurpose::Issuer,
     };
-    let csr = spec
-        .build(|message| issuer.sign(message))
-        .map_err(|error| InitError::certificate("the issuer's request", error))?;
-    Ok((keys, csr))
+    spec.build(|message| issuer.sign(message))
+        .map_err(|error| InitError::certificate("the issuer's request", error))
 }
 
 /// The place of a key in a token: the token's URI with the key's label, unless it has one.
@@ -259,6 +267,7 @@ fn config_text(plan: &InitPlan, keys: RawKeys) -> Result<String, InitError> {
         status: RawStatus { url: plan.status_url.clone(), ..RawStatus::default() },
         revocation: RawRevocation::default(),
         attestation: RawAttestation::default(),
+        rotation: RawRotation::default(),
         limits: RawLimits::default(),
     };
     let body = toml::to_string(&raw).map_err(|error| InitError::certificate("the configuration", error))?;
@@ -291,7 +300,7 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Init
 }
 
 /// Replaces a file, durably and whole.
-pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitError> {
     let temporary = path.with_extension("new");
     let _ = std::fs::remove_file(&temporary);
     write_new(&temporary, bytes, mode)?;

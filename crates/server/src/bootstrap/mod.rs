@@ -11,6 +11,7 @@ mod finish;
 mod layout;
 mod root;
 mod root_crl;
+mod spares;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,8 +22,11 @@ use chancery_types::{Clock, Digest, KeyAlgorithm, Random, SecretString, TrustDom
 
 pub use finish::{Finished, finish};
 pub use layout::{Layout, Prepared, generated_passphrase, prepare};
+pub(crate) use layout::{issuer_request, replace};
 pub use root::{RootMade, make_root, sign_issuer};
 pub use root_crl::{RevokedIssuer, RootCrl, make_root_crl, read_list};
+pub use spares::{SpareMade, add_spares};
+pub(crate) use spares::{known_issuers, number as issuer_number};
 
 use crate::config::{RawPostgres, ServerName};
 

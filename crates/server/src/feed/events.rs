@@ -107,6 +107,7 @@ fn issuer(change: &IssuerChange) -> FeedChange {
     match *change {
         IssuerChange::Activated(epoch) => FeedChange::Issuer { epoch, change: IssuerEvent::Activated },
         IssuerChange::Retired(epoch) => FeedChange::Issuer { epoch, change: IssuerEvent::Retired },
+        IssuerChange::Tainted(epoch) => FeedChange::Issuer { epoch, change: IssuerEvent::Tainted },
     }
 }
 

@@ -14,6 +14,7 @@ mod operators;
 mod policy;
 mod renewals;
 mod revocation;
+mod rotation;
 mod ssf;
 mod status;
 mod status_set;
@@ -41,7 +42,6 @@ use crate::{Chassis, HttpProblem};
 
 pub(crate) use status::status;
 pub(crate) use status_set::{DELTA_MEDIA_TYPE, SET_MEDIA_TYPE};
-pub(crate) use trust::REFRESH as BUNDLE_REFRESH;
 
 /// Every operation, each behind its gate and its policy action.
 pub(crate) fn all(site: &Site) -> Router {
@@ -95,6 +95,10 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::ResumeChange => handle(operation, changes::resume),
         Operation::UndoChange => handle(operation, changes::undo),
         Operation::AskRenewal => handle(operation, renewals::ask),
+        Operation::CaStatus => handle(operation, rotation::status),
+        Operation::CaRotate => handle(operation, rotation::rotate),
+        Operation::CaRollback => handle(operation, rotation::roll_back),
+        Operation::CaTaint => handle(operation, rotation::taint),
         Operation::StatusOfMany => handle(operation, status::of_many),
         Operation::Status => handle(operation, status::certificate),
         Operation::StatusSet => handle(operation, status_set::current),
@@ -265,6 +269,10 @@ fn refusal_code(code: RefusalCode) -> ProblemCode {
 }
 
 fn conflict_problem(conflict: &Conflict) -> HttpProblem {
+    if let Precondition::IssuerActive(_) = conflict.precondition {
+        // Another process has just let the next issuer sign; this one hears of it in a moment.
+        return HttpProblem::new(ProblemCode::NotReady, conflict.to_string()).retry_after(RETRY);
+    }
     let code = match (&conflict.precondition, conflict.standing) {
         (Precondition::TokenUsable { .. }, Standing::Spent) => ProblemCode::TokenSpent,
         (Precondition::LineageAt { .. }, Standing::Generation(_)) => ProblemCode::LineageForked,

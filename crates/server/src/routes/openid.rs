@@ -9,6 +9,7 @@ use chancery_api::{JwksBundle, OpenIdConfiguration, Operation};
 use http::HeaderMap;
 use serde::Serialize;
 
+use super::problem_of;
 use crate::HttpProblem;
 use crate::jwk::{jws_algorithm, jwt_authority};
 use crate::published::Published;
@@ -24,13 +25,20 @@ pub(super) async fn configuration(
 ) -> Result<Response, HttpProblem> {
     let url = &site.authority.config().url;
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let mut algorithms: Vec<String> = Vec::new();
+    for key in site.authority.jwt_keys().await.map_err(problem_of)? {
+        let name = jws_algorithm(key.algorithm()).to_owned();
+        if !algorithms.contains(&name) {
+            algorithms.push(name);
+        }
+    }
     let document = OpenIdConfiguration {
         issuer: url.clone(),
         jwks_uri: format!("{url}{}", Operation::JwtKeys.path()),
         authorization_endpoint: String::new(),
         response_types_supported: texts(&["id_token"]),
         subject_types_supported: texts(&["public"]),
-        id_token_signing_alg_values_supported: texts(&[jws_algorithm(site.authority.jwt_key().algorithm())]),
+        id_token_signing_alg_values_supported: algorithms,
         claims_supported: texts(&["aud", "exp", "iat", "iss", "jti", "sub"]),
     };
     publish(&document, &headers)
@@ -38,8 +46,10 @@ pub(super) async fn configuration(
 
 /// The keys (RFC 7517 section 5).
 pub(super) async fn keys(State(site): State<Arc<Site>>, headers: HeaderMap) -> Result<Response, HttpProblem> {
-    let key = jwt_authority(site.authority.jwt_key(), "sig").map_err(HttpProblem::internal)?;
-    let document = JwksBundle { keys: vec![key], spiffe_sequence: None, spiffe_refresh_hint: None };
+    let keys = site.authority.jwt_keys().await.map_err(problem_of)?;
+    let keys = keys.iter().map(|key| jwt_authority(key, "sig")).collect::<Result<_, _>>();
+    let keys = keys.map_err(HttpProblem::internal)?;
+    let document = JwksBundle { keys, spiffe_sequence: None, spiffe_refresh_hint: None };
     publish(&document, &headers)
 }
 

@@ -175,7 +175,7 @@ pub(crate) async fn issuer_crl(
     }
     let place = number(&file).and_then(|epoch| site.crl.full(IssuerEpoch(epoch)));
     let place = place.ok_or_else(|| no_list(file))?;
-    Ok(der(in_place(place)?).answer(&headers))
+    Ok(der(in_place(&place)?).answer(&headers))
 }
 
 /// The list that somebody made where the root's key is, and put beside the root's certificate.
@@ -189,7 +189,7 @@ fn root_list(site: &Site) -> Result<Option<Vec<u8>>, HttpProblem> {
 fn chain(site: &Site) -> Result<String, HttpProblem> {
     let mut pem = String::new();
     for place in site.crl.places().filter(|place| place.shard().is_none()) {
-        pem.push_str(&write_pem("X509 CRL", &in_place(place)?.der));
+        pem.push_str(&write_pem("X509 CRL", &in_place(&place)?.der));
     }
     if let Some(list) = root_list(site)? {
         pem.push_str(&write_pem("X509 CRL", &list));
@@ -207,7 +207,7 @@ pub(crate) async fn shard_crl(
     let shard = name(&shards).zip(number(&file)).and_then(|(of, number)| CrlShard::new(number, of).ok());
     let place = name(&epoch).zip(shard).and_then(|(epoch, shard)| site.crl.part(IssuerEpoch(epoch), shard));
     let place = place.ok_or_else(|| no_list(format!("{epoch}/{shards}/{file}")))?;
-    Ok(der(in_place(place)?).answer(&headers))
+    Ok(der(in_place(&place)?).answer(&headers))
 }
 
 /// The number in `3.crl`, spelt in the one way that certificates have.
@@ -222,7 +222,8 @@ fn no_list(name: String) -> HttpProblem {
 
 fn current(site: &Site) -> Result<Arc<PublishedCrl>, HttpProblem> {
     let epoch = site.authority.workflow().issuer().epoch();
-    in_place(site.crl.full(epoch).ok_or_else(|| no_list(format!("{epoch}.crl")))?)
+    let place = site.crl.full(epoch).ok_or_else(|| no_list(format!("{epoch}.crl")))?;
+    in_place(&place)
 }
 
 fn in_place(place: &Place) -> Result<Arc<PublishedCrl>, HttpProblem> {

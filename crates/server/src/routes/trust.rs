@@ -19,15 +19,14 @@ use crate::published::Published;
 use crate::site::Site;
 use crate::{HttpProblem, Json, Path};
 
-/// How often relying parties should fetch the bundle again: `spiffe_refresh_hint`.
-pub(crate) const REFRESH: Duration = Duration::from_secs(300);
 /// The certificate of an epoch never changes.
 const CERTIFICATE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The roots, PEM. Intermediates travel with each certificate.
 pub(crate) async fn bundle(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     let pem = write_pem(CERTIFICATE, site.authority.root().der());
-    Published::new("application/pem-certificate-chain", pem, REFRESH).answer(&headers)
+    let refresh = site.authority.config().rotation.rules.refresh_hint;
+    Published::new("application/pem-certificate-chain", pem, refresh).answer(&headers)
 }
 
 /// The SPIFFE trust bundle: the root, and the key of JWT-SVIDs.
@@ -35,12 +34,13 @@ pub(crate) async fn bundle_json(
     State(site): State<Arc<Site>>,
     headers: HeaderMap,
 ) -> Result<Response, HttpProblem> {
-    let issuers = site.authority.ledger().issuers().await.map_err(problem_of)?;
-    let sequence = issuers.iter().map(|issuer| issuer.index).max();
-    let bundle = spiffe_bundle(site.authority.root(), site.authority.jwt_key(), sequence)
-        .map_err(HttpProblem::internal)?;
+    let sequence = site.authority.bundle_sequence().await.map_err(problem_of)?;
+    let keys = site.authority.jwt_keys().await.map_err(problem_of)?;
+    let refresh = site.authority.config().rotation.rules.refresh_hint;
+    let bundle =
+        spiffe_bundle(site.authority.root(), &keys, sequence, refresh).map_err(HttpProblem::internal)?;
     let bytes = serde_json::to_vec(&bundle).map_err(HttpProblem::internal)?;
-    Ok(Published::new("application/json", bytes, REFRESH).answer(&headers))
+    Ok(Published::new("application/json", bytes, refresh).answer(&headers))
 }
 
 /// Every issuer, the newest first.
@@ -81,7 +81,10 @@ fn view(record: &ledger::IssuerRecord) -> Result<IssuerView, OwnError> {
         epoch: record.epoch,
         state: match record.state {
             ledger::IssuerState::Active => IssuerState::Active,
+            ledger::IssuerState::Retired if record.taint.is_some() => IssuerState::Tainted,
             ledger::IssuerState::Retired => IssuerState::Retired,
+            ledger::IssuerState::Prepared => IssuerState::Prepared,
+            ledger::IssuerState::Withdrawn => IssuerState::Withdrawn,
         },
         subject: content.subject_text(),
         key_algorithm: key.algorithm(),
@@ -93,16 +96,21 @@ fn view(record: &ledger::IssuerRecord) -> Result<IssuerView, OwnError> {
 }
 
 /// SPIFFE Trust Domain and Bundle, section 4.
-fn spiffe_bundle(root: &Certificate, jwt: &PublicKey, sequence: Option<u64>) -> Result<JwksBundle, OwnError> {
+fn spiffe_bundle(
+    root: &Certificate,
+    jwt: &[PublicKey],
+    sequence: u64,
+    refresh: Duration,
+) -> Result<JwksBundle, OwnError> {
     let x509 = Jwk {
         x5c: Some(vec![BASE64.encode(root.der())]),
         ..jwk(&PublicKey::from_spki_der(root.tbs().spki_der())?, "x509-svid")?
     };
-    Ok(JwksBundle {
-        keys: vec![x509, jwt_authority(jwt, "jwt-svid")?],
-        spiffe_sequence: sequence,
-        spiffe_refresh_hint: Some(REFRESH.as_secs()),
-    })
+    let mut keys = vec![x509];
+    for key in jwt {
+        keys.push(jwt_authority(key, "jwt-svid")?);
+    }
+    Ok(JwksBundle { keys, spiffe_sequence: Some(sequence), spiffe_refresh_hint: Some(refresh.as_secs()) })
 }
 
 #[cfg(test)]
@@ -127,7 +135,7 @@ mod tests {
         let (root_key, jwt_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let root = root(&root_key);
         let jwt = public_key(&jwt_key);
-        let bundle = spiffe_bundle(&root, &jwt, Some(1)).unwrap();
+        let bundle = spiffe_bundle(&root, std::slice::from_ref(&jwt), 1, Duration::from_mins(5)).unwrap();
         let [x509, jwt_svid] = bundle.keys.as_slice() else { panic!("two keys") };
         assert_eq!((x509.purpose.as_str(), jwt_svid.purpose.as_str()), ("x509-svid", "jwt-svid"));
         assert_eq!(x509.x5c.as_deref(), Some([BASE64.encode(root.der())].as_slice()));

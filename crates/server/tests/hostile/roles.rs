@@ -54,6 +54,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::VerifyStream
         | Operation::PollStream => "-xxxxx",
         Operation::ReadIdentity
+        | Operation::CaStatus
         | Operation::ListIdentities
         | Operation::ListTemplates
         | Operation::ReadTemplate
@@ -90,7 +91,11 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::PauseChange
         | Operation::ResumeChange
         | Operation::UndoChange => "----xx",
-        Operation::EnrollBatch | Operation::CreateOperator => "-----x",
+        Operation::EnrollBatch
+        | Operation::CreateOperator
+        | Operation::CaRotate
+        | Operation::CaRollback
+        | Operation::CaTaint => "-----x",
         // For nodes alone: tests/agents.
         Operation::AgentStream | Operation::AgentSvids | Operation::AgentJwt => "------",
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chancery_entry::{
-    Body, CrlDivision, Entry, Genesis, HoldTarget, Issuance, IssuerActivation, StatusSetPublished,
+    Body, CrlDivision, Entry, Genesis, HoldTarget, Issuance, IssuerActivation, KeyPurpose, StatusSetPublished,
 };
 use chancery_types::{
     Digest, EvidenceKind, Generation, IdentityState, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
@@ -26,7 +26,8 @@ use super::tokens::Tokens;
 #[derive(Default)]
 pub(crate) struct History {
     genesis: Option<Genesis>,
-    root: Option<Certificate>,
+    /// That of the beginning, and those that the log tells of.
+    roots: Vec<Certificate>,
     latest: Option<Timestamp>,
     issuers: HashMap<IssuerEpoch, IssuerRecord>,
     profiles: HashMap<Digest, Arc<RecordedProfile>>,
@@ -51,6 +52,7 @@ struct IssuerRecord {
     /// Nothing when its certificate is unreadable.
     issuer: Option<Arc<Issuer>>,
     retired: bool,
+    withdrawn: bool,
 }
 
 struct Lineage {
@@ -151,6 +153,9 @@ impl History {
             | Body::TemplateRemoved(_)
             | Body::PolicyChanged(_)
             | Body::OperatorAction(_)
+            | Body::IssuerPrepared(_)
+            | Body::IssuerTainted(_)
+            | Body::RotationWished(_)
             | Body::Ceremony(_) => {}
             Body::ChangeProposed(proposal) => self.changes.propose(index, proposal, report),
             Body::ChangeStepped(step) => self.changes.step(time, step, report),
@@ -197,11 +202,30 @@ impl History {
             }
             Body::IssuerRetired(retirement) => match self.issuers.get_mut(&retirement.epoch) {
                 Some(record) if !record.retired => record.retired = true,
+                // One that was withdrawn too early is published again.
+                Some(record) if record.withdrawn => record.withdrawn = false,
                 _ => {
                     let detail = format!("issuer {} is retired and was not active", retirement.epoch);
                     report(Finding::new(Check::IssuerInactive, detail));
                 }
             },
+            Body::IssuerWithdrawn(withdrawal) => match self.issuers.get_mut(&withdrawal.epoch) {
+                Some(record) if !record.retired => {
+                    let detail = format!("issuer {} is withdrawn and signs still", withdrawal.epoch);
+                    report(Finding::new(Check::IssuerInactive, detail));
+                }
+                Some(record) => record.withdrawn = true,
+                // It was prepared, and never signed.
+                None => {}
+            },
+            Body::KeyChanged(change) => {
+                if change.purpose == KeyPurpose::Root
+                    && let Ok(root) = Certificate::from_der(&change.content.0)
+                    && !self.roots.iter().any(|known| known.der() == root.der())
+                {
+                    self.roots.push(root);
+                }
+            }
             Body::ProfileChanged(change) => {
                 let computed = Digest::of(change.text.as_bytes());
                 if computed != change.profile_hash {
@@ -223,7 +247,7 @@ impl History {
             return;
         }
         match Certificate::from_der(&genesis.root.0) {
-            Ok(root) => self.root = Some(root),
+            Ok(root) => self.roots.push(root),
             Err(error) => report(Finding::new(Check::Genesis, format!("field root: {error}"))),
         }
         self.genesis = Some(genesis.clone());
@@ -231,14 +255,20 @@ impl History {
 
     fn follow_activation(&mut self, activation: &IssuerActivation, report: &mut impl FnMut(Finding)) {
         let epoch = activation.epoch;
-        if self.issuers.contains_key(&epoch) {
+        if let Some(before) = self.issuers.get_mut(&epoch) {
+            // A rotation was rolled back: the one before signs again.
+            if before.retired && !before.withdrawn {
+                before.retired = false;
+                return;
+            }
             let detail = format!("issuer {epoch} is activated a second time");
             report(Finding::new(Check::IssuerCertificate, detail));
             return;
         }
-        let (issuer, finding) = Issuer::read(epoch, &activation.certificate.0, self.root.as_ref());
+        let (issuer, finding) = Issuer::read(epoch, &activation.certificate.0, &self.roots);
         finding.into_iter().for_each(report);
-        self.issuers.insert(epoch, IssuerRecord { issuer: issuer.map(Arc::new), retired: false });
+        self.issuers
+            .insert(epoch, IssuerRecord { issuer: issuer.map(Arc::new), retired: false, withdrawn: false });
     }
 
     fn follow_issuance(

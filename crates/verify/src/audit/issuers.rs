@@ -13,11 +13,11 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
-    /// Reads an issuer's certificate and checks that the root made it.
+    /// Reads an issuer's certificate and checks that a root made it.
     pub(crate) fn read(
         epoch: IssuerEpoch,
         der: &[u8],
-        root: Option<&Certificate>,
+        roots: &[Certificate],
     ) -> (Option<Self>, Option<Finding>) {
         let certificate = match Certificate::from_der(der) {
             Ok(certificate) => certificate,
@@ -26,7 +26,9 @@ impl Issuer {
                 return (None, Some(Finding::new(Check::IssuerCertificate, detail)));
             }
         };
-        let finding = root.and_then(|root| made_by(epoch, &certificate, root));
+        let mut findings = roots.iter().map(|root| made_by(epoch, &certificate, root));
+        let is_made = findings.clone().any(|finding| finding.is_none());
+        let finding = if is_made { None } else { findings.next().flatten() };
         (Some(Self { epoch, certificate }), finding)
     }
 

@@ -16,11 +16,10 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, How, is_full};
 use batch::{BATCH_HEADER, Place, SEGMENT_HEADER, SegmentHeader, write_batch};
-use scan::segment_path;
 
 pub(crate) use batch::LogId;
 pub(crate) use reader::JournalReader;
-pub(crate) use scan::{StoredBatch, Tail, scan, segments};
+pub(crate) use scan::{StoredBatch, Tail, scan, segment_path, segments};
 
 /// Where the next batch goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

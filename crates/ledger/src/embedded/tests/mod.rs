@@ -1,5 +1,6 @@
 //! What can happen to a ledger's directory, and what must come of it.
 
+mod archive;
 mod damage;
 mod disks;
 mod faults;

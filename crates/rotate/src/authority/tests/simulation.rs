@@ -107,7 +107,7 @@ impl World {
     /// The operator keeps three spares, and signs what is asked for, under the newest root that is published.
     fn tend(&mut self) {
         let bundled = |root: &&Root| root.phase.published().is_some() || root.phase.is_active();
-        let newest = self.state.roots.iter().filter(bundled).max_by_key(|root| root.life.from);
+        let newest = self.state.roots.iter().filter(bundled).max_by_key(|root| root.age());
         let newest = newest.expect("there is a root").id;
         let life = Life { from: self.truth, until: self.truth + DAY * 90 };
         for issuer in &mut self.state.issuers {

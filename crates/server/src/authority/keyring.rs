@@ -1,0 +1,144 @@
+//! The keys of issuers and tokens that follow each other: where they are, and those that are open.
+//!
+//! The first of a kind is where the configuration says; the others lie beside it, told apart by their number:
+//! `issuer-3.key` beside `issuer-1.key`, `jwt-2.key` beside `jwt.key`, and in a token the object `chancery-issuer-3`.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chancery_keys::{KeyError, KeyLocation, Protection, Signer, read_secret, store};
+use chancery_types::{IssuerEpoch, KeyAlgorithm};
+
+use crate::config::Config;
+
+/// Finds, opens and makes keys.
+pub(crate) struct Keyring {
+    issuer: KeyLocation,
+    jwt: KeyLocation,
+    passphrase_file: Option<PathBuf>,
+    certificates: PathBuf,
+    open: Mutex<Vec<Arc<dyn Signer>>>,
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Keyring").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+impl Keyring {
+    /// With the keys that are open already.
+    pub(crate) fn new(config: &Config, open: Vec<Arc<dyn Signer>>) -> Self {
+        let certificates = config.root_certificate.parent().map(ToOwned::to_owned);
+        Self {
+            issuer: config.issuer_key.clone(),
+            jwt: config.jwt_key.clone(),
+            passphrase_file: config.passphrase_file.clone(),
+            certificates: certificates.unwrap_or_else(|| config.directory.clone()),
+            open: Mutex::new(open),
+        }
+    }
+
+    /// Where the certificates of issuers are: `issuer-3.crt`, with its request before it was signed in `issuer-3.csr`.
+    pub(crate) fn certificates(&self) -> &std::path::Path {
+        &self.certificates
+    }
+
+    /// Where the key of an issuer is.
+    pub(crate) fn issuer_location(&self, epoch: IssuerEpoch) -> KeyLocation {
+        beside(&self.issuer, "issuer", u32::from(epoch.0))
+    }
+
+    /// An issuer's key, opened if need be; nothing when it is not here.
+    pub(crate) fn issuer(
+        &self,
+        epoch: IssuerEpoch,
+        spki: &[u8],
+    ) -> Result<Option<Arc<dyn Signer>>, KeyError> {
+        self.find_or_open(spki, std::iter::once(self.issuer_location(epoch)))
+    }
+
+    /// A key of tokens, the only ones there ever were being the first so many; nothing when it is not here.
+    pub(crate) fn jwt(&self, count: u32, spki: &[u8]) -> Result<Option<Arc<dyn Signer>>, KeyError> {
+        let others = (2..=count.saturating_add(1)).rev().map(|number| beside(&self.jwt, "jwt", number));
+        self.find_or_open(spki, others)
+    }
+
+    /// Makes the key of an issuer, or opens the one that an attempt before has left.
+    pub(crate) fn make_issuer(
+        &self,
+        epoch: IssuerEpoch,
+        algorithm: KeyAlgorithm,
+    ) -> Result<Arc<dyn Signer>, KeyError> {
+        self.make(&self.issuer_location(epoch), algorithm)
+    }
+
+    /// Makes the key of tokens of this number, or opens the one that an attempt before has left.
+    pub(crate) fn make_jwt(&self, number: u32, algorithm: KeyAlgorithm) -> Result<Arc<dyn Signer>, KeyError> {
+        self.make(&beside(&self.jwt, "jwt", number), algorithm)
+    }
+
+    fn make(&self, location: &KeyLocation, algorithm: KeyAlgorithm) -> Result<Arc<dyn Signer>, KeyError> {
+        let protection = self.protection()?;
+        let key = match store::open(location, &protection) {
+            Ok(key) => key,
+            Err(_) => store::generate(location, algorithm, &protection)?,
+        };
+        self.keep(&key);
+        Ok(key)
+    }
+
+    fn find_or_open(
+        &self,
+        spki: &[u8],
+        locations: impl Iterator<Item = KeyLocation>,
+    ) -> Result<Option<Arc<dyn Signer>>, KeyError> {
+        let is_it = |key: &Arc<dyn Signer>| key.public_key().spki_der() == spki;
+        if let Some(known) = self.opened().iter().find(|key| is_it(key)) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        for location in locations {
+            let is_there = match &location {
+                KeyLocation::File(path) => path.exists(),
+                KeyLocation::Pkcs11(_) => true,
+            };
+            if !is_there {
+                continue;
+            }
+            let key = store::open(&location, &self.protection()?)?;
+            self.keep(&key);
+            if is_it(&key) {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+
+    fn opened(&self) -> Vec<Arc<dyn Signer>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keep(&self, key: &Arc<dyn Signer>) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(key));
+    }
+
+    /// The passphrase may lie on a medium that is there only now and then: it is read when it is needed.
+    fn protection(&self) -> Result<Protection, KeyError> {
+        Ok(match &self.passphrase_file {
+            Some(file) => Protection::Passphrase(read_secret(file)?),
+            None => Protection::Plain,
+        })
+    }
+}
+
+/// The place of another key of a kind.
+fn beside(first: &KeyLocation, kind: &str, number: u32) -> KeyLocation {
+    match first {
+        KeyLocation::File(path) => KeyLocation::File(path.with_file_name(format!("{kind}-{number}.key"))),
+        KeyLocation::Pkcs11(uri) => {
+            let mut uri = uri.clone();
+            uri.object = Some(format!("chancery-{kind}-{number}"));
+            KeyLocation::Pkcs11(uri)
+        }
+    }
+}

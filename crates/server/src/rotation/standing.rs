@@ -1,0 +1,189 @@
+//! How issuers and keys stand: what the ledger says, and what lies in reserve beside it.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use chancery_entry::{KeyPhase, Wanted};
+use chancery_ledger::{IssuerRecord, IssuerState, KeyRecord};
+use chancery_rotate::authority::{
+    Credential, Issuer, Key, Life, List, Phase, Root, Since, State, Subject, Taint, TaintStep, Wish,
+};
+use chancery_types::{Digest, IssuerEpoch, Timestamp};
+use chancery_x509::{Certificate, check_issued_by};
+
+use super::{Rotation, RotationError};
+use crate::authority::jwt_records;
+use crate::bootstrap::{issuer_number, known_issuers};
+
+impl Rotation {
+    /// How everything stands, and for how long this process has seen it so.
+    ///
+    /// # Errors
+    /// [`RotationError`] when the ledger or the directory of certificates cannot be read.
+    pub async fn state(&self) -> Result<State, RotationError> {
+        let ledger = self.authority.ledger();
+        let records = ledger.issuers().await?;
+        let jwt_records = jwt_records(ledger.as_ref()).await?;
+        let root = self.authority.root();
+        let root_life = life(root);
+        let root_id = root.fingerprint();
+        let mut issuers: Vec<Issuer> = records.iter().filter_map(|record| issuer(record, root_id)).collect();
+        for issuer in &mut issuers {
+            // One that was rolled back before it signed anything is in reserve again.
+            let is_unused = issuer.phase == Phase::Withdrawn && issuer.taint.is_none();
+            if is_unused && ledger.last_counter(issuer.epoch).await?.is_none() {
+                issuer.phase = Phase::Spare;
+            }
+        }
+        issuers.extend(self.in_reserve(&issuers, root_id)?);
+        issuers.sort_by_key(|issuer| issuer.epoch);
+        let mut state = State {
+            issuers,
+            roots: vec![Root { id: root_id, life: root_life, phase: Phase::Active(begun(root_life.from)) }],
+            jwt_keys: jwt_records.iter().map(key).collect(),
+            log_keys: Vec::new(),
+            credentials: self.credentials(),
+            lists: self.lists(),
+            wishes: self.wishes(&records, &jwt_records).await?,
+            steady_for: std::time::Duration::ZERO,
+        };
+        let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        observer.look(&mut state, self.now(), self.started.elapsed());
+        Ok(state)
+    }
+
+    /// Issuers that the ledger does not know: signed ones whose key is here, and requests.
+    fn in_reserve(&self, known: &[Issuer], root_id: Digest) -> Result<Vec<Issuer>, RotationError> {
+        let keyring = self.authority.keyring();
+        let directory = keyring.certificates();
+        let is_known = |epoch: IssuerEpoch| known.iter().any(|issuer| issuer.epoch == epoch);
+        let mut reserve = Vec::new();
+        for (epoch, certificate) in known_issuers(directory)? {
+            if is_known(epoch) {
+                continue;
+            }
+            if let Err(why) = self.is_usable(&certificate) {
+                tracing::debug!(%epoch, why, "an issuer in reserve cannot be used");
+                continue;
+            }
+            let life = life(&certificate);
+            reserve.push(Issuer { epoch, root: root_id, life, phase: Phase::Spare, taint: None });
+        }
+        let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+        for entry in entries {
+            let name = entry.file_name();
+            let Some(epoch) = name.to_str().and_then(|name| issuer_number(name, ".csr")) else { continue };
+            if !is_known(epoch) && !reserve.iter().any(|issuer| issuer.epoch == epoch) {
+                let life = Life { from: self.now(), until: self.now() };
+                reserve.push(Issuer { epoch, root: root_id, life, phase: Phase::Requested, taint: None });
+            }
+        }
+        Ok(reserve)
+    }
+
+    /// Whether an issuer stands under our root and may issue.
+    fn is_usable(&self, certificate: &Certificate) -> Result<(), String> {
+        if !certificate.tbs().is_authority() {
+            return Err("it is no CA certificate".into());
+        }
+        let mut above =
+            self.authority.intermediates().iter().rev().filter_map(|der| Certificate::from_der(der).ok());
+        let parent = above.next().unwrap_or_else(|| self.authority.root().clone());
+        check_issued_by(certificate, &parent).map_err(|error| error.to_string())
+    }
+
+    fn credentials(&self) -> Vec<Credential> {
+        let mut credentials = Vec::new();
+        if let Some(life) = *self.server_tls.lock().unwrap_or_else(PoisonError::into_inner) {
+            credentials.push(Credential { name: "the server itself".into(), life });
+        }
+        let active = self.authority.workflow().issuer().epoch();
+        if let Some(responder) = self.ocsp.credential(active).filter(|one| one.certificate.is_some()) {
+            let life = Life { from: responder.not_before, until: responder.not_after };
+            credentials.push(Credential { name: format!("the OCSP responder of issuer {active}"), life });
+        }
+        credentials
+    }
+
+    /// The first list of each issuer that is made anew though nothing changes.
+    fn lists(&self) -> Vec<List> {
+        let mut first: BTreeMap<IssuerEpoch, (Timestamp, Timestamp)> = BTreeMap::new();
+        for place in self.crl.places() {
+            let Some(list) = place.current().filter(|_| place.is_alive(self.now())) else { continue };
+            let next = (list.made + self.crl.rules().period(), list.next_update);
+            let known = first.entry(place.epoch()).or_insert(next);
+            *known = (*known).min(next);
+        }
+        let list = |(epoch, (next, until))| List { name: format!("lists of issuer {epoch}"), next, until };
+        first.into_iter().map(list).collect()
+    }
+
+    /// What operators want and have not got: whatever came after a wish has fulfilled it.
+    async fn wishes(
+        &self,
+        issuers: &[IssuerRecord],
+        keys: &[KeyRecord],
+    ) -> Result<BTreeMap<Subject, Wish>, RotationError> {
+        let issuer = issuers.iter().find(|issuer| issuer.state == IssuerState::Active);
+        let jwt = keys.iter().find(|key| key.phase == KeyPhase::Active);
+        let mut wishes = BTreeMap::new();
+        for record in self.authority.ledger().wishes().await? {
+            let (subject, last) = match record.subject.as_str() {
+                "issuer" => (Subject::Issuer, issuer.map(|issuer| issuer.index)),
+                "jwt" => (Subject::Jwt, jwt.map(|key| key.index)),
+                _ => continue,
+            };
+            let (by, at) = (record.by, record.at);
+            match record.wish {
+                Wanted::Now if last.is_none_or(|last| last < record.index) => {
+                    wishes.insert(subject, Wish::Now { by, at });
+                }
+                Wanted::Pause => drop(wishes.insert(subject, Wish::Pause { by, at })),
+                Wanted::Now | Wanted::Nothing => {}
+            }
+        }
+        Ok(wishes)
+    }
+}
+
+fn issuer(record: &IssuerRecord, root: Digest) -> Option<Issuer> {
+    let certificate = Certificate::from_der(&record.certificate).ok()?;
+    let life = life(&certificate);
+    // An earlier version has not kept when an issuer was activated.
+    let since = begun(record.since.max(life.from));
+    let phase = match record.state {
+        IssuerState::Prepared => Phase::Published(since),
+        IssuerState::Active => Phase::Active(since),
+        IssuerState::Retired => Phase::Superseded(since),
+        IssuerState::Withdrawn => Phase::Withdrawn,
+    };
+    let taint = record.taint.map(|taint| Taint {
+        at: taint.at,
+        step: match taint.until {
+            _ if taint.is_distrusted => TaintStep::Distrusted,
+            Some(until) => TaintStep::Renewing { until },
+            None => TaintStep::Marked,
+        },
+    });
+    Some(Issuer { epoch: record.epoch, root, life, phase, taint })
+}
+
+fn key(record: &KeyRecord) -> Key {
+    let since = begun(record.since);
+    let phase = match record.phase {
+        KeyPhase::Published => Phase::Published(since),
+        KeyPhase::Active => Phase::Active(since),
+        KeyPhase::Retired => Phase::Superseded(since),
+        KeyPhase::Withdrawn => Phase::Withdrawn,
+    };
+    Key { id: record.key, phase }
+}
+
+fn life(certificate: &Certificate) -> Life {
+    Life { from: certificate.tbs().not_before(), until: certificate.tbs().not_after() }
+}
+
+/// For how long it was seen so says the observer.
+fn begun(at: Timestamp) -> Since {
+    Since { at, seen_for: std::time::Duration::ZERO }
+}
