@@ -8,6 +8,7 @@ mod process;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use process::{Authority, Ran, command, run};
 
@@ -67,6 +68,7 @@ fn a_backup_of_a_busy_authority_goes_on_elsewhere_and_the_auditor_agrees() {
     assert!(entries.is_sorted() && entries[0] < entries[3], "it works meanwhile: {entries:?}");
     authority.chancery(&["log", "checkpoint", "--out", "late"]).success();
     authority.chancery(&["revoke", "--identity", "web", "--reason", "key-compromise"]).success();
+    knows_of_the_revocation(&authority, made[3]["backup"]["entries"].as_u64().unwrap());
     let log_key = authority.chancery(&["log", "key"]).success();
     authority.chancery(&["log", "checkpoint", "--out", "after"]).success();
     authority.chancery(&["audit", "export", "--out", "export.jsonl"]).success();
@@ -95,6 +97,18 @@ fn a_backup_of_a_busy_authority_goes_on_elsewhere_and_the_auditor_agrees() {
     let serial = serial[0]["serial"].as_str().unwrap().to_owned();
     assert_eq!(authority.chancery(&["status", &serial, "--json"]).json()["status"], "revoked");
     enroll(&authority, "new");
+}
+
+/// Waits until the exact set speaks of more than these entries: it is published a moment after a change.
+fn knows_of_the_revocation(authority: &Authority, entries: u64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let set = authority.chancery(&["status", "set", "--json"]).json();
+        if set["sequence"].as_u64().unwrap() > entries && set["not_good"].as_u64().unwrap() > 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no set speaks of the revocation: {set}");
+    }
 }
 
 /// The program `age` and `tar` open it, and the log in it verifies as it lies.
