@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::{AgentEvent, StatusQuestion, limits};
-use chancery_client::ClientError;
+use chancery_client::{Client, ClientError};
 use chancery_types::{Random, SerialNumber, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -104,7 +104,8 @@ impl Follower {
                 self.node.prove_again();
                 // Whoever is shut out is told nothing any more, and may have been shut out with all that it serves.
                 let (link, store) = (Arc::clone(&self.link), Arc::clone(&self.store));
-                let look = look_after(store.held(), after, link, store, Arc::clone(&self.random));
+                let look =
+                    look_after(store.held(), after, Asker::Anybody, link, store, Arc::clone(&self.random));
                 let _ = tokio::time::timeout(SILENCE, look).await;
             }
             let wait = BACKOFF.delay(failures, told, &*self.random);
@@ -155,7 +156,8 @@ impl Follower {
                 looks.abort_all();
                 while looks.try_join_next().is_some() {}
                 let (link, store) = (Arc::clone(&self.link), Arc::clone(&self.store));
-                looks.spawn(look_after(held, *after, link, store, Arc::clone(&self.random)));
+                let random = Arc::clone(&self.random);
+                looks.spawn(look_after(held, *after, Asker::Node, link, store, random));
             }
         }
     }
@@ -177,28 +179,50 @@ impl Follower {
     }
 }
 
+/// As whom it is asked what was revoked. Anybody may; but whoever shows no certificate shares one budget with all who
+/// come from the same address, and needs a connection of his own.
+#[derive(Debug, Clone, Copy)]
+enum Asker {
+    Node,
+    Anybody,
+}
+
+impl Asker {
+    fn client(self, link: &Link) -> Result<Arc<Client>, ClientError> {
+        match self {
+            Self::Node => Ok(link.client()),
+            Self::Anybody => link.anonymous().map(Arc::new),
+        }
+    }
+}
+
 /// Asks which of the certificates that are held are not good, until it is answered, and withdraws those: after
 /// something may have been missed, for revocations are not told twice. The answer has to have reached the revision that
-/// we have. Anybody may ask this.
+/// we have.
 async fn look_after(
     held: Vec<SerialNumber>,
     after: Option<u64>,
+    mut asker: Asker,
     link: Arc<Link>,
     store: Arc<Store>,
     random: Arc<dyn Random>,
 ) {
-    let client = match link.anonymous() {
-        Ok(client) => client,
-        Err(error) => return tracing::error!(%error, "what was revoked meanwhile is not known"),
-    };
     for serials in held.chunks(limits::STATUS_SERIALS) {
         let question = StatusQuestion { serials: serials.to_vec(), after };
         let mut failures = 0;
         let answer = loop {
+            let client = match asker.client(&link) {
+                Ok(client) => client,
+                Err(error) => return tracing::error!(%error, "what was revoked meanwhile is not known"),
+            };
             match client.status_of_many(&question).await {
                 Ok(answer) => break answer,
                 Err(error) => {
                     tracing::warn!(%error, "what was revoked meanwhile is not known");
+                    // Whoever is only to wait waits; any other trouble may be that of the node's own certificate.
+                    if advised(&error).is_none() {
+                        asker = Asker::Anybody;
+                    }
                     failures += 1;
                     tokio::time::sleep(BACKOFF.delay(failures, advised(&error), &*random)).await;
                 }
