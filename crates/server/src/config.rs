@@ -109,6 +109,8 @@ pub struct Config {
     pub status_url: String,
     /// Where the ledger is.
     pub ledger: LedgerPlace,
+    /// How long after their end certificates leave what searches find; `None` for never.
+    pub tidy_after: Option<Duration>,
     /// Where the issuer's key is.
     pub issuer_key: KeyLocation,
     /// Where the keys of issuers before it are: they sign the status of what they issued.
@@ -453,6 +455,7 @@ impl Config {
             .collect();
         let limits = check_limits(&raw.limits, &mut mistakes);
         let storage = raw.storage;
+        let tidy_after = storage::check_tidy(&storage, raw.status.crl_validity.0, &mut mistakes);
         let ledger = LedgerPlace::check(&storage.ledger, storage.postgres, directory, &mut mistakes);
         if !(1..=100).contains(&raw.revocation.limit_share) {
             let share = raw.revocation.limit_share;
@@ -527,6 +530,7 @@ impl Config {
             tls12: raw.listen.tls12,
             status_url,
             ledger,
+            tidy_after,
             issuer_key,
             former_issuer_keys,
             ledger_key,

@@ -49,6 +49,7 @@ mod site;
 mod ssf;
 mod standing;
 mod storage;
+mod tidy;
 mod tls;
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::rotation::Rotation;
 use crate::site::Site;
 use crate::ssf::Transmitter;
 use crate::standing::StandingCollector;
+use crate::tidy::Tidier;
 use crate::{
     AdminSocket, AdminSocketError, Chassis, Concurrency, Drained, Listener, ListenerLimits, OldestTls,
     RequestLimits, TlsError, TlsMaterial, TlsSlot, routes,
@@ -280,6 +281,18 @@ impl Server {
                 }
             }
         });
+        let config = site.authority.config();
+        if let Some(after) = config.tidy_after {
+            let (ledger, clock) = (Arc::clone(site.authority.ledger()), Arc::clone(site.authority.clock()));
+            let tidier = Tidier::new(ledger, clock, after, config.rotation.rules.settle);
+            let stop = shutdown.clone();
+            shutdown.spawn(async move {
+                tokio::select! {
+                    () = tidier.run() => {}
+                    () = stop.begun() => tidier.give_up().await,
+                }
+            });
+        }
         shutdown.spawn({
             let (stop, set) = (shutdown.clone(), Arc::clone(&site.set));
             async move {

@@ -9,14 +9,15 @@ use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, Spi
 use super::PostgresLedger;
 use super::session::SqlError;
 use super::view::{Drive, SqlView};
+use crate::Ledger as _;
 use crate::model::change::{self, ChangeRecord};
-use crate::model::query::{self, IdentityQuery, Page, PageRequest};
+use crate::model::query::{self, IdentityQuery, Page, PageRequest, Recorded};
 use crate::model::record::{
     CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, KeyRecord, LineageRecord,
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
 };
 use crate::model::search::{self, CertificateQuery};
-use crate::model::{ModelError, ReadModel, View, taken};
+use crate::model::{ModelError, ReadModel, View, taken, tidy};
 
 impl PostgresLedger {
     /// Answers a question on a thread that may block; once more when the connection turns out to be dead.
@@ -51,7 +52,15 @@ impl PostgresLedger {
 #[async_trait]
 impl ReadModel for PostgresLedger {
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateRecord>, ModelError> {
-        self.ask(move |view| query::certificate(view, serial)).await
+        match self.ask(move |view| query::recorded(view, serial)).await? {
+            None => Ok(None),
+            Some(Recorded::Whole(record)) => Ok(Some(record)),
+            Some(Recorded::Remains(remains)) => {
+                let entry = self.entry(remains.index).await;
+                let entry = entry.map_err(|error| ModelError::Engine(error.to_string()))?;
+                remains.record(serial, entry.as_deref()).map(Some)
+            }
+        }
     }
 
     async fn certificates(
@@ -61,6 +70,11 @@ impl ReadModel for PostgresLedger {
     ) -> Result<Page<CertificateRecord>, ModelError> {
         let (query, page) = (query.clone(), page.clone());
         self.ask(move |view| search::certificates(view, &query, &page)).await
+    }
+
+    async fn ended(&self, before: Timestamp, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError> {
+        let page = page.clone();
+        self.ask(move |view| tidy::ended(view, before, &page)).await
     }
 
     async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError> {

@@ -1,8 +1,10 @@
 //! `[storage]`: where the ledger is, and how a database that holds it is reached.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chancery_ledger::check_address;
+use chancery_types::HumanDuration;
 use serde::{Deserialize, Serialize};
 
 /// Where the ledger is.
@@ -54,6 +56,10 @@ pub struct RawStorage {
     pub profiles: String,
     /// The policy's directory.
     pub policy: String,
+    /// Whether certificates that ended long ago leave what searches find.
+    pub tidy: bool,
+    /// How long after their end.
+    pub tidy_after: HumanDuration,
     /// More about the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres: Option<RawPostgres>,
@@ -61,9 +67,36 @@ pub struct RawStorage {
 
 impl Default for RawStorage {
     fn default() -> Self {
-        Self { ledger: "ledger".into(), profiles: "profiles".into(), policy: "policy".into(), postgres: None }
+        Self {
+            ledger: "ledger".into(),
+            profiles: "profiles".into(),
+            policy: "policy".into(),
+            tidy: true,
+            tidy_after: HumanDuration(30 * DAY),
+            postgres: None,
+        }
     }
 }
+
+/// How long after their end certificates leave what searches find; `None` for never. They have left every list by
+/// then, whose last may be in use for as long again as it is good for.
+pub(super) fn check_tidy(
+    raw: &RawStorage,
+    crl_validity: Duration,
+    mistakes: &mut Vec<String>,
+) -> Option<Duration> {
+    let (after, least) = (raw.tidy_after.0, DAY.max(2 * crl_validity));
+    if after < least {
+        let least = HumanDuration(least);
+        mistakes.push(format!(
+            "storage.tidy_after: {} is less than {least}, a day and twice status.crl_validity",
+            raw.tidy_after
+        ));
+    }
+    raw.tidy.then_some(after)
+}
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// `[storage.postgres]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

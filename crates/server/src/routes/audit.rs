@@ -140,6 +140,7 @@ async fn subject(fact: &Fact, ledger: &dyn Ledger) -> Result<Option<SpiffeId>, M
         | Fact::CrlDivided(_)
         | Fact::CrlShardPublished(_)
         | Fact::StatusSetPublished(_)
+        | Fact::Tidied(_)
         | Fact::TemplateRegistered(_)
         | Fact::TemplateRemoved(_)
         | Fact::IssuerActivated(_)

@@ -187,6 +187,7 @@ impl<'a> Viewer<'a> {
             status,
             revocation,
             log_index: record.index,
+            tidied: record.is_tidied,
         })
     }
 
