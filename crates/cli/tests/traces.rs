@@ -1,5 +1,6 @@
 //! Traces as an operator sees them: the programs themselves, and a collector that takes what they send.
 
+#![expect(clippy::print_stderr, reason = "a judge that is missing must be noticed")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
 #[path = "traces/collector.rs"]
@@ -76,6 +77,7 @@ fn one_trace_goes_from_the_agent_through_the_whole_road() {
     let answered = find(&spans, "chancery-server", "enroll").unwrap();
     assert_eq!((root.parent.as_str(), &asked.parent), ("", &root.id));
     assert_eq!((&answered.parent, &answered.trace), (&asked.id, &root.trace));
+    assert!(!root.instance.is_empty() && root.instance != answered.instance);
     assert_eq!((asked.kind, answered.kind), (SpanKind::Client, SpanKind::Server));
     assert_eq!(answered.attribute("http.response.status_code"), "200");
     assert_eq!(answered.attribute("http.route"), "/v1/enroll");
