@@ -126,6 +126,15 @@ pub(crate) fn text_of<T: serde::Serialize>(value: &T) -> String {
     }
 }
 
+/// Whoever runs this command within a trace of its own says so in $TRACEPARENT; what is asked for here belongs to it.
+fn inherit_trace() {
+    let parent = std::env::var("TRACEPARENT").ok().and_then(|text| TraceContext::parse(&text));
+    if let Some(parent) = parent {
+        // There is none yet: this process has begun just now.
+        let _ = install(Box::new(Inherited(parent)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use chancery_api::CertificateStatus;
@@ -145,14 +154,5 @@ mod tests {
     fn a_pair_needs_a_name() {
         assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(pair("=b").is_err() && pair("a").is_err());
-    }
-}
-
-/// Whoever runs this command within a trace of its own says so in $TRACEPARENT; what is asked for here belongs to it.
-fn inherit_trace() {
-    let parent = std::env::var("TRACEPARENT").ok().and_then(|text| TraceContext::parse(&text));
-    if let Some(parent) = parent {
-        // There is none yet: this process has begun just now.
-        let _ = install(Box::new(Inherited(parent)));
     }
 }
