@@ -26,6 +26,7 @@ mod error;
 mod follow;
 mod hashes;
 mod head;
+mod lay;
 mod lease;
 mod migrate;
 mod model;
@@ -64,6 +65,7 @@ use signatures::Keep;
 use view::Drive;
 
 pub use error::{Fence, PostgresError};
+pub use lay::PostgresLogWriter;
 pub use options::{PostgresOptions, check_address};
 pub use rebuild::PostgresReport;
 
@@ -95,6 +97,7 @@ struct Shared {
     listen: Target,
     directory: PathBuf,
     patience: Duration,
+    publishes: bool,
     partition: u64,
     /// This process, as the database knows it.
     replica: Vec<u8>,
@@ -227,6 +230,9 @@ impl Shared {
     /// Replaces the checkpoint outside the database, unless a larger one is there; its size. A replica that is fenced
     /// off keeps what it has seen as well: the next start must ask for as much.
     fn publish(&self) -> Result<u64, ReadError> {
+        if !self.publishes {
+            return Ok(self.head().size);
+        }
         let (size, note) = self.signed_head()?;
         let found = checkpoint::Published::read(&self.directory).map_err(read_error)?;
         if found.is_none_or(|found| found.head.size < size) {
@@ -451,6 +457,10 @@ impl Ledger for PostgresLedger {
 
     async fn signature(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
         signatures::find(&self.shared, index).await
+    }
+
+    async fn signatures(&self, start: u64, count: usize) -> Result<Vec<IssuedSignature>, ReadError> {
+        signatures::between(&self.shared, start, start.saturating_add(count as u64)).await
     }
 
     async fn hashes(&self, level: u8, start: u64, count: usize) -> Result<Vec<Digest>, ReadError> {

@@ -104,6 +104,7 @@ impl PostgresLedger {
             listen,
             directory: options.directory,
             patience: options.patience,
+            publishes: options.publishes,
             partition: options.partition,
             replica,
             name: options.replica,

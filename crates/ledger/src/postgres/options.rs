@@ -41,6 +41,8 @@ pub struct PostgresOptions {
     pub partition: u64,
     /// Whether a log that has ended there is opened all the same, to be read.
     pub may_have_ended: bool,
+    /// Whether checkpoints are signed and kept in the directory; not while a log is laid into the database.
+    pub(crate) publishes: bool,
 }
 
 impl PostgresOptions {
@@ -59,6 +61,7 @@ impl PostgresOptions {
             replica: format!("process {}", std::process::id()),
             partition: 4 << 20,
             may_have_ended: false,
+            publishes: true,
         }
     }
 
