@@ -133,6 +133,14 @@ pub trait Ledger: ReadModel + Leases {
     /// [`ReadError`].
     async fn entries(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>, ReadError>;
 
+    /// The same for an export: perhaps from a copy of the log that others do not wait for.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    async fn entries_at_leisure(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        self.entries(start, count).await
+    }
+
     /// The signature kept beside an issuance entry.
     ///
     /// # Errors

@@ -120,6 +120,38 @@ impl Server {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
 
+    /// A streaming standby of it, by `pg_basebackup`.
+    pub(crate) fn standby(&self) -> Self {
+        let primary = self.own.as_ref().expect("started here");
+        let directory = tempfile::tempdir().unwrap();
+        give(directory.path());
+        let data = directory.path().join("data");
+        let made = unprivileged(&primary.programs.join("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-U", "chancery", "--checkpoint=fast", "-R", "-p"])
+            .arg(primary.port.to_string())
+            .arg("-D")
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = data.join("postgresql.auto.conf");
+        fs::write(&settings, fs::read_to_string(&settings).unwrap() + &format!("port = {port}\n")).unwrap();
+        let child = spawn(&primary.programs, &data);
+        let own = Own { programs: primary.programs.clone(), directory, port, child };
+        own.wait();
+        let address = format!("postgres://chancery@127.0.0.1:{port}/postgres");
+        Self { own: Some(own), address }
+    }
+
+    /// Lets a standby go on by itself.
+    pub(crate) fn promote(&self) {
+        let own = self.own.as_ref().expect("started here");
+        let mut promote = unprivileged(&own.programs.join("pg_ctl"));
+        let promoted = promote.args(["promote", "-w", "-D"]).arg(own.data()).output().unwrap();
+        assert!(promoted.status.success(), "{}", String::from_utf8_lossy(&promoted.stderr));
+    }
+
     /// Kills it and starts what was backed up in its place.
     pub(crate) fn restore(&mut self) {
         self.kill();

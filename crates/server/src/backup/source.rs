@@ -81,7 +81,7 @@ impl<'a> Source<'a> {
             Self::Database(database) => database,
         };
         for (start, count) in chunks(size) {
-            let entries = database.runtime.block_on(database.ledger.entries(start, count))?;
+            let entries = database.runtime.block_on(database.ledger.entries_at_leisure(start, count))?;
             if entries.len() != count {
                 let why = format!("it has {} of the entries {start} and {count} on", entries.len());
                 return Err(chancery_ledger::ReadError(why).into());
