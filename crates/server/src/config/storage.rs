@@ -64,6 +64,9 @@ pub struct RawStorage {
     pub tidy: bool,
     /// How long after their end.
     pub tidy_after: HumanDuration,
+    /// A directory for full tiles of the log, which replicas share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<String>,
     /// More about the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres: Option<RawPostgres>,
@@ -77,6 +80,7 @@ impl Default for RawStorage {
             policy: "policy".into(),
             tidy: true,
             tidy_after: HumanDuration(30 * DAY),
+            tiles: None,
             postgres: None,
         }
     }
