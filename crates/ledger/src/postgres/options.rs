@@ -46,7 +46,7 @@ pub struct PostgresOptions {
     /// Whether a log that has ended there is opened all the same, to be read.
     pub may_have_ended: bool,
     /// Whether checkpoints are signed and kept in the directory; not while a log is laid into the database.
-    pub(crate) publishes: bool,
+    pub publishes: bool,
 }
 
 impl PostgresOptions {
