@@ -191,12 +191,21 @@ impl Own {
         let children = children(group.as_raw_nonzero().get());
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for child in children {
-            if let Some(pid) = rustix::process::Pid::from_raw(child) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
+        for pid in children.iter().filter_map(|child| rustix::process::Pid::from_raw(*child)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        // Whoever starts it again finds it in use as long as one of them is there.
+        let until = Instant::now() + Duration::from_secs(10);
+        while children.iter().any(|child| is_alive(*child)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Whether a process is there and has not ended.
+fn is_alive(process: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    status.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
 }
 
 /// The processes that this one started.
