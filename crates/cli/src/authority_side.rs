@@ -91,6 +91,12 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    /// The settings that name it.
+    fn to_storage(&self) -> Result<RawStorage> {
+        let (ledger, postgres) = self.to_server()?;
+        Ok(RawStorage { ledger, postgres: Some(postgres), ..RawStorage::default() })
+    }
+
     /// Its address and what else a configuration says of it. Files are named from the root of the file system.
     fn to_server(&self) -> Result<(String, RawPostgres)> {
         let whole = |path: &Option<PathBuf>| {
@@ -437,10 +443,7 @@ pub(crate) async fn move_ledger(
     let named = to.url.strip_prefix("embedded:").map(|name| here.join(name));
     let storage = match &named {
         Some(directory) => RawStorage { ledger: directory.display().to_string(), ..RawStorage::default() },
-        None => {
-            let (ledger, postgres) = to.to_server()?;
-            RawStorage { ledger, postgres: Some(postgres), ..RawStorage::default() }
-        }
+        None => to.to_storage()?,
     };
     let target = match named {
         Some(directory) => LedgerPlace::Directory(directory),
@@ -457,16 +460,21 @@ pub(crate) async fn move_ledger(
         (Some(text), _) => LedgerPlace::named(text, None, &config.directory).map_err(wrong)?,
     };
     let moved = relocation::relocate(&config, &source, &target, &SystemRandom, &mut progress).await?;
-    #[derive(serde::Serialize)]
-    struct Settings {
-        storage: RawStorage,
-    }
     Ok(Moved {
         entries: moved.entries,
         root: moved.root,
         paused_seconds: moved.pause.as_secs_f64(),
-        settings: toml::to_string(&Settings { storage })?,
+        settings: settings(storage)?,
     })
+}
+
+/// What a configuration says of this storage.
+fn settings(storage: RawStorage) -> Result<String> {
+    #[derive(serde::Serialize)]
+    struct Settings {
+        storage: RawStorage,
+    }
+    Ok(toml::to_string(&Settings { storage })?)
 }
 
 /// How one case of a policy test went.

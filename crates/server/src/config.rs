@@ -111,6 +111,8 @@ pub struct Config {
     pub ledger: LedgerPlace,
     /// How long after their end certificates leave what searches find; `None` for never.
     pub tidy_after: Option<Duration>,
+    /// Where full tiles of the log are kept and served from; `None`: they are made as they are asked for.
+    pub tiles: Option<PathBuf>,
     /// Where the issuer's key is.
     pub issuer_key: KeyLocation,
     /// Where the keys of issuers before it are: they sign the status of what they issued.
@@ -531,6 +533,7 @@ impl Config {
             status_url,
             ledger,
             tidy_after,
+            tiles: storage.tiles.map(|tiles| directory.join(tiles)),
             issuer_key,
             former_issuer_keys,
             ledger_key,
