@@ -76,6 +76,9 @@ pub struct CertificateView {
     pub revocation: Option<RevocationView>,
     /// The position of the issuance in the log.
     pub log_index: u64,
+    /// Whether it ended so long ago that no search finds it any more: what is told of it comes from the log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tidied: bool,
 }
 
 /// Why and when a certificate was revoked or held.

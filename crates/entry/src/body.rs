@@ -138,6 +138,15 @@ facts! {
         note: String,
     }
 
+    /// Certificates that ended long ago leave what searches find. The log keeps them; what is left of each still says
+    /// where, and how it stood.
+    Tidy {
+        /// When all of them had ended; not after the entry's own time.
+        ended_before: Timestamp,
+        /// Which.
+        serials: Vec<SerialNumber>,
+    }
+
     /// An identity is registered, or its document replaced.
     IdentityRegistration {
         /// Its key.
@@ -681,6 +690,8 @@ bodies! {
     Issuance = 16, "issuance", Box<Issuance>;
     /// Evidence was refused.
     Refusal = 17, "refusal", Refusal;
+    /// Certificates that ended long ago are tidied away.
+    Tidied = 18, "tidied", Tidy;
     /// A certificate is revoked.
     Revocation = 32, "revocation", Revocation;
     /// A certificate or lineage is held.

@@ -318,6 +318,23 @@ impl Field for EvidenceKind {
     }
 }
 
+impl<T: Field> Field for Vec<T> {
+    fn write(&self, writer: &mut Writer) {
+        match u16::try_from(self.len()) {
+            Ok(count) => {
+                writer.u16(count);
+                self.iter().for_each(|value| value.write(writer));
+            }
+            Err(_) => writer.overlong = Some(self.len()),
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+        let count = reader.u16(field)?;
+        (0..count).map(|_| T::read(reader, field)).collect()
+    }
+}
+
 impl<T: Field> Field for Option<T> {
     fn write(&self, writer: &mut Writer) {
         match self {

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! entry = u16 type | u8 version | i64 time (ms since 1970) | fields in the order of the struct
-//! integers are big-endian; texts and byte strings carry a u16 length; an option is a byte 0 or 1 and the value
+//! integers are big-endian; texts and byte strings carry a u16 length, lists a u16 count; an option is a byte 0 or 1 and the value
 //! ```
 //! The whole has at most 65,535 bytes: what an entry bundle of the C2SP tlog-tiles format can carry.
 
@@ -19,7 +19,8 @@ pub use body::{
     Genesis, Hold, HoldTarget, IdentityChange, IdentityRegistration, Issuance, IssuerActivation,
     IssuerRetirement, IssuerTaint, KeyChange, KeyPhase, KeyPurpose, OperatorAction, PolicyChange,
     ProfileChange, Refusal, Release, Revocation, RotationWish, StatusSetPublished, Step, TaintStep,
-    TemplateRegistration, TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation, TokenSpend, Wanted,
+    TemplateRegistration, TemplateRemoval, Tidy, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
+    Wanted,
 };
 pub use codec::{Blob, DecodeError};
 

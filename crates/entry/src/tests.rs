@@ -189,6 +189,7 @@ fn one_of_each() -> Vec<Entry> {
             by: by(),
             note: note(),
         }),
+        Body::Tidied(Tidy { ended_before: time, serials: vec![serial(), serial()] }),
     ];
     bodies.into_iter().map(|body| Entry { time, body }).collect()
 }

@@ -50,6 +50,8 @@ mod site;
 mod ssf;
 mod standing;
 mod storage;
+mod tidy;
+mod tiles;
 mod tls;
 
 #[cfg(test)]

@@ -8,14 +8,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_api::HealthState;
+use chancery_api::{CertificateQuery, CertificateStatus, HealthState};
+use chancery_client::{Client, RetryPolicy};
 use chancery_ledger::CrlDivisionRecord;
 use chancery_revoke::{CrlPublisher, Hand, Selector, StatusIssuer};
+use chancery_server::authority::OnlineRoot;
 use chancery_server::bootstrap::{RevokedIssuer, make_root_crl};
 use chancery_server::config::RawConfig;
 use chancery_server::{Prober, Server};
 use chancery_types::{
-    Clock, IssuerEpoch, ManualClock, RevocationReason, SecretString, SerialNumber, SystemClock,
+    Clock, HumanDuration, IssuerEpoch, ManualClock, RevocationReason, SecretString, SerialNumber,
+    SystemClock, SystemRandom,
 };
 use chancery_x509::crl::CrlView;
 use chancery_x509::{Certificate, read_certificates};
@@ -258,6 +261,51 @@ async fn programs_that_want_a_list_of_every_authority_get_them_in_one_file() {
         assert!(said.contains(expected), "{expected}: {said}");
     }
     running.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ended_long_ago_is_told_from_the_log() {
+    let running = Running::start().await;
+    let (stolen, other) = (running.enroll("web").await, running.enroll("db").await);
+    revoke(&running.server, &stolen).await;
+    let Running { place, server } = running;
+    let before = server.site().authority.ledger().head().size;
+    server.stop().await;
+    drop(server);
+    place.edit(|raw| raw.rotation.settle = HumanDuration(Duration::ZERO));
+    let later = ManualClock::at(SystemClock.now() + Duration::from_hours(60 * 24));
+    let server = loop {
+        let (clock, random) = (Arc::new(later.clone()), Arc::new(SystemRandom));
+        match Server::start(place.config(), OnlineRoot::Refuse, clock, random).await {
+            Ok(server) => break server,
+            Err(error) => assert!(error.to_string().contains("process"), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let endpoint = format!("unix:{}", place.config().admin_socket.display()).parse().unwrap();
+    let client = Client::builder(endpoint).retry(RetryPolicy::never()).build().unwrap();
+    let mut detail = client.read_certificate(serial(&stolen)).await.unwrap();
+    for _ in 0..500 {
+        if detail.certificate.tidied {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        detail = client.read_certificate(serial(&stolen)).await.unwrap();
+    }
+    assert!(detail.certificate.tidied && detail.certificate.log_index < before);
+    assert_eq!(detail.certificate.status, CertificateStatus::Revoked);
+    assert_eq!(detail.pem.as_deref(), Some(stolen.response.certificate.as_str()));
+    let decision = client.why(serial(&stolen)).await.unwrap();
+    assert_eq!((decision.serial, decision.log_index), (serial(&stolen), detail.certificate.log_index));
+    assert_eq!(client.status(serial(&stolen)).await.unwrap().status, CertificateStatus::Revoked);
+    assert_eq!(client.status(serial(&other)).await.unwrap().status, CertificateStatus::Expired);
+    let query = CertificateQuery { identity: Some(running::id("db")), ..Default::default() };
+    assert!(client.list_certificates(&query).await.unwrap().items.is_empty());
+    let revoker = server.site().authority.revoker();
+    let (selector, reason) = (Selector::Serial(serial(&other)), RevocationReason::Superseded);
+    let late = revoker.revoke(&selector.into(), reason, Hand::of("test", "")).await.unwrap();
+    assert_eq!((late.changed, late.unchanged), (0, 1), "it ended long ago");
+    server.stop().await;
 }
 
 /// Puts a directory where new lists would be written, or takes it away.

@@ -137,6 +137,7 @@ fn describe(terminal: &Terminal, detail: &CertificateDetail) -> String {
     let view = &detail.certificate;
     let names: Vec<String> = view.names.iter().map(ToString::to_string).collect();
     let unsigned = if detail.pem.is_none() { "recorded and never signed; can be revoked" } else { "" };
+    let tidied = if view.tidied { "ended long ago; found by its serial alone, from the log" } else { "" };
     terminal.fields([
         ("serial", view.serial.to_string()),
         ("identity", view.spiffe_id.to_string()),
@@ -152,5 +153,6 @@ fn describe(terminal: &Terminal, detail: &CertificateDetail) -> String {
         ("lineage", format!("{} generation {}", view.lineage, view.generation)),
         ("evidence", format!("{} ({})", view.evidence, view.assurance)),
         ("log entry", view.log_index.to_string()),
+        ("tidied", tidied.to_owned()),
     ])
 }

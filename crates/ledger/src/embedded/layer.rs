@@ -34,19 +34,21 @@ impl Layer {
 
     /// The change of one key; the inner `None` is a deletion.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let pair = self.pairs.get(key).cloned();
         if SearchKey::is_one(key) {
-            return self.search.contains(key).then(|| Some(Vec::new()));
+            return pair.or_else(|| self.search.contains(key).then(|| Some(Vec::new())));
         }
-        self.pairs.get(key).cloned()
+        pair
     }
 
     /// Puts the first `limit` changes in `start .. end`, and perhaps some more, over `into`.
     pub(crate) fn collect(&self, start: &[u8], end: &[u8], limit: usize, into: &mut Pairs) {
-        let pairs = in_range(&self.pairs, start, end).take(limit);
-        into.extend(pairs.map(|(key, value)| (key.clone(), value.clone())));
         for key in self.search.first(start, end, limit) {
             into.insert(key.as_bytes().to_vec(), Some(Vec::new()));
         }
+        // What takes a search key away wins: it comes after what added it, and none is added twice.
+        let pairs = in_range(&self.pairs, start, end).take(limit);
+        into.extend(pairs.map(|(key, value)| (key.clone(), value.clone())));
     }
 
     /// The last changed key in `start .. end`.
@@ -55,7 +57,8 @@ impl Layer {
         pair.max(self.search.last(start, end).map(|key| key.as_bytes().to_vec()))
     }
 
-    /// All changes but the search keys, in order.
+    /// All changes but the search keys that are added, in order.
+    /// They go over [`Self::search_keys`].
     pub(crate) fn pairs(&self) -> &Pairs {
         &self.pairs
     }

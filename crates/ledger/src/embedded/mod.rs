@@ -56,13 +56,13 @@ pub use outside::{KeptSignatures, LogWriter, published_checkpoint, read_log};
 
 use crate::lease::{Lease, Leases};
 use crate::model::change::{self, ChangeRecord};
-use crate::model::query::{self, IdentityQuery, Page, PageRequest};
+use crate::model::query::{self, IdentityQuery, Page, PageRequest, Recorded};
 use crate::model::record::{
     CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, KeyRecord, LineageRecord,
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
 };
 use crate::model::search::{self, CertificateQuery};
-use crate::model::{ModelError, ReadModel, taken};
+use crate::model::{ModelError, ReadModel, taken, tidy};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
 use crate::scratch::Scratch;
 use crate::sequence::Request;
@@ -404,7 +404,15 @@ impl EmbeddedLedger {
 #[async_trait]
 impl ReadModel for EmbeddedLedger {
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateRecord>, ModelError> {
-        query::certificate(&self.shared.memtable, serial)
+        match query::recorded(&self.shared.memtable, serial)? {
+            None => Ok(None),
+            Some(Recorded::Whole(record)) => Ok(Some(record)),
+            Some(Recorded::Remains(remains)) => {
+                let entry = self.entry(remains.index).await;
+                let entry = entry.map_err(|error| ModelError::Engine(error.to_string()))?;
+                remains.record(serial, entry.as_deref()).map(Some)
+            }
+        }
     }
 
     async fn certificates(
@@ -413,6 +421,10 @@ impl ReadModel for EmbeddedLedger {
         page: &PageRequest,
     ) -> Result<Page<CertificateRecord>, ModelError> {
         search::certificates(&self.shared.memtable, query, page)
+    }
+
+    async fn ended(&self, before: Timestamp, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError> {
+        tidy::ended(&self.shared.memtable, before, page)
     }
 
     async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError> {

@@ -5,8 +5,7 @@ use chancery_entry::{
     TokenBinding,
 };
 use chancery_types::{
-    EvidenceKind, Identity, IdentityState, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId,
-    Timestamp,
+    Identity, IdentityState, IssuerEpoch, LineageId, RevocationReason, SerialNumber, SpiffeId, Timestamp,
 };
 
 use super::record::{
@@ -14,7 +13,7 @@ use super::record::{
     IssuerTaintRecord, LineageHead, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord,
     TokenState, last_entry, to_json,
 };
-use super::{Changes, ModelError, Table, View, Write, change as changes, query, search, taken};
+use super::{Changes, ModelError, Table, View, Write, change as changes, query, search, taken, tidy};
 
 /// The changes that the entry at `index` makes, in no particular order; each key at most once.
 ///
@@ -41,6 +40,7 @@ pub(crate) fn changes_standing(body: &Body) -> bool {
         Body::Null
         | Body::Genesis(_)
         | Body::Issuance(_)
+        | Body::Tidied(_)
         | Body::Refusal(_)
         | Body::CrlPublished(_)
         | Body::CrlDivided(_)
@@ -77,6 +77,7 @@ fn change(index: u64, time: Timestamp, body: &Body, view: &dyn View) -> Result<V
         | Body::Refusal(_)
         | Body::OperatorAction(_)
         | Body::Ceremony(_) => Ok(Vec::new()),
+        Body::Tidied(tidied) => tidy::tidy(time, tidied, view),
         Body::Revocation(revocation) => {
             let state = CertificateState::Revoked { at: time, reason: revocation.reason };
             let taken = taken_by(&revocation.by, time, &[revocation.serial], view)?;
@@ -259,21 +260,7 @@ const PRUNED: usize = 4;
 
 fn issue(index: u64, time: Timestamp, issuance: &Issuance, view: &dyn View) -> Result<Changes, ModelError> {
     let serial = issuance.serial;
-    let record = CertificateRecord {
-        serial,
-        index,
-        identity: issuance.identity.clone(),
-        lineage: issuance.lineage,
-        generation: issuance.generation,
-        not_before: issuance.not_before,
-        not_after: issuance.not_after,
-        key: issuance.key,
-        profile: issuance.profile.clone(),
-        evidence: issuance.evidence,
-        assurance: issuance.assurance,
-        node: node(issuance),
-        state: CertificateState::Good,
-    };
+    let record = CertificateRecord::of(index, issuance);
     let before = if issuance.generation.0 == 0 { None } else { query::lineage_head(view, issuance.lineage)? };
     let head = LineageHead {
         generation: issuance.generation,
@@ -300,20 +287,7 @@ fn issue(index: u64, time: Timestamp, issuance: &Issuance, view: &dyn View) -> R
     if let Some(hash) = issuance.idempotency {
         writes.push((Table::Idempotency.key(&[hash.as_bytes()]), Some(serial.as_bytes().to_vec())));
     }
-    let mut search = Vec::with_capacity(4);
-    search.push(search::by_identity(&issuance.identity).key(serial));
-    search.push(search::by_key(&issuance.key).key(serial));
-    search.push(search::by_expiry(issuance.not_after, serial));
-    if issuance.evidence == EvidenceKind::Workload {
-        search.push(search::by_node(&issuance.requester).key(serial));
-    }
-    Ok(Changes { pairs: writes, search })
-}
-
-/// The node that vouched for a process.
-fn node(issuance: &Issuance) -> Option<SpiffeId> {
-    let vouched = issuance.evidence == EvidenceKind::Workload;
-    vouched.then(|| SpiffeId::parse(&issuance.requester).ok()).flatten()
+    Ok(Changes { pairs: writes, search: search::keys(&record) })
 }
 
 /// The writes that bring a certificate into this state. A revoked one stays revoked.

@@ -1,8 +1,9 @@
 //! Whether a precondition holds.
 
 use chancery_entry::HoldTarget;
-use chancery_types::{IdentityState, RevocationReason};
+use chancery_types::{IdentityState, RevocationReason, SerialNumber};
 
+use super::query::Recorded;
 use super::record::{CertificateState, IssuerState, TokenState};
 use super::{ModelError, View, change, query};
 use crate::proposal::{Precondition, Standing};
@@ -15,7 +16,9 @@ pub(crate) fn check(
 ) -> Result<Option<Standing>, ModelError> {
     Ok(match precondition {
         Precondition::Empty => (size > 0).then_some(Standing::NotEmpty),
-        Precondition::SerialUnused(serial) => query::certificate(view, *serial)?.map(|_| Standing::Exists),
+        Precondition::SerialUnused(serial) => {
+            query::certificate_bytes(view, *serial)?.map(|_| Standing::Exists)
+        }
         Precondition::TokenUsable { token, now } => match query::token_standing(view, *token)? {
             Some((state, expires)) if expires <= *now => Some(closed(state).unwrap_or(Standing::Expired)),
             Some((state, _)) => closed(state),
@@ -72,16 +75,15 @@ pub(crate) fn check(
         Precondition::KeyAt { purpose, key, index } => {
             moved(query::key(view, *purpose, *key)?.map(|record| record.index), *index)
         }
-        Precondition::Revocable { serial, reason } => {
-            match query::certificate(view, *serial)?.map(|record| record.state) {
-                None => Some(Standing::Unknown),
-                Some(CertificateState::Revoked { reason: before, .. }) => {
-                    let moves = *reason == RevocationReason::KeyCompromise && before != *reason;
-                    (!moves).then_some(Standing::Revoked)
-                }
-                Some(CertificateState::Good | CertificateState::Held { .. }) => None,
+        Precondition::Revocable { serial, reason } => match recorded_state(view, *serial)? {
+            None => Some(Standing::Unknown),
+            Some(Err(ended)) => Some(ended),
+            Some(Ok(CertificateState::Revoked { reason: before, .. })) => {
+                let moves = *reason == RevocationReason::KeyCompromise && before != *reason;
+                (!moves).then_some(Standing::Revoked)
             }
-        }
+            Some(Ok(CertificateState::Good | CertificateState::Held { .. })) => None,
+        },
         Precondition::InForce(serial) => match standing(&HoldTarget::Certificate(*serial), view)? {
             Some(Standing::NotHeld) => None,
             other => other.or(Some(Standing::Unknown)),
@@ -113,6 +115,17 @@ pub(crate) fn check(
     })
 }
 
+/// How a certificate stands; [`Standing::Expired`] where it was tidied away: nothing changes for it any more.
+fn recorded_state(
+    view: &dyn View,
+    serial: SerialNumber,
+) -> Result<Option<Result<CertificateState, Standing>>, ModelError> {
+    Ok(query::recorded(view, serial)?.map(|recorded| match recorded {
+        Recorded::Whole(record) => Ok(record.state),
+        Recorded::Remains(_) => Err(Standing::Expired),
+    }))
+}
+
 /// Whether the last entry about something is the one that the proposer knows.
 fn moved(last: Option<u64>, known: Option<u64>) -> Option<Standing> {
     match (last, known) {
@@ -134,13 +147,12 @@ fn closed(state: TokenState) -> Option<Standing> {
 /// Held, not held or revoked; `None` when the target is not recorded.
 fn standing(target: &HoldTarget, view: &dyn View) -> Result<Option<Standing>, ModelError> {
     Ok(match target {
-        HoldTarget::Certificate(serial) => {
-            query::certificate(view, *serial)?.map(|record| match record.state {
-                CertificateState::Good => Standing::NotHeld,
-                CertificateState::Held { .. } => Standing::Held,
-                CertificateState::Revoked { .. } => Standing::Revoked,
-            })
-        }
+        HoldTarget::Certificate(serial) => recorded_state(view, *serial)?.map(|state| match state {
+            Ok(CertificateState::Good) => Standing::NotHeld,
+            Ok(CertificateState::Held { .. }) => Standing::Held,
+            Ok(CertificateState::Revoked { .. }) => Standing::Revoked,
+            Err(ended) => ended,
+        }),
         HoldTarget::Lineage(lineage) => {
             query::lineage_head(view, *lineage)?.map(|head| match head.held_since {
                 Some(_) => Standing::Held,

@@ -13,6 +13,7 @@ pub(crate) mod query;
 pub(crate) mod record;
 pub(crate) mod search;
 pub(crate) mod taken;
+pub(crate) mod tidy;
 
 use std::collections::BTreeMap;
 
@@ -105,7 +106,8 @@ pub(crate) type Write = (Vec<u8>, Option<Vec<u8>>);
 pub(crate) struct Changes {
     /// In no particular order.
     pub(crate) pairs: Vec<Write>,
-    /// Keys of the search indexes: without values, only ever added, and read by no precondition.
+    /// Keys that are added to the search indexes: without values, and read by no precondition. What takes one away is
+    /// among the pairs, and wins over what adds it.
     pub(crate) search: Vec<search::SearchKey>,
 }
 
@@ -145,7 +147,7 @@ pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
 /// What can be asked of the ledger's current state.
 #[async_trait]
 pub trait ReadModel: Send + Sync + 'static {
-    /// A certificate by its serial.
+    /// A certificate by its serial; one that was tidied away comes from the log.
     ///
     /// # Errors
     /// [`ModelError`], as for every method here.
@@ -158,6 +160,9 @@ pub trait ReadModel: Send + Sync + 'static {
         query: &CertificateQuery,
         page: &PageRequest,
     ) -> Result<Page<CertificateRecord>, ModelError>;
+
+    /// Certificates that ended before this moment and were not tidied away, in the order in which they ended.
+    async fn ended(&self, before: Timestamp, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError>;
 
     /// A lineage.
     async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError>;

@@ -11,6 +11,7 @@ use super::record::{
     LineageHead, LineageRecord, RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, TokenState,
     WishRecord, from_json, time_from_bytes,
 };
+use super::tidy::Remains;
 use super::{ModelError, Table, View, prefix_end};
 
 /// Which identities are meant.
@@ -167,13 +168,39 @@ fn all<T>(
     Walk::new(view, page).range(&start, &prefix_end(&start), &mut |_, value| read(value).map(Some))
 }
 
+/// What stands under a serial.
+#[derive(Debug)]
+pub(crate) enum Recorded {
+    Whole(CertificateRecord),
+    /// It was tidied away.
+    Remains(Remains),
+}
+
+pub(crate) fn recorded(view: &dyn View, serial: SerialNumber) -> Result<Option<Recorded>, ModelError> {
+    let Some(bytes) = certificate_bytes(view, serial)? else { return Ok(None) };
+    Ok(Some(match Remains::from_bytes(&bytes) {
+        Some(remains) => Recorded::Remains(remains?),
+        None => Recorded::Whole(CertificateRecord::from_bytes(serial, &bytes)?),
+    }))
+}
+
+/// What stands under a serial, unread.
+pub(crate) fn certificate_bytes(
+    view: &dyn View,
+    serial: SerialNumber,
+) -> Result<Option<Vec<u8>>, ModelError> {
+    view.value(&Table::Certificate.key(&[serial.as_bytes()]))
+}
+
+/// A certificate that was not tidied away.
 pub(crate) fn certificate(
     view: &dyn View,
     serial: SerialNumber,
 ) -> Result<Option<CertificateRecord>, ModelError> {
-    view.value(&Table::Certificate.key(&[serial.as_bytes()]))?
-        .map(|bytes| CertificateRecord::from_bytes(serial, &bytes))
-        .transpose()
+    Ok(match recorded(view, serial)? {
+        Some(Recorded::Whole(record)) => Some(record),
+        Some(Recorded::Remains(_)) | None => None,
+    })
 }
 
 pub(crate) fn lineage_head(view: &dyn View, lineage: LineageId) -> Result<Option<LineageHead>, ModelError> {

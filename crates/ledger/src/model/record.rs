@@ -2,7 +2,7 @@
 //!
 //! Certificates, lineages and tokens are many and small: a fixed binary layout. The rest is JSON.
 
-use chancery_entry::{Body, Entry, KeyPhase, KeyPurpose, Wanted};
+use chancery_entry::{Body, Entry, Issuance, KeyPhase, KeyPurpose, Wanted};
 use chancery_types::{
     AssuranceLevel, Digest, EvidenceKind, Generation, Identity, IdentityState, IssuerEpoch, LineageId,
     RevocationReason, SerialNumber, SpiffeId, Timestamp, TokenId,
@@ -62,11 +62,35 @@ pub struct CertificateRecord {
     pub node: Option<SpiffeId>,
     /// How it stands.
     pub state: CertificateState,
+    /// Whether it ended so long ago that no search finds it any more: only its serial does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_tidied: bool,
 }
 
 const FIXED: usize = 8 + 16 + 4 + 8 + 8 + 32 + 1 + 1 + 1 + 1 + 8;
 
 impl CertificateRecord {
+    /// What the issuance entry at this index says.
+    pub(crate) fn of(index: u64, issuance: &Issuance) -> Self {
+        let vouched = issuance.evidence == EvidenceKind::Workload;
+        Self {
+            serial: issuance.serial,
+            index,
+            identity: issuance.identity.clone(),
+            lineage: issuance.lineage,
+            generation: issuance.generation,
+            not_before: issuance.not_before,
+            not_after: issuance.not_after,
+            key: issuance.key,
+            profile: issuance.profile.clone(),
+            evidence: issuance.evidence,
+            assurance: issuance.assurance,
+            node: vouched.then(|| SpiffeId::parse(&issuance.requester).ok()).flatten(),
+            state: CertificateState::Good,
+            is_tidied: false,
+        }
+    }
+
     /// index | lineage | generation | not before | not after | key | evidence | assurance | state | reason |
     /// state's time | length of profile | profile | length of identity | identity | node
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -81,13 +105,7 @@ impl CertificateRecord {
         bytes.extend_from_slice(self.key.as_bytes());
         bytes.push(evidence_number(self.evidence));
         bytes.push(self.assurance.number());
-        let (state, reason, time) = match self.state {
-            CertificateState::Good => (0, 0, 0),
-            CertificateState::Held { since } => (1, 0, since.millis()),
-            CertificateState::Revoked { at, reason } => (2, reason.code(), at.millis()),
-        };
-        bytes.extend_from_slice(&[state, reason]);
-        bytes.extend_from_slice(&time.to_be_bytes());
+        bytes.extend_from_slice(&state_bytes(self.state));
         for text in [self.profile.as_str(), self.identity.as_str()] {
             let length = u16::try_from(text.len()).expect("a text in an entry has at most 65,535 bytes");
             bytes.extend_from_slice(&length.to_be_bytes());
@@ -109,19 +127,13 @@ impl CertificateRecord {
         let not_before = fields.time()?;
         let not_after = fields.time()?;
         let key = Digest::from_array(fields.array()?);
-        let [evidence, assurance, state, reason] = fields.array()?;
-        let time = fields.time()?;
+        let [evidence, assurance] = fields.array()?;
+        let state = fields.state()?;
         let profile = fields.text()?.to_owned();
         let identity = SpiffeId::parse(fields.text()?).ok()?;
         let node = match fields.0 {
             [] => None,
             node => Some(SpiffeId::parse(std::str::from_utf8(node).ok()?).ok()?),
-        };
-        let state = match state {
-            0 => CertificateState::Good,
-            1 => CertificateState::Held { since: time },
-            2 => CertificateState::Revoked { at: time, reason: RevocationReason::from_code(reason).ok()? },
-            _ => return None,
         };
         Some(Self {
             serial,
@@ -137,8 +149,21 @@ impl CertificateRecord {
             assurance: AssuranceLevel::from_number(assurance)?,
             node,
             state,
+            is_tidied: false,
         })
     }
+}
+
+/// state | reason | time
+pub(crate) fn state_bytes(state: CertificateState) -> [u8; 10] {
+    let (state, reason, time) = match state {
+        CertificateState::Good => (0, 0, 0),
+        CertificateState::Held { since } => (1, 0, since.millis()),
+        CertificateState::Revoked { at, reason } => (2, reason.code(), at.millis()),
+    };
+    let mut bytes = [state, reason, 0, 0, 0, 0, 0, 0, 0, 0];
+    bytes[2..].copy_from_slice(&time.to_be_bytes());
+    bytes
 }
 
 /// By the number that stands in records; new kinds go to the end.
@@ -358,7 +383,7 @@ impl TokenRecord {
     /// What a precondition asks about stands in front, in fixed places.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256);
-        bytes.extend_from_slice(&state_bytes(self.state));
+        bytes.extend_from_slice(&token_state_bytes(self.state));
         bytes.extend_from_slice(&self.expires.millis().to_be_bytes());
         bytes.extend_from_slice(&self.created.millis().to_be_bytes());
         bytes.extend_from_slice(self.secret_hash.as_bytes());
@@ -414,12 +439,12 @@ impl TokenRecord {
     /// The same record in another state.
     pub(crate) fn in_state(mut bytes: Vec<u8>, state: TokenState) -> Result<Vec<u8>, ModelError> {
         let front = bytes.first_chunk_mut().ok_or(ModelError::Malformed { table: "token" })?;
-        *front = state_bytes(state);
+        *front = token_state_bytes(state);
         Ok(bytes)
     }
 }
 
-fn state_bytes(state: TokenState) -> [u8; 1 + SerialNumber::LENGTH] {
+fn token_state_bytes(state: TokenState) -> [u8; 1 + SerialNumber::LENGTH] {
     let mut bytes = [0; 1 + SerialNumber::LENGTH];
     bytes[0] = match state {
         TokenState::Open => TOKEN_OPEN,
@@ -691,7 +716,7 @@ pub(crate) fn from_json<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) 
 }
 
 /// Takes fixed fields off the front.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
@@ -710,12 +735,26 @@ impl<'a> Fields<'a> {
         std::str::from_utf8(self.take(length)?).ok()
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
     fn time(&mut self) -> Option<Timestamp> {
         self.array().map(i64::from_be_bytes).map(Timestamp::from_millis)
+    }
+
+    /// How a certificate stands.
+    pub(crate) fn state(&mut self) -> Option<CertificateState> {
+        let ([state, reason], time) = (self.array()?, self.time()?);
+        match state {
+            0 => Some(CertificateState::Good),
+            1 => Some(CertificateState::Held { since: time }),
+            2 => {
+                let reason = RevocationReason::from_code(reason).ok()?;
+                Some(CertificateState::Revoked { at: time, reason })
+            }
+            _ => None,
+        }
     }
 }
 

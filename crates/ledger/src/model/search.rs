@@ -31,6 +31,8 @@ pub struct CertificateQuery {
     pub expires_before: Option<Timestamp>,
     /// Those with notAfter at or after this.
     pub expires_after: Option<Timestamp>,
+    /// Whether an answer will do that is a moment old. Never where something is decided by it.
+    pub may_lag: bool,
 }
 
 /// How a certificate stands, as a search asks for it.
@@ -85,10 +87,14 @@ impl CertificateQuery {
             return Ok(Path::Buckets(by_identity(identity)));
         }
         if let Some(lineage) = self.lineage {
-            // All certificates of a lineage name one identity.
-            let latest = query::lineage_head(view, lineage)?.map(|head| head.latest);
-            let latest = latest.map(|serial| query::certificate(view, serial)).transpose()?.flatten();
-            return Ok(latest.map_or(Path::Nowhere, |latest| Path::Buckets(by_identity(&latest.identity))));
+            // All certificates of a lineage name one identity. The latest may have been tidied away before others.
+            let Some(head) = query::lineage_head(view, lineage)? else { return Ok(Path::Nowhere) };
+            for serial in query::living(view, lineage, &head)?.into_iter().rev() {
+                if let Some(record) = query::certificate(view, serial)? {
+                    return Ok(Path::Buckets(by_identity(&record.identity)));
+                }
+            }
+            return Ok(Path::Nowhere);
         }
         if let Some(node) = &self.node {
             return Ok(Path::Buckets(by_node(node.as_str())));
@@ -187,6 +193,17 @@ impl SearchKey {
         let is_by_expiry = self.0[0] == Table::CertificateByExpiry as u8;
         &self.0[..if is_by_expiry { Self::BY_EXPIRY } else { Self::LONGEST }]
     }
+}
+
+/// Everything that finds a certificate.
+pub(crate) fn keys(record: &CertificateRecord) -> Vec<SearchKey> {
+    let serial = record.serial;
+    let mut keys = Vec::with_capacity(4);
+    keys.push(by_identity(&record.identity).key(serial));
+    keys.push(by_key(&record.key).key(serial));
+    keys.push(by_expiry(record.not_after, serial));
+    keys.extend(record.node.as_ref().map(|node| by_node(node.as_str()).key(serial)));
+    keys
 }
 
 /// Finds a certificate by the time at which it expires.

@@ -7,16 +7,17 @@ use async_trait::async_trait;
 use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 
 use super::PostgresLedger;
-use super::session::SqlError;
+use super::session::{Session, SqlError};
 use super::view::{Drive, SqlView};
+use crate::Ledger as _;
 use crate::model::change::{self, ChangeRecord};
-use crate::model::query::{self, IdentityQuery, Page, PageRequest};
+use crate::model::query::{self, IdentityQuery, Page, PageRequest, Recorded};
 use crate::model::record::{
     CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, KeyRecord, LineageRecord,
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
 };
 use crate::model::search::{self, CertificateQuery};
-use crate::model::{ModelError, ReadModel, View, taken};
+use crate::model::{ModelError, ReadModel, View, taken, tidy};
 
 impl PostgresLedger {
     /// Answers a question on a thread that may block; once more when the connection turns out to be dead.
@@ -25,21 +26,40 @@ impl PostgresLedger {
         T: Send + 'static,
         Q: Fn(&dyn View) -> Result<T, ModelError> + Send + Sync + 'static,
     {
+        self.ask_primary(Arc::new(question)).await
+    }
+
+    /// The same, where the answer may be a moment old: of a standby, if one is fit.
+    async fn ask_at_leisure<T, Q>(&self, question: Q) -> Result<T, ModelError>
+    where
+        T: Send + 'static,
+        Q: Fn(&dyn View) -> Result<T, ModelError> + Send + Sync + 'static,
+    {
         let question = Arc::new(question);
+        if let Some(standby) = self.shared.standbys.next(&self.shared).await {
+            match ask_of(standby.session, Arc::clone(&question)).await {
+                Ok(answer) => {
+                    self.shared.standbys.note();
+                    return Ok(answer);
+                }
+                // It may have been stopped, or have given way to what it replays.
+                Err((_, error)) => tracing::debug!(%error, "the primary is asked instead of a standby"),
+            }
+        }
+        self.ask_primary(question).await
+    }
+
+    async fn ask_primary<T, Q>(&self, question: Arc<Q>) -> Result<T, ModelError>
+    where
+        T: Send + 'static,
+        Q: Fn(&dyn View) -> Result<T, ModelError> + Send + Sync + 'static,
+    {
         let mut tries = 0;
         loop {
             tries += 1;
             let session =
                 self.shared.reader().await.map_err(|error| ModelError::Engine(error.to_string()))?;
-            let (question, handle) = (Arc::clone(&question), tokio::runtime::Handle::current());
-            let ask = move || {
-                let view = SqlView::new(&session, Drive::Shared(&handle), session.schema());
-                question(&view).map_err(|error| (view.failure(&error), error))
-            };
-            let answer = tokio::task::spawn_blocking(ask)
-                .await
-                .map_err(|error| ModelError::Engine(error.to_string()))?;
-            match answer {
+            match ask_of(session, Arc::clone(&question)).await {
                 Ok(answer) => return Ok(answer),
                 Err((SqlError::Lost { .. }, _)) if tries < 2 => {}
                 Err((_, error)) => return Err(error),
@@ -48,10 +68,36 @@ impl PostgresLedger {
     }
 }
 
+/// Answers a question over one connection; what failed, and what is said of it.
+async fn ask_of<T, Q>(session: Arc<Session>, question: Arc<Q>) -> Result<T, (SqlError, ModelError)>
+where
+    T: Send + 'static,
+    Q: Fn(&dyn View) -> Result<T, ModelError> + Send + Sync + 'static,
+{
+    let handle = tokio::runtime::Handle::current();
+    let ask = move || {
+        let view = SqlView::new(&session, Drive::Shared(&handle), session.schema());
+        question(&view).map_err(|error| (view.failure(&error), error))
+    };
+    let answered = tokio::task::spawn_blocking(ask).await;
+    answered.unwrap_or_else(|error| {
+        let error = ModelError::Engine(error.to_string());
+        Err((SqlError::refused("question", &error), error))
+    })
+}
+
 #[async_trait]
 impl ReadModel for PostgresLedger {
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateRecord>, ModelError> {
-        self.ask(move |view| query::certificate(view, serial)).await
+        match self.ask(move |view| query::recorded(view, serial)).await? {
+            None => Ok(None),
+            Some(Recorded::Whole(record)) => Ok(Some(record)),
+            Some(Recorded::Remains(remains)) => {
+                let entry = self.entry(remains.index).await;
+                let entry = entry.map_err(|error| ModelError::Engine(error.to_string()))?;
+                remains.record(serial, entry.as_deref()).map(Some)
+            }
+        }
     }
 
     async fn certificates(
@@ -60,7 +106,17 @@ impl ReadModel for PostgresLedger {
         page: &PageRequest,
     ) -> Result<Page<CertificateRecord>, ModelError> {
         let (query, page) = (query.clone(), page.clone());
-        self.ask(move |view| search::certificates(view, &query, &page)).await
+        let may_lag = query.may_lag;
+        let question = move |view: &dyn View| search::certificates(view, &query, &page);
+        match may_lag {
+            true => self.ask_at_leisure(question).await,
+            false => self.ask(question).await,
+        }
+    }
+
+    async fn ended(&self, before: Timestamp, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError> {
+        let page = page.clone();
+        self.ask(move |view| tidy::ended(view, before, &page)).await
     }
 
     async fn lineage(&self, lineage: LineageId) -> Result<Option<LineageRecord>, ModelError> {

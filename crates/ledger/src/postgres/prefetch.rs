@@ -85,6 +85,9 @@ impl Reads {
                 self.counted(&hold.by);
             }
             Body::ChangeStepped(step) => self.key(Table::Change, &step.change.to_be_bytes()),
+            Body::Tidied(tidy) => {
+                tidy.serials.iter().for_each(|serial| self.key(Table::Certificate, serial.as_bytes()))
+            }
             Body::Release(release) => self.target(&release.target),
             Body::TokenCreated(created) => self.key(Table::Token, created.token.as_bytes()),
             Body::TokenSpent(spend) => self.key(Table::Token, spend.token.as_bytes()),

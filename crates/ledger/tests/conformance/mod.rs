@@ -10,6 +10,8 @@ mod races;
 mod read_model;
 mod recovery;
 mod snapshot;
+mod taken;
+mod tidy;
 
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ pub(crate) use races::*;
 pub(crate) use read_model::*;
 pub(crate) use recovery::*;
 pub(crate) use snapshot::snapshot;
+pub(crate) use taken::*;
+pub(crate) use tidy::*;
 
 /// How a backend is made, left and entered again.
 #[async_trait]
@@ -76,6 +80,11 @@ macro_rules! conformance_suite {
             a_lineage_shows_its_living_certificates
             a_lineage_holds_and_releases_what_it_held_itself
             revocations_stand_on_the_list_until_they_expire
+            what_ended_long_ago_leaves_the_searches_and_nothing_else
+            a_lineage_goes_on_when_its_latest_was_tidied_away
+            many_are_tidied_away_at_once_and_in_the_batch_that_issues_them
+            what_a_hand_takes_is_added_up_by_environment_within_a_window
+            a_change_counts_for_whoever_began_it_alone
             everything_is_the_same_after_reopening_and_rebuilding
             work_goes_on_after_reopening
         }

@@ -46,6 +46,15 @@ pub(crate) async fn snapshot(ledger: &dyn Ledger) -> String {
     writeln!(text, "{:?}", ledger.templates().await.unwrap()).unwrap();
     writeln!(text, "{:?}", ledger.tokens(&everything).await.unwrap().items).unwrap();
     writeln!(text, "{:?}", ledger.issuers().await.unwrap()).unwrap();
+    writeln!(text, "{:?}", ledger.keys().await.unwrap()).unwrap();
+    writeln!(text, "{:?}", ledger.wishes().await.unwrap()).unwrap();
+    writeln!(text, "{:?}", ledger.changes(&everything).await.unwrap().items).unwrap();
+    for by in [workload::BY, "operator grace"] {
+        let taken = ledger.taken(by, Timestamp::from_millis(0)).await.unwrap();
+        writeln!(text, "{by}: {taken:?}").unwrap();
+    }
+    let ended = workload::now() + std::time::Duration::from_secs(12_000);
+    writeln!(text, "{:?}", ledger.ended(ended, &everything).await.unwrap().items).unwrap();
     for epoch in (0..5).map(IssuerEpoch) {
         writeln!(text, "{epoch}: {:?}", ledger.last_counter(epoch).await.unwrap()).unwrap();
         writeln!(text, "  {:?}", ledger.last_crl(epoch, None).await.unwrap()).unwrap();

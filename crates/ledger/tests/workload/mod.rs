@@ -7,8 +7,10 @@ use std::time::Duration;
 use chancery_entry::{
     Blob, Body, ChangeProposal, ChangeStep, CrlDivision, CrlPublished, CrlShardPublished, Document, Entry,
     Genesis, Hold, HoldTarget, IdentityChange, IdentityRegistration, Issuance, IssuerActivation,
-    IssuerRetirement, OperatorAction, PolicyChange, ProfileChange, Release, Revocation, StatusSetPublished,
-    Step, TemplateRegistration, TemplateRemoval, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
+    IssuerRetirement, IssuerTaint, KeyChange, KeyPhase, KeyPurpose, OperatorAction, PolicyChange,
+    ProfileChange, Release, Revocation, RotationWish, StatusSetPublished, Step, TaintStep,
+    TemplateRegistration, TemplateRemoval, Tidy, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
+    Wanted,
 };
 use chancery_ledger::{Precondition, Proposal};
 use chancery_merkle::{Ed25519NoteSigner, NoteKeyKind, NoteSigner, NoteVerifier};
@@ -359,7 +361,7 @@ impl Mix {
 
     pub(crate) fn proposal(&mut self) -> Proposal {
         let (at, id, name, epoch) = (self.time(), self.identity(), self.name(), self.issuer());
-        match self.below(24) {
+        match self.below(27) {
             0 => registration(self.below(6)),
             1 => {
                 let mut document = Identity::new(id.clone(), &format!("owner-{}", self.below(3)));
@@ -428,8 +430,61 @@ impl Mix {
                 propose(vec![], at, vec![Body::OperatorAction(action), Body::Null])
             }
             19 => self.change(at),
+            20 => self.rotation(at),
+            21 => self.tidy(at),
             _ => self.enrol_or_renew(),
         }
+    }
+
+    /// Something of the life of an issuer, a root or a key, or a wish about it. Some name issuers that nobody knows.
+    fn rotation(&mut self, at: Timestamp) -> Proposal {
+        let (epoch, by, note) = (self.issuer(), BY.to_owned(), String::new());
+        let number = self.below(3);
+        let retirement = IssuerRetirement { epoch, by: by.clone(), note: note.clone() };
+        let body = match self.below(6) {
+            0 => {
+                let certificate = Blob(vec![0x30; 500]);
+                Body::IssuerPrepared(IssuerActivation { epoch, certificate, by })
+            }
+            1 => {
+                let steps = [TaintStep::Marked, TaintStep::Renewing, TaintStep::Distrusted];
+                let step = steps[usize::try_from(number).expect("below 3")];
+                Body::IssuerTainted(IssuerTaint { epoch, step, until: at, by, note })
+            }
+            2 if self.below(6) == 0 => Body::IssuerWithdrawn(retirement),
+            3 => {
+                let phases = [KeyPhase::Published, KeyPhase::Active, KeyPhase::Retired, KeyPhase::Withdrawn];
+                let phase = phases[usize::try_from(self.below(4)).expect("below 4")];
+                let purpose = if self.below(2) == 0 { KeyPurpose::Jwt } else { KeyPurpose::Root };
+                let (key, content) = (digest("key", number), Blob(vec![0x30; 90]));
+                let index = (self.below(2) == 0).then(|| self.below(300));
+                let requires = match self.below(3) {
+                    0 => vec![Precondition::KeyAt { purpose, key, index }],
+                    _ => vec![],
+                };
+                let body = Body::KeyChanged(KeyChange { purpose, key, content, phase, by, note });
+                return propose(requires, at, vec![body]);
+            }
+            _ => {
+                let wishes = [Wanted::Now, Wanted::Pause, Wanted::Nothing];
+                let wish = wishes[usize::try_from(number).expect("below 3")];
+                Body::RotationWished(RotationWish { subject: format!("subject-{number}"), wish, by, note })
+            }
+        };
+        let index = (self.below(2) == 0).then(|| self.below(300));
+        let requires = match self.below(3) {
+            0 => vec![Precondition::IssuerAt { epoch, index }],
+            _ => vec![],
+        };
+        propose(requires, at, vec![body])
+    }
+
+    /// Tidies some away, whether they have ended or not, by clocks that differ.
+    fn tidy(&mut self, at: Timestamp) -> Proposal {
+        let serials =
+            (0..self.below(12)).filter_map(|_| self.issuance()).map(|issued| issued.serial).collect();
+        let ended_before = self.time();
+        propose(vec![], at, vec![Body::Tidied(Tidy { ended_before, serials })])
     }
 
     /// A change to certificates, a step of one, or something that it does. Every number may be one of a change.
@@ -472,5 +527,5 @@ impl Mix {
     }
 }
 
-const BY: &str = "operator ada";
+pub(crate) const BY: &str = "operator ada";
 const DECISION: &str = r#"{"outcome":"grant","policy":"4f6c1c5e0d7f4d5c8f1e2a3b4c5d6e7f","determining":["workloads-may-enrol","business-hours"],"inputs":{"assurance":"AL0","evidence":"join-token","environment":"production","network":"192.0.2.0/24","sensitivity":"medium","lifetime":"1h"}}"#;

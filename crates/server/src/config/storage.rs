@@ -1,8 +1,10 @@
 //! `[storage]`: where the ledger is, and how a database that holds it is reached.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chancery_ledger::check_address;
+use chancery_types::HumanDuration;
 use serde::{Deserialize, Serialize};
 
 /// Where the ledger is.
@@ -27,6 +29,10 @@ pub struct PostgresPlace {
     pub password_file: Option<PathBuf>,
     /// How the database proves what it is, and what is shown to it.
     pub tls: Option<DatabaseTls>,
+    /// Addresses of streaming standbys, for searches and exports.
+    pub read: Vec<String>,
+    /// Entries that a standby may lack.
+    pub read_lag: u64,
     /// Connections for reading.
     pub connections: usize,
     /// Where the last published checkpoint is kept, outside the database.
@@ -54,6 +60,13 @@ pub struct RawStorage {
     pub profiles: String,
     /// The policy's directory.
     pub policy: String,
+    /// Whether certificates that ended long ago leave what searches find.
+    pub tidy: bool,
+    /// How long after their end.
+    pub tidy_after: HumanDuration,
+    /// A directory for full tiles of the log, which replicas share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<String>,
     /// More about the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres: Option<RawPostgres>,
@@ -61,9 +74,37 @@ pub struct RawStorage {
 
 impl Default for RawStorage {
     fn default() -> Self {
-        Self { ledger: "ledger".into(), profiles: "profiles".into(), policy: "policy".into(), postgres: None }
+        Self {
+            ledger: "ledger".into(),
+            profiles: "profiles".into(),
+            policy: "policy".into(),
+            tidy: true,
+            tidy_after: HumanDuration(30 * DAY),
+            tiles: None,
+            postgres: None,
+        }
     }
 }
+
+/// How long after their end certificates leave what searches find; `None` for never. They have left every list by
+/// then, whose last may be in use for as long again as it is good for.
+pub(super) fn check_tidy(
+    raw: &RawStorage,
+    crl_validity: Duration,
+    mistakes: &mut Vec<String>,
+) -> Option<Duration> {
+    let (after, least) = (raw.tidy_after.0, DAY.max(2 * crl_validity));
+    if after < least {
+        let least = HumanDuration(least);
+        mistakes.push(format!(
+            "storage.tidy_after: {} is less than {least}, a day and twice status.crl_validity",
+            raw.tidy_after
+        ));
+    }
+    raw.tidy.then_some(after)
+}
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// `[storage.postgres]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +127,11 @@ pub struct RawPostgres {
     /// PEM file with its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Addresses of streaming standbys: searches and exports go there while they are not too far behind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read: Vec<String>,
+    /// Entries that a standby may lack.
+    pub read_lag: u64,
     /// Connections for reading.
     pub connections: usize,
     /// The directory that keeps the last published checkpoint, outside the database.
@@ -104,6 +150,8 @@ impl Default for RawPostgres {
             roots: None,
             certificate: None,
             key: None,
+            read: Vec::new(),
+            read_lag: 1000,
             connections: 4,
             checkpoints: "checkpoints".into(),
             replica: None,
@@ -174,7 +222,9 @@ impl PostgresPlace {
         let file = |name: Option<String>| name.map(|name| directory.join(name));
         let has_tls = raw.roots.is_some();
         let addresses = [("storage.ledger", Some(url)), ("storage.postgres.listen", raw.listen.as_deref())];
-        for (field, address) in addresses.into_iter().filter_map(|(field, text)| Some((field, text?))) {
+        let standbys = raw.read.iter().map(|text| ("storage.postgres.read", Some(text.as_str())));
+        let addresses = addresses.into_iter().chain(standbys);
+        for (field, address) in addresses.filter_map(|(field, text)| Some((field, text?))) {
             if let Err(why) = check_address(address, has_tls) {
                 mistakes.push(format!("{field}: {why}"));
             }
@@ -195,6 +245,8 @@ impl PostgresPlace {
             schema: raw.schema,
             password_file: file(raw.password_file),
             tls: file(raw.roots).map(|roots| DatabaseTls { roots, credential }),
+            read: raw.read,
+            read_lag: raw.read_lag,
             connections: raw.connections,
             checkpoints: directory.join(raw.checkpoints),
             replica: raw.replica,
@@ -236,5 +288,7 @@ mod tests {
         assert!(refused("postgres://db.example.org:none/", "roots = 'db.pem'").contains("storage.ledger"));
         let half = "roots = 'db.pem'\ncertificate = 'me.pem'";
         assert!(refused("postgres://chancery@db.example.org/chancery", half).contains("together"));
+        let standby = "read = ['postgres://chancery:secret@localhost/chancery']";
+        assert!(refused("postgres://chancery@localhost/chancery", standby).contains("storage.postgres.read"));
     }
 }

@@ -131,6 +131,8 @@ checks! {
     IdentityUnknown = "identity-unknown", Error;
     /// A certificate or lineage was revoked, held or released that does not exist or was not in that state.
     Revocation = "revocation", Error;
+    /// A certificate was tidied away that was never issued, or had not ended.
+    Tidied = "tidied", Error;
     /// A change to many certificates is recorded in a way that cannot be read, or goes on without having been asked for.
     ChangeRecord = "change-record", Error;
     /// A change to many certificates ran without the approval that it needed, or did more than was approved.

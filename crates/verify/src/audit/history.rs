@@ -19,7 +19,7 @@ use super::changes::Changes;
 use super::finding::{Check, Finding, Findings};
 use super::holds::HoldEvent;
 use super::issuers::Issuer;
-use super::status::{Collected, Division, Issued, RecordedList, Revoked, Scope, Status};
+use super::status::{Collected, Division, Issued, RecordedList, Revoked, Scope, Status, Tidied};
 use super::tokens::Tokens;
 
 /// What the entries so far amount to.
@@ -46,6 +46,7 @@ pub(crate) struct History {
     sets: Vec<(u64, StatusSetPublished)>,
     /// When issuers were activated, by entry.
     activated: Vec<(u64, IssuerEpoch)>,
+    tidied: Vec<Tidied>,
 }
 
 struct IssuerRecord {
@@ -128,6 +129,7 @@ impl History {
             issuers,
             sets: self.sets,
             activated: self.activated,
+            tidied: self.tidied,
         };
         Status::of(collected, findings)
     }
@@ -180,6 +182,12 @@ impl History {
                 self.follow_list((list.epoch, Some(list.shard)), record, report);
             }
             Body::CrlDivided(division) => self.follow_division(division),
+            Body::Tidied(tidy) => self.tidied.push(Tidied {
+                index,
+                // By the proposer's own clock nothing can have ended later.
+                ended_before: tidy.ended_before.min(time),
+                serials: tidy.serials.clone(),
+            }),
             Body::StatusSetPublished(set) => self.follow_set(index, set, report),
             Body::IdentityRegistered(registration) | Body::IdentityChanged(registration) => {
                 self.identities.entry(registration.identity.clone()).or_insert(IdentityState::Active);

@@ -30,6 +30,14 @@ pub(crate) struct Revoked {
     pub(crate) changed: Timestamp,
 }
 
+/// Certificates that were tidied away, which had all ended by then.
+#[derive(Debug, Clone)]
+pub(crate) struct Tidied {
+    pub(crate) index: u64,
+    pub(crate) ended_before: Timestamp,
+    pub(crate) serials: Vec<SerialNumber>,
+}
+
 /// A revocation list as its publication recorded it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordedList {
@@ -66,6 +74,7 @@ pub(crate) struct Collected {
     pub(crate) issuers: Vec<Arc<Issuer>>,
     pub(crate) sets: Vec<(u64, StatusSetPublished)>,
     pub(crate) activated: Vec<(u64, IssuerEpoch)>,
+    pub(crate) tidied: Vec<Tidied>,
 }
 
 /// The end of the history.
@@ -83,8 +92,17 @@ pub(crate) struct Status {
 impl Status {
     /// Sorts by serial; reports what is not unique and what was revoked or held without having been issued before.
     pub(crate) fn of(collected: Collected, findings: &mut Findings) -> Self {
-        let Collected { mut issued, revoked, holds, lists, divisions, issuers, sets: versions, activated } =
-            collected;
+        let Collected {
+            mut issued,
+            revoked,
+            holds,
+            lists,
+            divisions,
+            issuers,
+            sets: versions,
+            activated,
+            tidied,
+        } = collected;
         issued.sort_unstable_by_key(|issued| (issued.serial, issued.index));
         report_repeated(&issued, findings);
         let held = holds::replay(&holds, &issued, &revoked, findings);
@@ -100,6 +118,7 @@ impl Status {
                 status.report_unissued(serial, event.index, "held", findings);
             }
         }
+        tidied.iter().for_each(|tidied| status.report_untimely(tidied, findings));
         status
     }
 
@@ -115,6 +134,19 @@ impl Status {
         let start = self.issued.partition_point(|issued| issued.serial.epoch() < epoch);
         let end = self.issued.partition_point(|issued| issued.serial.epoch() <= epoch);
         &self.issued[start..end]
+    }
+
+    fn report_untimely(&self, tidied: &Tidied, findings: &mut Findings) {
+        for serial in &tidied.serials {
+            let detail = match self.issued(*serial).filter(|issued| issued.index < tidied.index) {
+                None => "tidied away, and was not issued before".to_owned(),
+                Some(issued) if issued.not_after >= tidied.ended_before => {
+                    format!("tidied away before {}, and ended {}", tidied.ended_before, issued.not_after)
+                }
+                Some(_) => continue,
+            };
+            findings.push(Finding::new(Check::Tidied, detail).at(tidied.index).of(*serial));
+        }
     }
 
     fn report_unissued(&self, serial: SerialNumber, index: u64, what: &str, findings: &mut Findings) {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use chancery_api::{BlastRadius, EnvironmentPart};
 use chancery_entry::{
     Blob, Body, ChangeProposal, ChangeStep, CrlPublished, Document, HoldTarget, IdentityChange,
-    IssuerActivation, IssuerRetirement, ProfileChange, Revocation, StatusSetPublished, Step, TokenRevocation,
-    TokenSpend,
+    IssuerActivation, IssuerRetirement, ProfileChange, Revocation, StatusSetPublished, Step, Tidy,
+    TokenRevocation, TokenSpend,
 };
 use chancery_types::{
     Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason, SerialNumber, Timestamp,
@@ -443,10 +443,23 @@ fn histories() -> Vec<Scenario> {
             let serial = SerialNumber::compose(EPOCH, 99, [1; 8]).unwrap();
             Some(authority.hold(HoldTarget::Certificate(serial)))
         }),
+        spoilt("tidied away without having been issued", Check::Tidied, |authority| {
+            let serial = SerialNumber::compose(EPOCH, 99, [1; 8]).unwrap();
+            Some(authority.record(tidied(serial)))
+        }),
+        spoilt("tidied away while it lives", Check::Tidied, |authority| {
+            let serial = authority.serial(authority.issuances()[0]);
+            Some(authority.record(tidied(serial)))
+        }),
         spoilt("a lineage held that does not exist", Check::Revocation, |authority| {
             Some(authority.hold(HoldTarget::Lineage(LineageId::from_array([8; 16]))))
         }),
     ]
+}
+
+/// By a clock that is years ahead: what counts is the entry's own time.
+fn tidied(serial: SerialNumber) -> Body {
+    Body::Tidied(Tidy { ended_before: Timestamp::MAX, serials: vec![serial] })
 }
 
 /// A change to a hundred certificates of one environment, with a step by this operator; returns the step's index.

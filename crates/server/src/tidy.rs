@@ -1,0 +1,226 @@
+//! Certificates that ended long ago leave what searches find, and never the log.
+//!
+//! One process at a time does it, a few hundred at a time with pauses between, so that nobody waits for it. Where it has
+//! got to needs no note: what was tidied away is not found again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chancery_entry::{Body, Entry, Tidy};
+use chancery_ledger::{CommitError, Ledger, ModelError, PageRequest, Proposal, Turn};
+use chancery_types::{Clock, Timestamp};
+
+/// How often it is looked whether something has ended.
+const LOOK: Duration = Duration::from_mins(10);
+/// Certificates that are looked for at once.
+const PAGE: usize = 4096;
+/// Certificates in one entry: some milliseconds of the ledger's time.
+const TOGETHER: usize = 512;
+/// How long others are left alone after each entry.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Clocks that differ by more since the last look were set.
+const EVEN: Duration = Duration::from_secs(5);
+
+/// Why not everything was tidied away. It goes on with the next look.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TidyError {
+    /// It cannot be found out what has ended.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The ledger did not take it.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Tidies the read model.
+#[derive(Debug)]
+pub(crate) struct Tidier {
+    ledger: Ledgered,
+    clock: Arc<dyn Clock>,
+    after: Duration,
+    settle: Duration,
+    turn: Turn,
+}
+
+/// Without its contents in debug output.
+struct Ledgered(Arc<dyn Ledger>);
+
+impl std::fmt::Debug for Ledgered {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Ledger")
+    }
+}
+
+impl Tidier {
+    /// Of what ended so long ago, once the clock has gone evenly for so long: a clock that runs ahead must not make
+    /// living certificates hard to find.
+    #[must_use]
+    pub(crate) fn new(
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
+        after: Duration,
+        settle: Duration,
+    ) -> Self {
+        let turn = Turn::new(Arc::clone(&ledger), "tidy");
+        Self { ledger: Ledgered(ledger), clock, after, settle, turn }
+    }
+
+    /// Tidies whenever something is due, until it is dropped.
+    pub(crate) async fn run(&self) {
+        let mut steady = Steady::new(self.clock.now());
+        loop {
+            if steady.at(self.clock.now()) >= self.settle && self.turn.ask().await.is_some() {
+                tokio::select! {
+                    tidied = self.round() => match tidied {
+                        Ok(0) => {}
+                        Ok(certificates) => tracing::info!(certificates, "what ended long ago was tidied away"),
+                        Err(error) => tracing::warn!(%error, "what ended long ago is not all tidied away"),
+                    },
+                    () = self.turn.keep() => {}
+                }
+                self.turn.give_up().await;
+            }
+            tokio::time::sleep(LOOK.min(self.settle.max(PAUSE))).await;
+        }
+    }
+
+    /// Tidies away everything that is due, while it is this process's turn; how many certificates that were.
+    ///
+    /// # Errors
+    /// [`TidyError`]; what was done until then is done.
+    pub(crate) async fn round(&self) -> Result<u64, TidyError> {
+        let ended_before = self.clock.now() - self.after;
+        let mut page = PageRequest::first(PAGE);
+        let mut done = 0;
+        loop {
+            let found = self.ledger.0.ended(ended_before, &page).await?;
+            for serials in found.items.chunks(TOGETHER) {
+                // Where it has gone to another process, that one goes on.
+                if self.turn.fence().is_none() && self.turn.ask().await.is_none() {
+                    return Ok(done);
+                }
+                let tidy = Tidy { ended_before, serials: serials.to_vec() };
+                let entry = Entry::new(self.clock.now(), Body::Tidied(tidy));
+                let proposal = Proposal::new(Vec::new(), vec![entry]).expect("so many serials fit an entry");
+                self.ledger.0.commit(vec![proposal]).await?;
+                done += serials.len() as u64;
+                tokio::time::sleep(PAUSE).await;
+            }
+            match found.next {
+                Some(after) => page.after = Some(after),
+                None => return Ok(done),
+            }
+        }
+    }
+
+    /// Lets another process go on at once.
+    pub(crate) async fn give_up(&self) {
+        self.turn.give_up().await;
+    }
+}
+
+/// For how long a clock has gone as evenly as one that nobody sets.
+struct Steady {
+    since: Instant,
+    last: (Timestamp, Instant),
+}
+
+impl Steady {
+    fn new(now: Timestamp) -> Self {
+        let here = Instant::now();
+        Self { since: here, last: (now, here) }
+    }
+
+    fn at(&mut self, now: Timestamp) -> Duration {
+        let (then, there) = std::mem::replace(&mut self.last, (now, Instant::now()));
+        let by_clock = now.millis() - then.millis();
+        let passed = i64::try_from(self.last.1.duration_since(there).as_millis()).unwrap_or(i64::MAX);
+        if Duration::from_millis(by_clock.abs_diff(passed)) > EVEN {
+            self.since = self.last.1;
+        }
+        self.last.1.duration_since(self.since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_entry::{Blob, Document, Issuance};
+    use chancery_ledger::ReadModel as _;
+    use chancery_types::{
+        AssuranceLevel, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, ManualClock, SerialNumber,
+    };
+
+    use super::*;
+    use crate::testing::{TestLog, log_start};
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn serial(counter: u64) -> SerialNumber {
+        SerialNumber::compose(IssuerEpoch(1), counter, [7; 8]).unwrap()
+    }
+
+    /// Certificates of an hour, a minute apart.
+    async fn issue(ledger: &dyn Ledger, count: u64) {
+        let proposals = (0..count).map(|counter| {
+            let begins = log_start() + Duration::from_secs(60 * counter);
+            let issuance = Issuance {
+                serial: serial(counter),
+                identity: "spiffe://example.org/web".parse().unwrap(),
+                lineage: LineageId::from_array(u128::from(counter).to_be_bytes()),
+                generation: Generation(0),
+                not_before: begins,
+                not_after: begins + Duration::from_hours(1),
+                key: Digest::of(&counter.to_be_bytes()),
+                profile: "workload".into(),
+                profile_hash: Digest::of(b"profile"),
+                requester: "test".into(),
+                evidence: EvidenceKind::JoinToken,
+                assurance: AssuranceLevel::SharedSecret,
+                evidence_hash: Digest::of(b"evidence"),
+                decision: Document("{}".into()),
+                idempotency: None,
+                tbs: Blob(vec![0x30]),
+            };
+            Proposal::new(vec![], vec![Entry::new(begins, issuance)]).unwrap()
+        });
+        ledger.commit(proposals.collect()).await.unwrap();
+    }
+
+    async fn tidied(ledger: &dyn Ledger, count: u64) -> u64 {
+        let mut tidied = 0;
+        for counter in 0..count {
+            tidied += u64::from(ledger.certificate(serial(counter)).await.unwrap().unwrap().is_tidied);
+        }
+        tidied
+    }
+
+    #[tokio::test]
+    async fn what_ended_so_long_ago_goes_in_bounded_entries_and_the_rest_when_it_is_due() {
+        const COUNT: u64 = 1200;
+        let log = TestLog::new();
+        issue(&*log.ledger, COUNT).await;
+        let clock = Arc::new(ManualClock::at(log_start() + DAY));
+        let ledger: Arc<dyn Ledger> = log.ledger.clone();
+        let tidier = Tidier::new(ledger, clock.clone(), 30 * DAY, Duration::ZERO);
+        assert_eq!(tidier.round().await.unwrap(), 0);
+        clock.set(log_start() + 30 * DAY + Duration::from_hours(1) + Duration::from_secs(600 * 60));
+        assert_eq!(tidier.round().await.unwrap(), 600);
+        assert_eq!(tidied(&*log.ledger, COUNT).await, 600);
+        assert!(!log.ledger.certificate(serial(600)).await.unwrap().unwrap().is_tidied, "not yet");
+        assert_eq!(tidier.round().await.unwrap(), 0, "once is enough");
+        assert_eq!(log.ledger.head().size, COUNT + 2);
+        clock.set(log_start() + 40 * DAY);
+        assert_eq!(tidier.round().await.unwrap(), 600);
+        assert_eq!(tidied(&*log.ledger, COUNT).await, COUNT);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_set_is_waited_for_anew() {
+        let clock = ManualClock::at(log_start());
+        let mut steady = Steady::new(clock.now());
+        steady.since = Instant::now() - Duration::from_hours(2);
+        assert!(steady.at(clock.now()) >= Duration::from_hours(2));
+        clock.set(log_start() + 400 * DAY);
+        assert!(steady.at(clock.now()) < Duration::from_hours(1));
+    }
+}
