@@ -113,7 +113,7 @@ impl PostgresLedger {
             log: row.log,
             epoch: row.epoch,
             readers: Readers::new(options.readers),
-            standbys: Standbys::new(standbys, options.standby_lag),
+            standbys: Standbys::new(standbys, options.standby_lag()),
             tiles: Tiles::default(),
             head: ArcSwap::from_pointee(row.head),
             standing_epoch: AtomicU64::new(0),
