@@ -80,7 +80,7 @@ impl Tidier {
                 }
                 self.turn.give_up().await;
             }
-            tokio::time::sleep(LOOK.min(self.settle.max(PAUSE))).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
