@@ -17,6 +17,7 @@ use chancery_server::authority::{OnlineRoot, Rules};
 use chancery_server::bootstrap::{self, InitPlan, RevokedIssuer};
 use chancery_server::config::{Config, LedgerPlace, RawPostgres, RawStorage, ServerName};
 use chancery_server::{Drained, Server, maintenance, relocation};
+use chancery_telemetry::TelemetryConfig;
 use chancery_types::{
     Clock as _, Digest, IssuerEpoch, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom,
     Timestamp, TrustDomain,
@@ -504,14 +505,28 @@ pub(crate) fn test_policy(config: &Path, cases: &[PathBuf]) -> Result<Vec<Case>>
     Ok(results)
 }
 
+/// A configuration that was read and is in order.
+pub(crate) struct Loaded(Config);
+
+impl Loaded {
+    /// Where traces go.
+    pub(crate) fn telemetry(&self) -> &TelemetryConfig {
+        &self.0.telemetry
+    }
+}
+
+/// Reads and checks the authority's configuration.
+pub(crate) fn load(config: &Path) -> Result<Loaded> {
+    Ok(Loaded(Config::load(config)?))
+}
+
 /// Serves until SIGTERM or SIGINT; SIGHUP puts profiles and policy into force anew, all or nothing. `ready` hears
 /// where it listens.
 pub(crate) async fn serve(
-    config: &Path,
+    Loaded(config): Loaded,
     allow_online_root: bool,
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<()> {
-    let config = Config::load(config)?;
     let online_root = if allow_online_root { OnlineRoot::Allow } else { OnlineRoot::Refuse };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
