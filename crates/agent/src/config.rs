@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use chancery_client::Endpoint;
+use chancery_telemetry::TelemetryConfig;
 use chancery_types::Digest;
 
 pub use raw::{
@@ -89,6 +90,8 @@ pub struct Config {
     pub attestation: RawAttestorConfig,
     /// What is logged, as `CHANCERY_LOG` says it.
     pub log: Option<String>,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
     /// The status socket, for `chancery agent status`.
     pub status_socket: PathBuf,
     /// Where metrics and health are served besides.
@@ -178,6 +181,7 @@ impl Config {
         let attestor = AttestorConfig::check(&raw.attestation, directory);
         let attestor = attestor
             .map_err(|found| mistakes.extend(found.iter().map(|mistake| format!("attestation: {mistake}"))));
+        let telemetry = TelemetryConfig::check(raw.telemetry, directory, &mut mistakes);
         let sinks = sinks(raw.sinks, &mut mistakes);
         let verifiers =
             if raw.workload_api.anybody_may_verify { Verifiers::Anybody } else { Verifiers::Entitled };
@@ -195,6 +199,7 @@ impl Config {
                 attestation: raw.attestation,
                 status_socket,
                 log: raw.log,
+                telemetry,
                 metrics,
                 sinks,
                 limits,

@@ -9,7 +9,9 @@ use chancery_api::{
     AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidItem, AgentSvidsRequest, BatchResult,
 };
 use chancery_client::{AgentEvents, Client, ClientError, Endpoint, RetryPolicy, TlsIdentity, TrustAnchors};
+use chancery_telemetry::step;
 use rustls_pki_types::CertificateDer;
+use tracing::Instrument as _;
 
 /// How long connecting may take: an agent would rather try again.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -95,11 +97,13 @@ impl Link {
 #[async_trait]
 impl Authority for Link {
     async fn svids(&self, items: Vec<AgentSvidItem>) -> Result<Vec<BatchResult>, ClientError> {
-        Ok(self.client().agent_svids(&AgentSvidsRequest { items }).await?.results)
+        let step = step!("svids", chancery.certificates = items.len());
+        let client = self.client();
+        Ok(client.agent_svids(&AgentSvidsRequest { items }).instrument(step).await?.results)
     }
 
     async fn jwt(&self, request: &AgentJwtRequest) -> Result<AgentJwtResponse, ClientError> {
-        self.client().agent_jwt(request).await
+        self.client().agent_jwt(request).instrument(step!("jwt")).await
     }
 }
 

@@ -17,6 +17,7 @@ use chancery_server::authority::{OnlineRoot, Rules};
 use chancery_server::bootstrap::{self, InitPlan, RevokedIssuer};
 use chancery_server::config::{Config, LedgerPlace, RawPostgres, RawStorage, ServerName};
 use chancery_server::{Drained, Server, maintenance, relocation};
+use chancery_telemetry::TelemetryConfig;
 use chancery_types::{
     Clock as _, Digest, IssuerEpoch, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom,
     Timestamp, TrustDomain,
@@ -91,6 +92,12 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    /// The settings that name it.
+    fn to_storage(&self) -> Result<RawStorage> {
+        let (ledger, postgres) = self.to_server()?;
+        Ok(RawStorage { ledger, postgres: Some(postgres), ..RawStorage::default() })
+    }
+
     /// Its address and what else a configuration says of it. Files are named from the root of the file system.
     fn to_server(&self) -> Result<(String, RawPostgres)> {
         let whole = |path: &Option<PathBuf>| {
@@ -470,10 +477,7 @@ pub(crate) async fn move_ledger(
     let named = to.url.strip_prefix("embedded:").map(|name| here.join(name));
     let storage = match &named {
         Some(directory) => RawStorage { ledger: directory.display().to_string(), ..RawStorage::default() },
-        None => {
-            let (ledger, postgres) = to.to_server()?;
-            RawStorage { ledger, postgres: Some(postgres), ..RawStorage::default() }
-        }
+        None => to.to_storage()?,
     };
     let target = match named {
         Some(directory) => LedgerPlace::Directory(directory),
@@ -490,16 +494,21 @@ pub(crate) async fn move_ledger(
         (Some(text), _) => LedgerPlace::named(text, None, &config.directory).map_err(wrong)?,
     };
     let moved = relocation::relocate(&config, &source, &target, &SystemRandom, &mut progress).await?;
-    #[derive(serde::Serialize)]
-    struct Settings {
-        storage: RawStorage,
-    }
     Ok(Moved {
         entries: moved.entries,
         root: moved.root,
         paused_seconds: moved.pause.as_secs_f64(),
-        settings: toml::to_string(&Settings { storage })?,
+        settings: settings(storage)?,
     })
+}
+
+/// What a configuration says of this storage.
+fn settings(storage: RawStorage) -> Result<String> {
+    #[derive(serde::Serialize)]
+    struct Settings {
+        storage: RawStorage,
+    }
+    Ok(toml::to_string(&Settings { storage })?)
 }
 
 /// How one case of a policy test went.
@@ -530,14 +539,28 @@ pub(crate) fn test_policy(config: &Path, cases: &[PathBuf]) -> Result<Vec<Case>>
     Ok(results)
 }
 
+/// A configuration that was read and is in order.
+pub(crate) struct Loaded(Config);
+
+impl Loaded {
+    /// Where traces go.
+    pub(crate) fn telemetry(&self) -> &TelemetryConfig {
+        &self.0.telemetry
+    }
+}
+
+/// Reads and checks the authority's configuration.
+pub(crate) fn load(config: &Path) -> Result<Loaded> {
+    Ok(Loaded(Config::load(config)?))
+}
+
 /// Serves until SIGTERM or SIGINT; SIGHUP puts profiles and policy into force anew, all or nothing. `ready` hears
 /// where it listens.
 pub(crate) async fn serve(
-    config: &Path,
+    Loaded(config): Loaded,
     allow_online_root: bool,
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<()> {
-    let config = Config::load(config)?;
     let online_root = if allow_online_root { OnlineRoot::Allow } else { OnlineRoot::Refuse };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

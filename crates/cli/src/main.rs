@@ -26,6 +26,7 @@ mod failure;
 mod files;
 mod flags;
 mod listing;
+mod log;
 mod loopback;
 mod peers;
 mod place;
@@ -34,6 +35,7 @@ mod scratch;
 mod stage;
 mod status_port;
 mod subject;
+mod telemetry;
 mod terminal;
 
 use flags::Cli;

@@ -3,29 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 #![expect(clippy::print_stdout, reason = "what was not tested is said")]
 
+#[path = "process/age.rs"]
+mod age;
 mod process;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use age::age_key;
 use process::{Authority, Ran, command, run};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-/// An identity file and its recipient, by `age-keygen`; nothing, loudly, where it is not installed.
-fn key(directory: &Path, name: &str) -> Option<String> {
-    let path = directory.join(name);
-    let made = Command::new("age-keygen").arg("-o").arg(&path).stderr(Stdio::null()).status();
-    if !made.is_ok_and(|status| status.success()) {
-        println!("SKIPPED: age is not installed");
-        return None;
-    }
-    let file = std::fs::read_to_string(&path).unwrap();
-    Some(file.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap().to_owned())
 }
 
 fn enroll(authority: &Authority, name: &str) {
@@ -44,7 +35,7 @@ fn restore(directory: &Path, into: &str, more: &[&str]) -> Ran {
 #[test]
 fn a_backup_of_a_busy_authority_goes_on_elsewhere_and_the_auditor_agrees() {
     let mut authority = Authority::init(&[]);
-    let Some(recipient) = key(&authority.path(""), "backup.key") else { return };
+    let Some(recipient) = age_key(&authority.path(""), "backup.key") else { return };
     authority.serve();
     enroll(&authority, "web");
     let busy = AtomicBool::new(true);
@@ -147,7 +138,9 @@ fn refuses_to_go_back(authority: &Authority) {
 fn a_backup_that_is_damaged_or_somebody_elses_leaves_nothing() {
     let authority = Authority::init(&[]);
     let here = authority.path("");
-    let (Some(recipient), Some(_)) = (key(&here, "backup.key"), key(&here, "other.key")) else { return };
+    let (Some(recipient), Some(_)) = (age_key(&here, "backup.key"), age_key(&here, "other.key")) else {
+        return;
+    };
     let backup = ["backup", "--to", &recipient, "--out", "b.age", "--json"];
     let made = authority.chancery(&backup).json();
     assert!(made["backup"]["entries"].as_u64().unwrap() > 0, "no server runs, and it is made all the same");
@@ -183,7 +176,7 @@ fn a_backup_that_is_damaged_or_somebody_elses_leaves_nothing() {
 fn a_backup_to_a_full_disk_fails_and_leaves_nothing() {
     let authority = Authority::init(&[]);
     let here = authority.path("");
-    let Some(recipient) = key(&here, "backup.key") else { return };
+    let Some(recipient) = age_key(&here, "backup.key") else { return };
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let backup = ["backup", "--to", &recipient, "--out", "-"];
     let output = command(&here).args(backup).stdout(full).output().unwrap();

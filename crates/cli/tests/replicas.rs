@@ -13,6 +13,8 @@
     reason = "tests and what they share"
 )]
 
+#[path = "process/age.rs"]
+mod age;
 #[path = "../../ledger/tests/replicas/proxy.rs"]
 mod network;
 mod process;
@@ -20,6 +22,7 @@ mod replicas {
     pub(crate) mod cluster;
     pub(crate) mod load;
     pub(crate) mod place;
+    pub(crate) mod recovery;
     pub(crate) mod verdict;
 }
 #[path = "../../ledger/tests/server/mod.rs"]
@@ -31,7 +34,7 @@ use chancery_types::{Random as _, SystemRandom};
 use network::Fault;
 use replicas::cluster::{Cluster, REPLICAS, token};
 use replicas::load::Load;
-use replicas::{place, verdict};
+use replicas::{place, recovery, verdict};
 use server::Server;
 
 /// From the end of a fault to service.
@@ -154,6 +157,13 @@ async fn a_database_that_came_back_older_is_signed_over_by_no_replica() {
         let said = tokio::task::block_in_place(|| cluster.refuses_to_serve(which));
         assert!(said.contains("two ways out") && said.contains("were published"), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_an_older_database_lacks_comes_from_a_backup_or_the_log_is_over() {
+    let Some(database) = Server::start() else { return };
+    let mut cluster = Cluster::start(database).await;
+    tokio::task::block_in_place(|| recovery::what_an_older_database_lacks_comes_from_a_backup(&mut cluster));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

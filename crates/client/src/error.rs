@@ -101,6 +101,23 @@ impl ClientError {
             _ => None,
         }
     }
+
+    /// One word for traces and counters.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Problem(_) => self.code().map_or("problem", ProblemCode::as_str),
+            Self::Connect { .. } => "connect",
+            Self::Tls { .. } => "tls",
+            Self::Timeout { .. } => "timeout",
+            Self::Broken { .. } => "broken",
+            Self::Unexpected { .. } => "unexpected",
+            Self::TooLarge { .. } => "too-large",
+            Self::Decode { .. } => "decode",
+            Self::Encode { .. } => "encode",
+            Self::Trust(_) => "trust",
+            Self::Random(_) => "random",
+        }
+    }
 }
 
 /// Why trust anchors or a client identity cannot be used.

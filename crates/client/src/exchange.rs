@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chancery_api::{IDEMPOTENCY_KEY_HEADER, Operation, PROBLEM_MEDIA_TYPE, Problem, percent_encode};
+use chancery_telemetry::step;
 use chancery_types::{Random, RandomError};
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, IF_MATCH, IF_NONE_MATCH};
@@ -12,6 +13,7 @@ use http_body_util::Full;
 use hyper::Request;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::{Instrument as _, Span};
 
 use crate::connection::Body;
 use crate::pool::{Lease, Pool};
@@ -163,6 +165,9 @@ impl Call {
         if let Some((media_type, _)) = &self.body {
             request = request.header(CONTENT_TYPE, *media_type);
         }
+        if let (Some(trace), Some(headers)) = (chancery_telemetry::current(), request.headers_mut()) {
+            trace.write(headers);
+        }
         let body = self.body.as_ref().map(|(_, bytes)| bytes.clone()).unwrap_or_default();
         request.uri(uri).body(Full::new(body)).map_err(|error| self.encode_error(error.to_string()))
     }
@@ -262,10 +267,13 @@ impl Client {
     {
         let mut attempt = 1;
         loop {
-            let error = match attempt_once(call.request(self.endpoint())?).await {
+            let step = self.step(call, attempt);
+            let request = step.in_scope(|| call.request(self.endpoint()))?;
+            let error = match attempt_once(request).instrument(step.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            step.record("otel.status_code", "ERROR").record("error.type", error.kind());
             // What was never sent can be repeated whatever it was.
             if call.once || !call.repeatable && !matches!(error, ClientError::Connect { .. }) {
                 return Err(error);
@@ -277,6 +285,22 @@ impl Client {
             tokio::time::sleep(delay).await;
             attempt += 1;
         }
+    }
+
+    /// One attempt, as it is shown in a trace.
+    fn step(&self, call: &Call, attempt: u32) -> Span {
+        let operation = call.operation;
+        step!(
+            "call",
+            otel.name = operation.id(),
+            otel.kind = "client",
+            http.request.method = operation.method().as_str(),
+            http.route = operation.path(),
+            http.request.resend_count = attempt - 1,
+            server.address = self.endpoint().authority(),
+            otel.status_code = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+        )
     }
 
     pub(crate) async fn within<T>(

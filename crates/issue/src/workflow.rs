@@ -5,9 +5,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use chancery_entry::{Body, Entry, Issuance};
 use chancery_ledger::{CertificateRecord, IssuedSignature, Ledger, ReadError};
+use chancery_telemetry::step;
 use chancery_types::{Clock, Digest, Random};
 use chancery_x509::TbsView;
 use tokio::sync::RwLock;
+use tracing::Instrument as _;
+use tracing::field::{Empty, display};
 
 use crate::error::{IssueError, RecordError, SigningError};
 use crate::issued::Issued;
@@ -103,7 +106,9 @@ impl Workflow {
         let mut failed = Vec::with_capacity(requests.len());
         let mut batch: Vec<Prepared> = Vec::with_capacity(requests.len());
         let count = requests.len();
-        let counters = match self.ledger.reserve_counters(issuer.epoch(), count as u64).await {
+        let preparing = step!("prepare", chancery.certificates = count);
+        let reserve = self.ledger.reserve_counters(issuer.epoch(), count as u64);
+        let counters = match reserve.instrument(preparing.clone()).await {
             Ok(first) => first..,
             Err(error) => {
                 let refused = || Err(RecordError::from(error.clone()).into());
@@ -111,7 +116,8 @@ impl Workflow {
             }
         };
         for (request, counter) in requests.into_iter().zip(counters) {
-            match prepare(request, &issuer, counter, &forbidden_keys, self.random.as_ref(), now) {
+            let prepare = || prepare(request, &issuer, counter, &forbidden_keys, self.random.as_ref(), now);
+            match preparing.in_scope(prepare) {
                 Ok(prepared) => {
                     batch.push(prepared);
                     failed.push(None);
@@ -119,22 +125,33 @@ impl Workflow {
                 Err(error) => failed.push(Some(IssueError::from(error))),
             }
         }
+        drop(preparing);
         let count = batch.len();
-        let mut recorded = match record(self.ledger.as_ref(), batch).await {
+        let commit =
+            record(self.ledger.as_ref(), batch).instrument(step!("commit", chancery.entries = count));
+        let mut recorded = match commit.await {
             Ok(recorded) => recorded.into_iter(),
             Err(error) => {
                 std::iter::repeat_with(|| Err(error.clone())).take(count).collect::<Vec<_>>().into_iter()
             }
         };
         drop(turn);
-        let issued: Vec<_> = failed
-            .into_iter()
-            .map(|failure| match failure {
-                Some(error) => Err(error),
-                None => finish(recorded.next().expect("one outcome for each prepared"), &issuer),
-            })
-            .collect();
-        self.keep_signatures(&issued).await;
+        let signing = step!("sign", chancery.issuer = display(issuer.epoch()), chancery.serial = Empty);
+        let issue = || -> Vec<_> {
+            failed
+                .into_iter()
+                .map(|failure| match failure {
+                    Some(error) => Err(error),
+                    None => finish(recorded.next().expect("one outcome for each prepared"), &issuer),
+                })
+                .collect()
+        };
+        let issued = signing.in_scope(issue);
+        if let [Ok(one)] = issued.as_slice() {
+            signing.record("chancery.serial", display(one.serial()));
+        }
+        drop(signing);
+        self.keep_signatures(&issued).instrument(step!("publish")).await;
         issued
     }
 

@@ -1,10 +1,10 @@
 //! Moving a log from one backend to another.
 
-use chancery_entry::{Body, DecodeError, Entry, TooLong};
+use chancery_entry::{DecodeError, Entry, TooLong};
 use chancery_merkle::leaf_hash;
 use chancery_types::Digest;
 
-use crate::{CommitError, Head, IssuedSignature, Ledger, Outcome, Proposal, ReadError};
+use crate::{CommitError, Head, Ledger, Outcome, Proposal, ReadError};
 
 /// Entries carried at once.
 const CHUNK: usize = 1024;
@@ -113,14 +113,5 @@ async fn copy_signatures(
     end: u64,
 ) -> Result<(), CopyError> {
     let count = usize::try_from(end - start).unwrap_or(usize::MAX);
-    let mut signatures = Vec::new();
-    for (bytes, index) in source.entries(start, count).await?.iter().zip(start..) {
-        let entry = Entry::decode(bytes).map_err(|error| CopyError::Entry { index, error })?;
-        if matches!(entry.body, Body::Issuance(_))
-            && let Some(signature) = source.signature(index).await?
-        {
-            signatures.push(IssuedSignature { index, signature });
-        }
-    }
-    Ok(target.keep_signatures(signatures).await?)
+    Ok(target.keep_signatures(source.signatures(start, count).await?).await?)
 }

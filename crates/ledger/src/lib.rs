@@ -35,7 +35,9 @@ pub use model::record::{
 };
 pub use model::search::{CertificateQuery, StateFilter};
 pub use model::{ModelError, ReadModel};
-pub use postgres::{Fence, PostgresError, PostgresLedger, PostgresOptions, PostgresReport, check_address};
+pub use postgres::{
+    Fence, PostgresError, PostgresLedger, PostgresLogWriter, PostgresOptions, PostgresReport, check_address,
+};
 pub use proposal::{CommitError, Conflict, Outcome, Precondition, Proposal, Standing};
 pub use scratch::Scratch;
 
@@ -56,7 +58,7 @@ pub struct Head {
 }
 
 /// A signature that was made over a recorded TBS, to be kept beside its entry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuedSignature {
     /// Index of the issuance entry.
     pub index: u64,
@@ -131,11 +133,34 @@ pub trait Ledger: ReadModel + Leases {
     /// [`ReadError`].
     async fn entries(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>, ReadError>;
 
+    /// The same for an export: perhaps from a copy of the log that others do not wait for.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    async fn entries_at_leisure(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        self.entries(start, count).await
+    }
+
     /// The signature kept beside an issuance entry.
     ///
     /// # Errors
     /// [`ReadError`].
     async fn signature(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError>;
+
+    /// The signatures kept beside entries `start .. start + count`, by rising index.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    async fn signatures(&self, start: u64, count: usize) -> Result<Vec<IssuedSignature>, ReadError> {
+        let end = self.head().size.min(start.saturating_add(count as u64));
+        let mut found = Vec::new();
+        for index in start..end {
+            if let Some(signature) = self.signature(index).await? {
+                found.push(IssuedSignature { index, signature });
+            }
+        }
+        Ok(found)
+    }
 
     /// Hashes `start .. start + count` of a tile level: see [`chancery_merkle::HashReader`].
     ///

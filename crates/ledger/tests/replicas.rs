@@ -17,6 +17,7 @@ mod replicas {
     pub(crate) mod load;
     pub(crate) mod proxy;
 }
+mod authority;
 mod server;
 mod workload;
 
@@ -24,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use authority::Authority;
 use chancery_entry::HoldTarget;
 use chancery_ledger::{
     CertificateState, CommitError, Fence, Ledger, OpenError, Outcome, PostgresError, PostgresLedger,
@@ -453,24 +455,7 @@ async fn a_pooler_that_gives_each_transaction_another_session_does_no_harm() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_database_is_known_by_its_certificate_and_asks_for_ours() {
     let authority = Authority::new();
-    let (certificate, key) = authority.issue("localhost");
-    let made = |directory: &Path| {
-        let write = |name: &str, text: &str| {
-            let path = directory.join(name);
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-            server::give(&path);
-            path.display().to_string()
-        };
-        let (crt, key) = (write("tls.crt", &certificate.pem()), write("tls.key", &key.serialize_pem()));
-        let ca = write("ca.crt", &authority.certificate.pem());
-        let rules = "hostssl all all all cert\nhost all chancery 127.0.0.1/32 trust\n";
-        let hba = write("hba.conf", rules);
-        format!(
-            "ssl = on\nssl_cert_file = '{crt}'\nssl_key_file = '{key}'\nssl_ca_file = '{ca}'\nhba_file = '{hba}'\n"
-        )
-    };
-    let Some(server) = Server::start_with(made) else { return };
+    let Some(server) = Server::start_with(|directory| authority.settings(directory)) else { return };
     let plain = server.address().to_owned();
     let address = plain.replace("127.0.0.1", "localhost") + "?sslmode=require";
     let place = Place { schema: server::schema(), directories: tempfile::tempdir().unwrap() };
@@ -498,28 +483,7 @@ async fn the_database_is_known_by_its_certificate_and_asks_for_ours() {
     assert!(ledger.entry(0).await.unwrap().is_some());
 }
 
-/// A certificate authority of the database's.
-struct Authority {
-    certificate: rcgen::Certificate,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
 impl Authority {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let certificate = parameters.self_signed(&key).unwrap();
-        Self { certificate, issuer: rcgen::Issuer::new(parameters, key) }
-    }
-
-    fn issue(&self, name: &str) -> (rcgen::Certificate, rcgen::KeyPair) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
-        (parameters.signed_by(&key, &self.issuer).unwrap(), key)
-    }
-
     /// Somebody with a certificate of this authority, who trusts that one.
     fn client(&self, name: &str, trusted: &Authority) -> rustls::ClientConfig {
         let (certificate, key) = self.issue(name);

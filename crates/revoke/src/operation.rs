@@ -8,7 +8,9 @@ use chancery_ledger::{
     CertificateQuery, CommitError, Conflict, Ledger, ModelError, Outcome, PageRequest, Precondition,
     Proposal, Standing, TokenState,
 };
+use chancery_telemetry::step;
 use chancery_types::{Clock, LineageId, RevocationReason, SerialNumber, SpiffeId};
+use tracing::Instrument as _;
 
 use crate::claims::Claims;
 use crate::finder::{Finder, Found};
@@ -296,7 +298,8 @@ impl Revoker {
                 Proposal::new(hand.require(requires), vec![Entry::new(now, body)])
             };
             let proposals = chunk.iter().map(propose).collect::<Result<Vec<_>, _>>()?;
-            let outcomes = self.ledger.commit(proposals).await;
+            let step = step!("commit", chancery.entries = proposals.len());
+            let outcomes = self.ledger.commit(proposals).instrument(step).await;
             let done = operation.changed;
             let outcomes = outcomes.map_err(|error| OperationError::Commit { done, error })?;
             for (serial, outcome) in chunk.iter().zip(outcomes) {
@@ -549,7 +552,7 @@ impl Revoker {
 
     async fn commit_one(&self, requires: Vec<Precondition>, body: Body) -> Result<(), OperationError> {
         let proposal = Proposal::new(requires, vec![Entry::new(self.clock.now(), body)])?;
-        let outcomes = self.ledger.commit(vec![proposal]).await;
+        let outcomes = self.ledger.commit(vec![proposal]).instrument(step!("commit")).await;
         match outcomes.map_err(|error| OperationError::Commit { done: 0, error })?.into_iter().next() {
             Some(Outcome::Refused(conflict)) => Err(OperationError::Conflict(conflict)),
             _ => Ok(()),

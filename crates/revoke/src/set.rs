@@ -14,10 +14,12 @@ use chancery_ledger::{
 };
 use chancery_merkle::{NoteSigner, NoteVerifier};
 use chancery_status::{BuildError, DeltaError, ExactSet, OpenError, SetBuilder, SignedSet, replace_file};
+use chancery_telemetry::step;
 use chancery_types::{Clock, Digest, IssuerEpoch, Timestamp, TrustDomain};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::board::{Lines, StatusBoard, StatusNews};
 
@@ -240,7 +242,8 @@ impl SetPublisher {
                 }
                 () = tokio::time::sleep_until(next) => {}
             }
-            let published = self.publish().await;
+            let step = step!("publish", chancery.what = "exact set");
+            let published = self.publish().instrument(step).await;
             earliest = Instant::now() + SPACING;
             next = Instant::now()
                 + match published {

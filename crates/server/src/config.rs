@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use chancery_api::ChangeLimits;
 use chancery_keys::KeyLocation;
+use chancery_telemetry::{RawTelemetry, TelemetryConfig};
 use chancery_types::{CrlShard, DnsName, HumanDuration, TrustDomain};
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +111,8 @@ pub struct Config {
     pub ledger: LedgerPlace,
     /// How long after their end certificates leave what searches find; `None` for never.
     pub tidy_after: Option<Duration>,
+    /// Where full tiles of the log are kept and served from; `None`: they are made as they are asked for.
+    pub tiles: Option<PathBuf>,
     /// Where the issuer's key is.
     pub issuer_key: KeyLocation,
     /// Where the keys of issuers before it are: they sign the status of what they issued.
@@ -150,6 +153,8 @@ pub struct Config {
     pub set_refresh: Duration,
     /// How issuers and keys follow each other.
     pub rotation: RotationConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
     /// Limits.
     pub limits: Limits,
 }
@@ -200,6 +205,9 @@ pub struct RawConfig {
     /// Streams of security events.
     #[serde(default, skip_serializing_if = "RawSsf::is_default")]
     pub ssf: RawSsf,
+    /// Where traces go.
+    #[serde(default, skip_serializing_if = "RawTelemetry::is_default")]
+    pub telemetry: RawTelemetry,
     /// Limits.
     #[serde(default)]
     pub limits: RawLimits,
@@ -506,11 +514,13 @@ impl Config {
                 .push(format!("listen.url: {url:?} must begin with https:// (OpenID Connect Discovery 1.0)"));
         }
         let rotation = RotationConfig::check(&raw.rotation, &mut mistakes);
+        let telemetry = TelemetryConfig::check(raw.telemetry, directory, &mut mistakes);
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
         Ok(Self {
             rotation,
+            telemetry,
             directory: directory.to_owned(),
             trust_domain,
             names,
@@ -523,6 +533,7 @@ impl Config {
             status_url,
             ledger,
             tidy_after,
+            tiles: storage.tiles.map(|tiles| directory.join(tiles)),
             issuer_key,
             former_issuer_keys,
             ledger_key,

@@ -10,12 +10,14 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chancery_api::{Audience, Operation, ProblemCode, REQUEST_ID_HEADER};
+use chancery_telemetry::{TraceContext, Trust, step};
 use futures_util::FutureExt;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::activity::Guarded;
 use crate::chassis::{BODY_UNIT, Chassis, Weight, body_limit, weight};
@@ -41,18 +43,80 @@ pub(crate) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     let peer = request.extensions().get::<Peer>().cloned();
     let version = request.version();
     let operation = gate.operation.map_or("none", Operation::id);
-    let span = tracing::info_span!("request", id = id.as_str(), operation);
+    let caller = TraceContext::from_headers(request.headers());
+    let spans = Spans {
+        step: gate.step(&id, peer.as_ref(), caller.as_ref()),
+        log: tracing::info_span!("request", id = id.as_str(), operation, trace_id = Empty),
+    };
+    if let Some(trace) = spans.step.in_scope(chancery_telemetry::current).or(caller) {
+        spans.log.record("trace_id", trace.trace_id());
+    }
     let work = async {
         let peer = peer.as_ref().ok_or_else(|| HttpProblem::internal("the request has no peer"))?;
-        gate.answer(peer, request, next).await
+        gate.answer(peer, request, next, &spans).await
     };
-    let result: Result<Response, HttpProblem> = work.instrument(span.clone()).await;
+    let result: Result<Response, HttpProblem> = spans.around(work).await;
     let response = result.unwrap_or_else(IntoResponse::into_response);
-    span.in_scope(|| gate.finish(response, &id, peer.as_ref(), version, began.elapsed()))
+    let response = spans.log.in_scope(|| gate.finish(response, &id, peer.as_ref(), version, began.elapsed()));
+    let status = response.status();
+    spans.step.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        spans.step.record("otel.status_code", "ERROR");
+    }
+    response
+}
+
+/// A request in the log and in a trace. A task that goes on with it has to be in both: who looks at one of them does
+/// not see the other.
+struct Spans {
+    log: Span,
+    step: Span,
+}
+
+impl Spans {
+    fn around<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        work.instrument(self.log.clone()).instrument(self.step.clone())
+    }
 }
 
 impl Gate {
-    async fn answer(&self, peer: &Peer, request: Request, next: Next) -> Result<Response, HttpProblem> {
+    /// The request as it is shown in a trace: a part of the caller's, where that says so.
+    fn step(&self, id: &RequestId, peer: Option<&Peer>, caller: Option<&TraceContext>) -> Span {
+        let Some(operation) = self.operation.filter(|operation| is_shown(*operation)) else {
+            return Span::none();
+        };
+        let step = step!(
+            "request",
+            otel.name = operation.id(),
+            otel.kind = "server",
+            http.request.method = operation.method().as_str(),
+            http.route = operation.path(),
+            http.response.status_code = Empty,
+            otel.status_code = Empty,
+            chancery.request = id.as_str(),
+            chancery.caller = Empty,
+        );
+        if step.is_disabled() {
+            return step;
+        }
+        let certificate = peer.and_then(Peer::certificate);
+        if let Some(certificate) = certificate {
+            step.record("chancery.caller", certificate.spiffe_id().as_str());
+        }
+        if let Some(caller) = caller {
+            let is_known = certificate.is_some() || matches!(peer, Some(Peer::Admin { .. }));
+            chancery_telemetry::adopt(&step, caller, if is_known { Trust::Known } else { Trust::Stranger });
+        }
+        step
+    }
+
+    async fn answer(
+        &self,
+        peer: &Peer,
+        request: Request,
+        next: Next,
+        spans: &Spans,
+    ) -> Result<Response, HttpProblem> {
         self.check_rate(peer)?;
         let Some(operation) = self.operation else { return Ok(next.run(request).await) };
         self.check_audience(peer, operation)?;
@@ -61,7 +125,7 @@ impl Gate {
             Weight::Light => run_here(request, next).await,
             Weight::Write => {
                 let turn = self.chassis.writes.admit().await.map_err(overloaded)?;
-                self.run_whole(request, next, (turn, memory)).await
+                self.run_whole(request, next, spans, (turn, memory)).await
             }
             Weight::Bulk => {
                 let turn = self.chassis.bulk.admit().await.map_err(overloaded)?;
@@ -149,6 +213,7 @@ impl Gate {
         &self,
         request: Request,
         next: Next,
+        spans: &Spans,
         guard: G,
     ) -> Result<Response, HttpProblem> {
         let work = async move {
@@ -156,7 +221,7 @@ impl Gate {
             drop(guard);
             response
         };
-        let handle = self.chassis.shutdown.spawn_whole(work.in_current_span());
+        let handle = self.chassis.shutdown.spawn_whole(spans.around(work));
         handle.await.map_err(HttpProblem::internal)
     }
 
@@ -208,6 +273,11 @@ impl Gate {
         }
         response
     }
+}
+
+/// What probes and scrapers ask every few seconds says nothing in a trace.
+fn is_shown(operation: Operation) -> bool {
+    !matches!(operation, Operation::Healthz | Operation::Readyz | Operation::Metrics)
 }
 
 /// Runs a handler that may be dropped at any point; a panic in it is an answer too.

@@ -50,6 +50,7 @@ mod ssf;
 mod standing;
 mod storage;
 mod tidy;
+mod tiles;
 mod tls;
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::site::Site;
 use crate::ssf::Transmitter;
 use crate::standing::StandingCollector;
 use crate::tidy::Tidier;
+use crate::tiles::{TileKeeper, TileStore};
 use crate::{
     AdminSocket, AdminSocketError, Chassis, Concurrency, Drained, Listener, ListenerLimits, OldestTls,
     RequestLimits, TlsError, TlsMaterial, TlsSlot, routes,
@@ -140,6 +141,7 @@ impl Server {
             agents,
             feed: Arc::clone(&feed),
             ssf: Arc::clone(&ssf),
+            tiles: tile_store(&authority).await?,
             chassis: Arc::clone(&chassis),
         };
         watch_health(&site);
@@ -295,6 +297,16 @@ impl Server {
                 }
             });
         }
+        if let Some(store) = &site.tiles {
+            let keeper = TileKeeper::new(Arc::clone(site.authority.ledger()), Arc::clone(store));
+            let stop = shutdown.clone();
+            shutdown.spawn(async move {
+                tokio::select! {
+                    () = keeper.run() => {}
+                    () = stop.begun() => keeper.give_up().await,
+                }
+            });
+        }
         shutdown.spawn({
             let (stop, set) = (shutdown.clone(), Arc::clone(&site.set));
             async move {
@@ -407,6 +419,16 @@ fn exact_set(authority: &Authority, board: &Arc<StatusBoard>) -> Result<Arc<SetP
         file: directory.join("exact.set"),
         refresh: authority.config().set_refresh,
     })))
+}
+
+async fn tile_store(authority: &Authority) -> Result<Option<Arc<TileStore>>, ServeError> {
+    let Some(directory) = &authority.config().tiles else { return Ok(None) };
+    let opened = TileStore::open(directory, authority.ledger().as_ref()).await;
+    let store = opened.map_err(|error| ServeError::Directory {
+        path: directory.display().to_string(),
+        error: std::io::Error::other(error),
+    })?;
+    Ok(Some(Arc::new(store)))
 }
 
 fn material(authority: &Authority, credential: &ServerCredential) -> TlsMaterial {

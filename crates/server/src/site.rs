@@ -12,6 +12,7 @@ use crate::feed::Feed;
 use crate::prober::Prober;
 use crate::rotation::Rotation;
 use crate::ssf::Transmitter;
+use crate::tiles::TileStore;
 
 /// The state of every route.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub struct Site {
     pub rotation: Arc<Rotation>,
     /// Tells receivers of security events the same.
     pub(crate) ssf: Arc<Transmitter>,
+    /// Full tiles outside the ledger.
+    pub(crate) tiles: Option<Arc<TileStore>>,
     /// What every request goes through.
     pub chassis: Arc<Chassis>,
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher};
+use chancery_telemetry::Counts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 
 use crate::agents::Agents;
@@ -88,11 +90,23 @@ impl Collector for StandingCollector {
         ] {
             encode_gauge(&mut encoder, name, help, i64::try_from(count).unwrap_or(i64::MAX))?;
         }
+        encode_spans(&mut encoder)?;
         let syncs = ConstCounter::new(ledger.syncs());
         let help = "Times that this process made something durable in the ledger";
         let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;
         syncs.encode(metric)
     }
+}
+
+/// What became of the spans of traces; zero while none are exported.
+fn encode_spans(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let spans = Counts::of_process().read();
+    let help = "Spans of traces: ended here, taken by the collector, not taken";
+    let mut family = encoder.encode_descriptor("chancery_trace_spans", help, None, MetricType::Counter)?;
+    for (outcome, count) in [("ended", spans.ended), ("exported", spans.exported), ("failed", spans.failed)] {
+        ConstCounter::new(count).encode(family.encode_family(&[("outcome", outcome)])?)?;
+    }
+    Ok(())
 }
 
 /// Nothing before the first version.

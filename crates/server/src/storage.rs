@@ -75,6 +75,8 @@ pub(crate) fn postgres_options(place: &PostgresPlace) -> Result<PostgresOptions,
     options.listen_url.clone_from(&place.listen);
     options.schema.clone_from(&place.schema);
     options.readers = place.connections;
+    options.standby_urls.clone_from(&place.read);
+    options.standby_lag = place.read_lag;
     if let Some(file) = &place.password_file {
         let password = read_secret(file);
         options.password =

@@ -67,22 +67,18 @@ impl Tidier {
 
     /// Tidies whenever something is due, until it is dropped.
     pub(crate) async fn run(&self) {
-        tokio::select! {
-            () = self.look() => {}
-            () = self.turn.keep() => {}
-        }
-    }
-
-    async fn look(&self) {
         let mut steady = Steady::new(self.clock.now());
         loop {
-            if steady.at(self.clock.now()) >= self.settle {
-                self.turn.mine().await;
-                match self.round().await {
-                    Ok(0) => {}
-                    Ok(certificates) => tracing::info!(certificates, "what ended long ago was tidied away"),
-                    Err(error) => tracing::warn!(%error, "what ended long ago is not all tidied away"),
+            if steady.at(self.clock.now()) >= self.settle && self.turn.ask().await.is_some() {
+                tokio::select! {
+                    tidied = self.round() => match tidied {
+                        Ok(0) => {}
+                        Ok(certificates) => tracing::info!(certificates, "what ended long ago was tidied away"),
+                        Err(error) => tracing::warn!(%error, "what ended long ago is not all tidied away"),
+                    },
+                    () = self.turn.keep() => {}
                 }
+                self.turn.give_up().await;
             }
             tokio::time::sleep(LOOK.min(self.settle.max(PAUSE))).await;
         }

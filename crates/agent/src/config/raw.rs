@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use chancery_telemetry::RawTelemetry;
+
 use super::Limits;
 use crate::attest::RawAttestorConfig;
 use crate::sink::SinkSettings;
@@ -39,6 +41,9 @@ pub struct RawConfig {
     /// What is logged: `info`, or `info,chancery_agent=debug`; what the environment says in `CHANCERY_LOG` goes first.
     #[serde(default)]
     pub log: Option<String>,
+    /// Where traces go; read at the start alone.
+    #[serde(default)]
+    pub telemetry: RawTelemetry,
     /// Limits.
     #[serde(default)]
     pub limits: RawLimits,

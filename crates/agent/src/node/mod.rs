@@ -18,8 +18,10 @@ use std::time::Duration;
 use chancery_api::{EnrollRequest, EnrollResponse, RenewRequest};
 use chancery_client::ClientError;
 use chancery_rotate::client::{self, Failed, Seed, Window};
+use chancery_telemetry::step;
 use chancery_types::{Random, Timestamp};
 use tokio::sync::{Notify, watch};
+use tracing::Instrument as _;
 
 use credential::Kept;
 pub(crate) use credential::NodeCredential;
@@ -267,12 +269,17 @@ impl Node {
     async fn renew(&self, current: &NodeCredential) -> Result<NodeCredential, NodeError> {
         let request = self.pending(format!("renew {}", current.serial))?;
         let ask = RenewRequest { csr: request.csr.clone(), lifetime: None, receipt: false };
-        let answer = self.link.client().renew(&ask, &request.name).await;
+        let client = self.link.client();
+        let answer = client.renew(&ask, &request.name).instrument(step!("node")).await;
         let credential = self.settle(request, answer)?;
         Ok(credential)
     }
 
     async fn attest(&self) -> Result<NodeCredential, NodeError> {
+        self.attest_anew().instrument(step!("node")).await
+    }
+
+    async fn attest_anew(&self) -> Result<NodeCredential, NodeError> {
         let proof = Proof::read(&self.evidence)?;
         let purpose = proof.purpose();
         if let Some((refused, why)) = &*lock(&self.refused)

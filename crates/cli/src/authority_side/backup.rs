@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use chancery_server::backup::{self, Evidence, KeysIn, RestoreError, RestorePlan, StatusEvidence};
-use chancery_server::config::Config;
+use chancery_server::config::{Config, LedgerPlace, PostgresPlace, RawStorage};
 use chancery_types::{Digest, SystemRandom, Timestamp};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::{Database, settings};
 use crate::failure::verification;
 
 /// What is to be backed up, and for whom.
@@ -98,6 +99,8 @@ pub(crate) struct RestoreOrder<'a> {
     pub(crate) sets: Vec<Known>,
     /// Whether it may go on without knowing any.
     pub(crate) dangerous_without_checkpoint: bool,
+    /// The database that is to have the log.
+    pub(crate) database: Option<Database>,
     /// Entries that the backup does not have, and where they are from.
     pub(crate) more: Option<(String, NextEntry<'a>)>,
 }
@@ -126,9 +129,23 @@ pub(crate) struct RestoredAuthority {
     /// What is missing, and why.
     pub(crate) left_out: Vec<String>,
     /// The ledger.
-    pub(crate) ledger: PathBuf,
+    pub(crate) ledger: String,
+    /// What the configuration has to say from now on, where the ledger is not where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) settings: Option<String>,
     /// The configuration.
     pub(crate) config: PathBuf,
+}
+
+/// The database that these settings name, with files relative to this directory.
+fn place_in(storage: &RawStorage, directory: &Path) -> Result<PostgresPlace> {
+    let place = LedgerPlace::named(&storage.ledger, storage.postgres.clone(), directory);
+    match place.map_err(|mistakes| anyhow::anyhow!(mistakes.join("\n")))? {
+        LedgerPlace::Postgres(place) => Ok(*place),
+        LedgerPlace::Directory(_) => {
+            anyhow::bail!("{}: name a database, postgres://USER@HOST/DATABASE", storage.ledger)
+        }
+    }
 }
 
 /// Makes an authority's directory from a backup.
@@ -146,8 +163,11 @@ pub(crate) fn restore(
         Ok(Evidence { source_name: known.name, note })
     };
     let set = |known: Known| StatusEvidence { source_name: known.name, bytes: known.bytes };
+    let target = std::path::absolute(order.target)?;
+    let storage = order.database.as_ref().map(Database::to_storage).transpose()?;
     let plan = RestorePlan {
         target: order.target,
+        database: storage.as_ref().map(|storage| place_in(storage, &target)).transpose()?,
         identities: &identities,
         checkpoints: order.checkpoints.into_iter().map(evidence).collect::<Result<_>>()?,
         sets: order.sets.into_iter().map(set).collect(),
@@ -172,7 +192,15 @@ pub(crate) fn restore(
         revocations: account.revocations,
         keys: manifest.keys,
         left_out: manifest.left_out,
-        ledger: restored.ledger,
+        ledger: match restored.ledger.directory() {
+            Some(directory) => directory.display().to_string(),
+            None => restored.ledger.to_string(),
+        },
+        settings: match (storage, manifest.database) {
+            (Some(storage), _) => Some(settings(storage)?),
+            (None, Some(_)) => Some(settings(RawStorage::default())?),
+            (None, None) => None,
+        },
         config: restored.config,
     })
 }

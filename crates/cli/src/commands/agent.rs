@@ -13,10 +13,10 @@ use chancery_agent::{Environment, ask_status, daemon};
 use chancery_types::{Digest, SecretString, SystemClock, SystemRandom, Timestamp};
 use clap::{ArgGroup, Args, Subcommand};
 
-use crate::commands::serve::{LogControl, LogFormat, start_log};
 use crate::failure::usage;
 use crate::files;
 use crate::flags::Globals;
+use crate::log::{LogControl, LogFormat, start_log};
 use crate::subject;
 use crate::terminal::{Terminal, Tone};
 
@@ -99,7 +99,9 @@ impl Agent {
         }
         let exported = std::env::var_os("CHANCERY_CONFIG").map(PathBuf::from);
         let load = self.flags.source(self.flags.file(globals.config.as_deref(), exported.as_deref()))?;
-        let log = start_log(self.log_format, globals);
+        let telemetry = load().map(|config| config.telemetry).unwrap_or_default();
+        let (log, _exporter) =
+            start_log(self.log_format, globals, "chancery-agent", &telemetry)?.into_parts();
         let load = move || load().and_then(|config| log_as_it_says(config, &log));
         let environment = Environment { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
         Ok(daemon::run(load, environment).await?)

@@ -8,12 +8,13 @@ use chancery_agent::hook::HookSettings;
 use chancery_proxy::ConfigError;
 use chancery_proxy::crl_sync::{CrlSync, CrlSyncConfig, FileForm, RawCrlSync, RawOutput, Report};
 use chancery_proxy::source::RawCredentials;
+use chancery_telemetry::TelemetryConfig;
 use chancery_types::{HumanDuration, SystemClock};
 use clap::{ArgGroup, Args, ValueEnum};
 
-use crate::commands::serve::{LogFormat, start_log};
 use crate::failure::usage;
 use crate::flags::Globals;
+use crate::log::{LogFormat, start_log};
 use crate::terminal::Terminal;
 
 /// Keeps the revocation lists of every issuer in files, fetched, verified and swapped whole, and has programs read
@@ -104,9 +105,8 @@ enum Form {
 impl CrlSyncCommand {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
         let config = self.config(globals)?;
-        if !self.once {
-            start_log(self.log_format, globals);
-        }
+        let start = || start_log(self.log_format, globals, "chancery-crl-sync", &TelemetryConfig::default());
+        let _log = (!self.once).then(start).transpose()?;
         let mut sync = CrlSync::new(config, Arc::new(SystemClock)).await?;
         if self.once {
             let report = sync.once().await?;

@@ -44,14 +44,20 @@ mod watch;
 
 use anyhow::Result;
 
+use chancery_telemetry::{Inherited, TraceContext, install};
+
 use crate::flags::{Cli, Command};
+use crate::log::start_plain_log;
 use crate::terminal::Terminal;
 
 /// Does what was asked.
 pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let globals = &cli.globals;
+    if !cli.command.starts_log() {
+        inherit_trace();
+    }
     if globals.verbose >= 2 && !cli.command.starts_log() {
-        serve::start_log(serve::LogFormat::Text, globals);
+        start_plain_log(globals);
     }
     match &cli.command {
         Command::Init(init) => init.run(globals, terminal).await,
@@ -118,6 +124,15 @@ pub(crate) fn text_of<T: serde::Serialize>(value: &T) -> String {
         Ok(serde_json::Value::String(text)) => text,
         Ok(other) => other.to_string(),
         Err(_) => String::new(),
+    }
+}
+
+/// Whoever runs this command within a trace of its own says so in $TRACEPARENT; what is asked for here belongs to it.
+fn inherit_trace() {
+    let parent = std::env::var("TRACEPARENT").ok().and_then(|text| TraceContext::parse(&text));
+    if let Some(parent) = parent {
+        // There is none yet: this process has begun just now.
+        let _ = install(Box::new(Inherited(parent)));
     }
 }
 

@@ -8,12 +8,13 @@ use chancery_proxy::authz::{self, AuthzConfig};
 use chancery_proxy::source::{RawAuthority, RawCredentials, RawStatus};
 use chancery_proxy::tunnel::header::ProxyVersion;
 use chancery_proxy::tunnel::{self, ProxyConfig, RawListener, RawProxy};
+use chancery_telemetry::TelemetryConfig;
 use chancery_types::HumanDuration;
 use clap::{Args, ValueEnum};
 
-use crate::commands::serve::{LogFormat, start_log};
 use crate::failure::usage;
 use crate::flags::Globals;
+use crate::log::{LogFormat, start_log};
 use crate::terminal::Terminal;
 
 /// Passes connections on, with TLS on one side or both, and cuts those of peers that are revoked.
@@ -100,7 +101,7 @@ impl ProxyCommand {
         if file.is_some() && raw.is_some() {
             return Err(usage("say it in the file or by flags: --config excludes --listen"));
         }
-        start_log(self.log_format, globals);
+        let _log = start_log(self.log_format, globals, "chancery-proxy", &TelemetryConfig::default())?;
         let load = || match (&file, &raw) {
             (Some(file), _) => ProxyConfig::load(file),
             (None, raw) => ProxyConfig::check(raw.clone().unwrap_or_default(), &here)
@@ -153,7 +154,7 @@ impl AuthzCommand {
             return Err(usage("nothing says who may; give --config authz.toml"));
         };
         let config = AuthzConfig::load(&file)?;
-        start_log(self.log_format, globals);
+        let _log = start_log(self.log_format, globals, "chancery-authz", &TelemetryConfig::default())?;
         Ok(authz::run(config).await?)
     }
 }

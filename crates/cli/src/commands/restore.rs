@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::audit::open_source;
+use super::database::DatabaseFlags;
 use crate::authority_side::{self, Known, RestoreOrder};
 use crate::connection::Connection;
 use crate::files;
@@ -17,7 +18,8 @@ use crate::flags::Globals;
 use crate::status_port::StatusPort;
 use crate::terminal::{Terminal, Tone};
 
-/// Makes an authority's directory from a backup. It must not go back behind what was published: whoever was revoked
+/// Makes an authority's directory from a backup, and puts its log into a database where --database names one: into a
+/// fresh schema, or behind the beginning of the log that an older copy of the database has. It must not go back behind what was published: whoever was revoked
 /// since would be good again. So it asks for the last checkpoint that anybody has, takes what is missing from --log,
 /// and else refuses.
 #[derive(Debug, Args)]
@@ -46,13 +48,16 @@ pub(crate) struct Restore {
     #[arg(long)]
     dangerous_without_checkpoint: bool,
     #[command(flatten)]
+    database: DatabaseFlags,
+    #[command(flatten)]
     connection: Connection,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   chancery restore b.age -i backup.key --into chancery --checkpoint https://log-mirror.example.org/checkpoint
-  chancery restore b.age -i backup.key --into chancery --checkpoint kept --log export.jsonl";
+  chancery restore b.age -i backup.key --into chancery --checkpoint kept --log export.jsonl
+  chancery restore b.age -i backup.key --into replica --checkpoint kept --database postgres://chancery@db/chancery";
 
 impl Restore {
     pub(crate) async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
@@ -75,6 +80,7 @@ impl Restore {
             checkpoints,
             sets: self.known(&self.sets).await?,
             dangerous_without_checkpoint: self.dangerous_without_checkpoint,
+            database: self.database.chosen()?,
             more: self.log.clone().map(|name| (name, &mut next as _)),
         };
         let input = self.open()?;
@@ -152,8 +158,12 @@ fn next_steps(restored: &authority_side::RestoredAuthority) -> String {
         true => "",
         false => "put the keys and their passphrase back (chancery.toml, [keys]), ",
     };
+    let settings = restored.settings.as_ref();
+    let settings = settings.map_or_else(String::new, |settings| {
+        format!("put this in the place of [storage] in the configuration:\n\n{settings}\n")
+    });
     format!(
-        "Next: make sure that the old server never starts again, {keys}then `chancery --config {} serve`; the index is \
+        "Next: make sure that the old server never starts again, {keys}{settings}then `chancery --config {} serve`; the index is \
          made anew at the first start. Then audit: `chancery audit verify URL --checkpoint FILE`.",
         restored.config.display()
     )

@@ -1,14 +1,12 @@
 //! `chancery serve` and `chancery check-config`: running the authority.
 
-use std::io::IsTerminal as _;
-
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing_subscriber::EnvFilter;
 
 use crate::authority_side;
 use crate::flags::Globals;
+use crate::log::{LogFormat, start_log};
 use crate::place;
 use crate::terminal::{Terminal, Tone};
 
@@ -40,22 +38,13 @@ pub(crate) struct CheckConfig {
     authz: Option<std::path::PathBuf>,
 }
 
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(super) enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 impl Serve {
     pub(crate) async fn run(&self, globals: &Globals) -> Result<()> {
         let config = place::required(globals.config.as_deref())?;
-        start_log(self.log_format, globals);
+        let authority = authority_side::load(&config)?;
+        let _log = start_log(self.log_format, globals, "chancery-server", authority.telemetry())?;
         raise_descriptors();
-        authority_side::serve(&config, self.allow_online_root, |api, status| {
+        authority_side::serve(authority, self.allow_online_root, |api, status| {
             tracing::info!(%api, %status, config = %config.display(), "serving");
         })
         .await
@@ -93,50 +82,11 @@ impl CheckConfig {
     }
 }
 
-/// Changes what is logged.
-pub(super) struct LogControl(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
-
-impl LogControl {
-    /// Logs this from now on, in the words of $CHANCERY_LOG.
-    pub(super) fn choose(&self, text: &str) -> Result<(), String> {
-        self.0(EnvFilter::try_new(text).map_err(|error| error.to_string())?)
-    }
-}
-
 /// Has as many files and connections open as the system allows: thousands follow the feed, and the usual soft limit is
 /// for programs that use `select`.
 fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "the limit of open files stays at {:?}", limit.current);
-    }
-}
-
-/// Writes what happens to standard error.
-pub(super) fn start_log(format: LogFormat, globals: &Globals) -> LogControl {
-    let default = match (globals.quiet, globals.verbose) {
-        (true, _) => "warn",
-        (false, 0) => "info",
-        (false, 1) => "info,chancery_server=debug",
-        (false, _) => "info,chancery_server=debug,chancery_client=debug",
-    };
-    let filter = EnvFilter::try_from_env("CHANCERY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => {
-            let log = log.with_filter_reloading();
-            let handle = log.reload_handle();
-            log.init();
-            LogControl(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
-        }
-        LogFormat::Json => {
-            let log = log.json().with_filter_reloading();
-            let handle = log.reload_handle();
-            log.init();
-            LogControl(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
-        }
     }
 }

@@ -98,6 +98,7 @@ impl Ran {
     }
 
     /// Requires exit code 0 and JSON.
+    #[allow(dead_code, reason = "not every test reads what a command says of itself")]
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.success()).unwrap()
     }

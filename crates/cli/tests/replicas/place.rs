@@ -8,8 +8,12 @@ use crate::server::Server;
 
 /// Writes what the command said the configuration has to say.
 fn configure(authority: &Authority, moved: &serde_json::Value) {
-    let file = authority.path("chancery/chancery.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
+    settle(&authority.path("chancery/chancery.toml"), moved["settings"].as_str().unwrap());
+}
+
+/// Puts these settings in the place of those of the storage.
+pub(crate) fn settle(file: &Path, settings: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
     let (mut kept, mut is_storage) = (String::new(), false);
     for line in text.lines() {
         if line.starts_with('[') {
@@ -20,7 +24,7 @@ fn configure(authority: &Authority, moved: &serde_json::Value) {
             kept += "\n";
         }
     }
-    std::fs::write(&file, kept + moved["settings"].as_str().unwrap()).unwrap();
+    std::fs::write(file, kept + settings).unwrap();
 }
 
 fn enrol(authority: &Authority, out: &Path) {

@@ -31,6 +31,8 @@ pub struct CertificateQuery {
     pub expires_before: Option<Timestamp>,
     /// Those with notAfter at or after this.
     pub expires_after: Option<Timestamp>,
+    /// Whether an answer will do that is a moment old. Never where something is decided by it.
+    pub may_lag: bool,
 }
 
 /// How a certificate stands, as a search asks for it.

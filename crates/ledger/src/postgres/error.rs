@@ -88,8 +88,8 @@ pub enum Fence {
         "the database has {found} entries, but {published} were published: it was restored from a backup, or \
          a standby took over that had not caught up. Signing over it would fork the log, so nothing is signed. \
          There are two ways out: bring back a database that has all {published} entries (the old primary, a \
-         later backup, its write-ahead log); or, if they are lost for good, start a new log and tell every \
-         relying party"
+         later backup, its write-ahead log), or let `chancery restore --database` add to it what a `chancery backup`, an \
+         export or a mirror has; or, if they are lost for good, start a new log and tell every relying party"
     )]
     Behind {
         /// Entries in the database.

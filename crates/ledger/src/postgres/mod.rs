@@ -26,6 +26,7 @@ mod error;
 mod follow;
 mod hashes;
 mod head;
+mod lay;
 mod lease;
 mod migrate;
 mod model;
@@ -37,6 +38,7 @@ mod rebuild;
 mod sequencer;
 mod session;
 mod signatures;
+mod standby;
 mod tls;
 mod view;
 
@@ -64,6 +66,7 @@ use signatures::Keep;
 use view::Drive;
 
 pub use error::{Fence, PostgresError};
+pub use lay::PostgresLogWriter;
 pub use options::{PostgresOptions, check_address};
 pub use rebuild::PostgresReport;
 
@@ -95,6 +98,7 @@ struct Shared {
     listen: Target,
     directory: PathBuf,
     patience: Duration,
+    publishes: bool,
     partition: u64,
     /// This process, as the database knows it.
     replica: Vec<u8>,
@@ -102,6 +106,7 @@ struct Shared {
     log: LogName,
     epoch: i64,
     readers: Readers,
+    standbys: standby::Standbys,
     tiles: Tiles,
     head: ArcSwap<Head>,
     /// See [`Ledger::standing_epoch`].
@@ -227,6 +232,9 @@ impl Shared {
     /// Replaces the checkpoint outside the database, unless a larger one is there; its size. A replica that is fenced
     /// off keeps what it has seen as well: the next start must ask for as much.
     fn publish(&self) -> Result<u64, ReadError> {
+        if !self.publishes {
+            return Ok(self.head().size);
+        }
         let (size, note) = self.signed_head()?;
         let found = checkpoint::Published::read(&self.directory).map_err(read_error)?;
         if found.is_none_or(|found| found.head.size < size) {
@@ -272,22 +280,66 @@ impl Shared {
     async fn entries(&self, start: u64, end: u64) -> Result<Vec<Vec<u8>>, ReadError> {
         let parameters = [signed(start), signed(end)];
         let rows = self.read(&ENTRIES, &[(&parameters[0], Type::INT8), (&parameters[1], Type::INT8)]).await?;
-        if rows.len() as u64 != end - start {
-            let found = rows.len();
-            return Err(ReadError(format!("of the entries {start} to {end} the database has {found}")));
-        }
-        let entry = |row: &Row| {
-            let index: i64 = column(&ENTRIES, row, 0)?;
-            let leaf = digest(&ENTRIES, column(&ENTRIES, row, 1)?)?;
-            let bytes: Vec<u8> = column(&ENTRIES, row, 2)?;
-            if leaf_hash(&bytes) != leaf {
-                let problem = format!("entry {index} does not have its hash: run `chancery ledger check`");
-                return Err(SqlError::refused(ENTRIES.name, problem));
-            }
-            Ok(bytes)
-        };
-        rows.iter().map(|row| entry(row).map_err(read_error)).collect()
+        checked(&rows, start, end)
     }
+
+    /// The same from a standby, where one has them.
+    async fn entries_at_leisure(&self, start: u64, end: u64) -> Result<Vec<Vec<u8>>, ReadError> {
+        if let Some(standby) = self.standbys.next(self).await.filter(|standby| end <= standby.size) {
+            let parameters = [signed(start), signed(end)];
+            let parameters = [(&parameters[0] as _, Type::INT8), (&parameters[1] as _, Type::INT8)];
+            let rows = standby.session.rows(&ENTRIES, &parameters).await.map_err(read_error);
+            match rows.and_then(|rows| checked(&rows, start, end)) {
+                Ok(entries) => {
+                    self.standbys.note();
+                    return Ok(entries);
+                }
+                Err(error) => tracing::debug!(%error, "the primary is asked instead of a standby"),
+            }
+        }
+        self.entries(start, end).await
+    }
+
+    /// As [`Self::entries`], in pieces, as far as the log reaches.
+    async fn entries_in_pieces(
+        &self,
+        start: u64,
+        count: usize,
+        may_lag: bool,
+    ) -> Result<Vec<Vec<u8>>, ReadError> {
+        let wanted = start.saturating_add(count as u64);
+        let end = self.size(wanted).await?.min(wanted);
+        let mut entries = Vec::new();
+        let mut from = start;
+        while from < end {
+            let to = end.min(from + CHUNK);
+            entries.extend(match may_lag {
+                true => self.entries_at_leisure(from, to).await?,
+                false => self.entries(from, to).await?,
+            });
+            from = to;
+        }
+        Ok(entries)
+    }
+}
+
+/// Entries `start .. end`, each checked against its place in the tree.
+fn checked(rows: &[Row], start: u64, end: u64) -> Result<Vec<Vec<u8>>, ReadError> {
+    if rows.len() as u64 != end - start {
+        let found = rows.len();
+        return Err(ReadError(format!("of the entries {start} to {end} the database has {found}")));
+    }
+    let entry = |row: &Row| {
+        let index: i64 = column(&ENTRIES, row, 0)?;
+        let leaf = digest(&ENTRIES, column(&ENTRIES, row, 1)?)?;
+        let bytes: Vec<u8> = column(&ENTRIES, row, 2)?;
+        if leaf_hash(&bytes) != leaf {
+            let problem = format!("entry {index} does not have its hash: run `chancery ledger check`");
+            return Err(SqlError::refused(ENTRIES.name, problem));
+        }
+        Ok(bytes)
+    };
+    rows.iter().map(|row| entry(row).map_err(read_error)).collect()
 }
 
 /// A ledger in a database, as one of its replicas.
@@ -340,6 +392,12 @@ impl PostgresLedger {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.shared.commits.load(Ordering::Relaxed)
+    }
+
+    /// How many questions standbys have answered instead of the primary.
+    #[must_use]
+    pub fn answered_by_standbys(&self) -> u64 {
+        self.shared.standbys.answered()
     }
 
     /// Makes a proof on a thread that may block.
@@ -437,20 +495,19 @@ impl Ledger for PostgresLedger {
     }
 
     async fn entries(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>, ReadError> {
-        let wanted = start.saturating_add(count as u64);
-        let end = self.shared.size(wanted).await?.min(wanted);
-        let mut entries = Vec::new();
-        let mut from = start;
-        while from < end {
-            let to = end.min(from + CHUNK);
-            entries.extend(self.shared.entries(from, to).await?);
-            from = to;
-        }
-        Ok(entries)
+        self.shared.entries_in_pieces(start, count, false).await
+    }
+
+    async fn entries_at_leisure(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        self.shared.entries_in_pieces(start, count, true).await
     }
 
     async fn signature(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
         signatures::find(&self.shared, index).await
+    }
+
+    async fn signatures(&self, start: u64, count: usize) -> Result<Vec<IssuedSignature>, ReadError> {
+        signatures::between(&self.shared, start, start.saturating_add(count as u64)).await
     }
 
     async fn hashes(&self, level: u8, start: u64, count: usize) -> Result<Vec<Digest>, ReadError> {

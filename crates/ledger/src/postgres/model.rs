@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 
 use super::PostgresLedger;
-use super::session::SqlError;
+use super::session::{Session, SqlError};
 use super::view::{Drive, SqlView};
 use crate::Ledger as _;
 use crate::model::change::{self, ChangeRecord};
@@ -26,27 +26,64 @@ impl PostgresLedger {
         T: Send + 'static,
         Q: Fn(&dyn View) -> Result<T, ModelError> + Send + Sync + 'static,
     {
+        self.ask_primary(Arc::new(question)).await
+    }
+
+    /// The same, where the answer may be a moment old: of a standby, if one is fit.
+    async fn ask_at_leisure<T, Q>(&self, question: Q) -> Result<T, ModelError>
+    where
+        T: Send + 'static,
+        Q: Fn(&dyn View) -> Result<T, ModelError> + Send + Sync + 'static,
+    {
         let question = Arc::new(question);
+        if let Some(standby) = self.shared.standbys.next(&self.shared).await {
+            match ask_of(standby.session, Arc::clone(&question)).await {
+                Ok(answer) => {
+                    self.shared.standbys.note();
+                    return Ok(answer);
+                }
+                // It may have been stopped, or have given way to what it replays.
+                Err((_, error)) => tracing::debug!(%error, "the primary is asked instead of a standby"),
+            }
+        }
+        self.ask_primary(question).await
+    }
+
+    async fn ask_primary<T, Q>(&self, question: Arc<Q>) -> Result<T, ModelError>
+    where
+        T: Send + 'static,
+        Q: Fn(&dyn View) -> Result<T, ModelError> + Send + Sync + 'static,
+    {
         let mut tries = 0;
         loop {
             tries += 1;
             let session =
                 self.shared.reader().await.map_err(|error| ModelError::Engine(error.to_string()))?;
-            let (question, handle) = (Arc::clone(&question), tokio::runtime::Handle::current());
-            let ask = move || {
-                let view = SqlView::new(&session, Drive::Shared(&handle), session.schema());
-                question(&view).map_err(|error| (view.failure(&error), error))
-            };
-            let answer = tokio::task::spawn_blocking(ask)
-                .await
-                .map_err(|error| ModelError::Engine(error.to_string()))?;
-            match answer {
+            match ask_of(session, Arc::clone(&question)).await {
                 Ok(answer) => return Ok(answer),
                 Err((SqlError::Lost { .. }, _)) if tries < 2 => {}
                 Err((_, error)) => return Err(error),
             }
         }
     }
+}
+
+/// Answers a question over one connection; what failed, and what is said of it.
+async fn ask_of<T, Q>(session: Arc<Session>, question: Arc<Q>) -> Result<T, (SqlError, ModelError)>
+where
+    T: Send + 'static,
+    Q: Fn(&dyn View) -> Result<T, ModelError> + Send + Sync + 'static,
+{
+    let handle = tokio::runtime::Handle::current();
+    let ask = move || {
+        let view = SqlView::new(&session, Drive::Shared(&handle), session.schema());
+        question(&view).map_err(|error| (view.failure(&error), error))
+    };
+    let answered = tokio::task::spawn_blocking(ask).await;
+    answered.unwrap_or_else(|error| {
+        let error = ModelError::Engine(error.to_string());
+        Err((SqlError::refused("question", &error), error))
+    })
 }
 
 #[async_trait]
@@ -69,7 +106,12 @@ impl ReadModel for PostgresLedger {
         page: &PageRequest,
     ) -> Result<Page<CertificateRecord>, ModelError> {
         let (query, page) = (query.clone(), page.clone());
-        self.ask(move |view| search::certificates(view, &query, &page)).await
+        let may_lag = query.may_lag;
+        let question = move |view: &dyn View| search::certificates(view, &query, &page);
+        match may_lag {
+            true => self.ask_at_leisure(question).await,
+            false => self.ask(question).await,
+        }
     }
 
     async fn ended(&self, before: Timestamp, page: &PageRequest) -> Result<Page<SerialNumber>, ModelError> {

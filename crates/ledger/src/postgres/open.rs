@@ -20,6 +20,7 @@ use super::migrate::migrate;
 use super::readers::Readers;
 use super::sequencer::Sequencer;
 use super::session::{Parameter, Session, Statement, column};
+use super::standby::Standbys;
 use super::{ENTRIES, NEWS, PostgresError, PostgresLedger, PostgresOptions, Shared, signatures};
 use crate::Head;
 use crate::embedded::checkpoint::Published;
@@ -92,6 +93,7 @@ impl PostgresLedger {
         random: &dyn Random,
     ) -> Result<Self, PostgresError> {
         let (target, listen) = options.targets()?;
+        let standbys = options.standby_targets()?;
         let mut replica = vec![0; 16];
         random.fill(&mut replica)?;
         prepare(&options.directory)?;
@@ -104,12 +106,14 @@ impl PostgresLedger {
             listen,
             directory: options.directory,
             patience: options.patience,
+            publishes: options.publishes,
             partition: options.partition,
             replica,
             name: options.replica,
             log: row.log,
             epoch: row.epoch,
             readers: Readers::new(options.readers),
+            standbys: Standbys::new(standbys, options.standby_lag),
             tiles: Tiles::default(),
             head: ArcSwap::from_pointee(row.head),
             standing_epoch: AtomicU64::new(0),

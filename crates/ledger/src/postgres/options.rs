@@ -22,6 +22,10 @@ pub struct PostgresOptions {
     /// The database's own address where `url` is a pooler's: notifications do not come through one. Without it `url`
     /// is listened to; where nothing is heard, the head is looked at four times a second.
     pub listen_url: Option<String>,
+    /// Addresses of streaming standbys: what may be a moment old is asked there.
+    pub standby_urls: Vec<String>,
+    /// Entries that a standby may lack and be asked all the same.
+    pub standby_lag: u64,
     /// The password, where the database asks for one and the address has none.
     pub password: Option<SecretString>,
     /// The schema that holds the ledger: lower-case letters, digits and `_`.
@@ -41,6 +45,8 @@ pub struct PostgresOptions {
     pub partition: u64,
     /// Whether a log that has ended there is opened all the same, to be read.
     pub may_have_ended: bool,
+    /// Whether checkpoints are signed and kept in the directory; not while a log is laid into the database.
+    pub publishes: bool,
 }
 
 impl PostgresOptions {
@@ -50,6 +56,8 @@ impl PostgresOptions {
         Self {
             url: url.to_owned(),
             listen_url: None,
+            standby_urls: Vec::new(),
+            standby_lag: 1000,
             password: None,
             schema: "chancery".to_owned(),
             tls: None,
@@ -59,6 +67,7 @@ impl PostgresOptions {
             replica: format!("process {}", std::process::id()),
             partition: 4 << 20,
             may_have_ended: false,
+            publishes: true,
         }
     }
 
@@ -75,28 +84,30 @@ impl PostgresOptions {
         if self.readers == 0 || self.partition == 0 {
             return Err(PostgresError::Settings("readers and partition are at least 1".to_owned()));
         }
-        let target = |url: &str| {
-            let mut config = read(url).map_err(PostgresError::Settings)?;
-            check_path(&config, self.tls.is_some()).map_err(PostgresError::Settings)?;
-            if let Some(password) = &self.password {
-                config.password(password.expose_secret());
-            }
-            if self.tls.is_some() {
-                // Nobody in between talks us out of it.
-                config.ssl_mode(SslMode::Require);
-            }
-            config.application_name("chancery");
-            config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE);
-            config.keepalives_idle(SILENCE).keepalives_interval(SILENCE).keepalives_retries(2);
-            Ok::<_, PostgresError>(Target {
-                config,
-                tls: self.tls.clone().map(Tls),
-                schema: self.schema.clone(),
-            })
-        };
-        let usual = target(&self.url)?;
-        let listen = self.listen_url.as_deref().map(target).transpose()?;
+        let usual = self.target(&self.url)?;
+        let listen = self.listen_url.as_deref().map(|url| self.target(url)).transpose()?;
         Ok((usual.clone(), listen.unwrap_or(usual)))
+    }
+
+    /// Where the standbys are.
+    pub(super) fn standby_targets(&self) -> Result<Vec<Target>, PostgresError> {
+        self.standby_urls.iter().map(|url| self.target(url)).collect()
+    }
+
+    fn target(&self, url: &str) -> Result<Target, PostgresError> {
+        let mut config = read(url).map_err(PostgresError::Settings)?;
+        check_path(&config, self.tls.is_some()).map_err(PostgresError::Settings)?;
+        if let Some(password) = &self.password {
+            config.password(password.expose_secret());
+        }
+        if self.tls.is_some() {
+            // Nobody in between talks us out of it.
+            config.ssl_mode(SslMode::Require);
+        }
+        config.application_name("chancery");
+        config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE);
+        config.keepalives_idle(SILENCE).keepalives_interval(SILENCE).keepalives_retries(2);
+        Ok(Target { config, tls: self.tls.clone().map(Tls), schema: self.schema.clone() })
     }
 }
 

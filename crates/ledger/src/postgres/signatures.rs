@@ -27,6 +27,11 @@ const KEEP: Statement = Statement {
 const FIND: Statement =
     Statement { name: "signature", text: "SELECT signature FROM @.signatures WHERE index = $1" };
 
+const BETWEEN: Statement = Statement {
+    name: "signatures",
+    text: "SELECT index, signature FROM @.signatures WHERE index >= $1 AND index < $2 ORDER BY index",
+};
+
 /// Signatures in one statement at the most, but for a single call that has more.
 const MOST: usize = 4096;
 
@@ -79,6 +84,22 @@ async fn write(shared: &Shared, batch: &[Keep]) -> Result<(), CommitError> {
             Err(error) => return Err(CommitError::Unavailable { reason: error.to_string() }),
         }
     }
+}
+
+/// The signatures of entries `start .. end`.
+pub(super) async fn between(
+    shared: &Shared,
+    start: u64,
+    end: u64,
+) -> Result<Vec<IssuedSignature>, ReadError> {
+    let (start, end) = (signed(start), signed(end));
+    let rows = shared.read(&BETWEEN, &[(&start, Type::INT8), (&end, Type::INT8)]).await?;
+    let kept = rows.iter().map(|row| {
+        let index: i64 = column(&BETWEEN, row, 0)?;
+        let index = u64::try_from(index).map_err(|error| SqlError::refused(BETWEEN.name, error))?;
+        Ok(IssuedSignature { index, signature: column(&BETWEEN, row, 1)? })
+    });
+    kept.collect::<Result<_, SqlError>>().map_err(|error| ReadError(error.to_string()))
 }
 
 /// The signature of an entry.

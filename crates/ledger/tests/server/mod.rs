@@ -120,6 +120,38 @@ impl Server {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
 
+    /// A streaming standby of it, by `pg_basebackup`.
+    pub(crate) fn standby(&self) -> Self {
+        let primary = self.own.as_ref().expect("started here");
+        let directory = tempfile::tempdir().unwrap();
+        give(directory.path());
+        let data = directory.path().join("data");
+        let made = unprivileged(&primary.programs.join("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-U", "chancery", "--checkpoint=fast", "-R", "-p"])
+            .arg(primary.port.to_string())
+            .arg("-D")
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = data.join("postgresql.auto.conf");
+        fs::write(&settings, fs::read_to_string(&settings).unwrap() + &format!("port = {port}\n")).unwrap();
+        let child = spawn(&primary.programs, &data);
+        let own = Own { programs: primary.programs.clone(), directory, port, child };
+        own.wait();
+        let address = format!("postgres://chancery@127.0.0.1:{port}/postgres");
+        Self { own: Some(own), address }
+    }
+
+    /// Lets a standby go on by itself.
+    pub(crate) fn promote(&self) {
+        let own = self.own.as_ref().expect("started here");
+        let mut promote = unprivileged(&own.programs.join("pg_ctl"));
+        let promoted = promote.args(["promote", "-w", "-D"]).arg(own.data()).output().unwrap();
+        assert!(promoted.status.success(), "{}", String::from_utf8_lossy(&promoted.stderr));
+    }
+
     /// Kills it and starts what was backed up in its place.
     pub(crate) fn restore(&mut self) {
         self.kill();
@@ -159,12 +191,21 @@ impl Own {
         let children = children(group.as_raw_nonzero().get());
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for child in children {
-            if let Some(pid) = rustix::process::Pid::from_raw(child) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
+        for pid in children.iter().filter_map(|child| rustix::process::Pid::from_raw(*child)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        // Whoever starts it again finds it in use as long as one of them is there.
+        let until = Instant::now() + Duration::from_secs(10);
+        while children.iter().any(|child| is_alive(*child)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Whether a process is there and has not ended.
+fn is_alive(process: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    status.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
 }
 
 /// The processes that this one started.

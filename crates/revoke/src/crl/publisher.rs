@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use chancery_entry::{Body, CrlPublished, CrlShardPublished, Entry};
 use chancery_ledger::{Ledger, Outcome, Precondition, Proposal, RevokedCertificate, Turn};
+use chancery_telemetry::step;
 use chancery_types::{Clock, CrlShard, IssuerEpoch, Timestamp};
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tracing::Instrument as _;
 
 use super::file;
 use super::make::Draft;
@@ -260,7 +262,8 @@ impl CrlPublisher {
         }
         for places in self.work(kind, self.clock.now()).chunks(TOGETHER) {
             places.iter().for_each(|place| place.set_dirty(false));
-            let results = self.publish_together(places).await;
+            let step = step!("publish", chancery.what = "lists", chancery.lists = places.len());
+            let results = self.publish_together(places).instrument(step).await;
             for (place, result) in places.iter().zip(results) {
                 place.set_trouble(result.as_ref().err().map(ToString::to_string));
                 match result {
@@ -343,7 +346,7 @@ impl CrlPublisher {
         let proposals = made.iter().flatten().map(|(draft, list)| proposal(draft, list)).collect::<Vec<_>>();
         let outcomes = match proposals.is_empty() {
             true => Ok(Vec::new()),
-            false => self.ledger.commit(proposals).await,
+            false => self.ledger.commit(proposals).instrument(step!("commit")).await,
         };
         let mut outcomes = outcomes.map(Vec::into_iter);
         let made = made.into_iter().map(|made| {

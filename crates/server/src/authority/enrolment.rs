@@ -10,11 +10,14 @@ use chancery_ledger::{Precondition, Proposal, Standing};
 use chancery_policy::{
     Decision, IdentityTemplate, IssueContext, NetworkFacts, Reduction, Refused, Requested, RequestedKey,
 };
+use chancery_telemetry::step;
 use chancery_types::{
     AssuranceLevel, Claims, Digest, EvidenceKind, HumanDuration, Identity, IdentityState, SerialNumber,
     SpiffeId, Timestamp,
 };
 use chancery_x509::{CertificateRequest, Ignored, Profile, ProvenRequest};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::records::made_by_template;
 use super::rules::Rules;
@@ -159,14 +162,23 @@ impl Authority {
     async fn decide(&self, rules: &Rules, enrolment: Enrolment) -> Result<Decided, AuthorityError> {
         let now = self.clock.now();
         let Enrolment { request, evidence, wish, requester, idempotency } = enrolment;
-        let attested = self.attest(evidence, &request, &requester, now).await?;
+        let step = step!("attest", chancery.evidence = Empty, chancery.assurance = Empty);
+        let attest = self.attest(evidence, &request, &requester, now);
+        let attested = attest.instrument(step.clone()).await?;
         let assurance = attested.assurance();
-        let found = self.find(&attested, now).await?;
+        step.record("chancery.evidence", attested.kind().as_str());
+        step.record("chancery.assurance", tracing::field::display(assurance));
+        drop(step);
+        let found = self.find(&attested, now).instrument(step!("find")).await?;
         if wish.identity.as_ref().is_some_and(|meant| *meant != found.identity.spiffe_id) {
             return Err(AuthorityError::NoIdentity);
         }
         let ignored = request.ignored().to_vec();
-        let approved = match self.ask_policy(rules, attested, &found, &request, &wish, &requester, now)? {
+        let step = step!("policy", chancery.identity = found.identity.spiffe_id.as_str());
+        let decision =
+            step.in_scope(|| self.ask_policy(rules, attested, &found, &request, &wish, &requester, now))?;
+        drop(step);
+        let approved = match decision {
             Decision::Approved(approved) => *approved,
             Decision::Refused(refused) => return Err(self.refuse(refused, &found, &requester, now).await),
         };
@@ -321,7 +333,10 @@ impl Authority {
             decision: Document(serde_json::to_string(&refused.receipt).unwrap_or_default()),
         };
         let recorded = match Proposal::new(Vec::new(), vec![Entry::new(now, Body::Refusal(refusal))]) {
-            Ok(proposal) => self.ledger.commit(vec![proposal]).await.map_err(|error| error.to_string()),
+            Ok(proposal) => {
+                let commit = self.ledger.commit(vec![proposal]).instrument(step!("commit"));
+                commit.await.map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = recorded {

@@ -10,7 +10,9 @@ use chancery_entry::{
 };
 use chancery_ledger::{Outcome, Precondition, Proposal};
 use chancery_policy::IdentityTemplate;
+use chancery_telemetry::step;
 use chancery_types::{Digest, Identity, SecretString, SpiffeId, Timestamp, TokenId};
+use tracing::Instrument as _;
 
 use super::{Authority, AuthorityError};
 
@@ -201,7 +203,7 @@ impl Authority {
         body: Body,
     ) -> Result<u64, AuthorityError> {
         let proposal = Proposal::new(requires, vec![Entry::new(self.clock.now(), body)])?;
-        match self.ledger.commit(vec![proposal]).await?.into_iter().next() {
+        match self.ledger.commit(vec![proposal]).instrument(step!("commit")).await?.into_iter().next() {
             Some(Outcome::Accepted { first_index }) => Ok(first_index),
             Some(Outcome::Refused(conflict)) => Err(AuthorityError::Conflict(conflict)),
             None => Err(AuthorityError::invalid("request", "the ledger gave no outcome")),

@@ -14,12 +14,9 @@ pub enum BackupError {
     /// The authority cannot be opened to sign a checkpoint.
     #[error(transparent)]
     Authority(#[from] crate::authority::OpenError),
-    /// The log is in a database.
-    #[error(
-        "the ledger is in PostgreSQL, which has its own means: pg_basebackup with archived write-ahead log. Copy the \
-         directory of a replica beside it"
-    )]
-    Database,
+    /// The log in the database cannot be read.
+    #[error(transparent)]
+    Read(#[from] chancery_ledger::ReadError),
     /// There is nothing to back up yet.
     #[error("the log has no checkpoint yet; finish `chancery init` first")]
     Empty,
@@ -97,6 +94,14 @@ pub enum RestoreError {
     /// The log cannot be written.
     #[error(transparent)]
     Ledger(#[from] chancery_ledger::OpenError),
+    /// The database is not reached, or has something else.
+    #[error(
+        "{0}; nothing but entries of this log was written to it, and the same command goes on where it stopped"
+    )]
+    Database(#[from] chancery_ledger::PostgresError),
+    /// The database's password or certificates cannot be read.
+    #[error(transparent)]
+    Settings(#[from] crate::authority::OpenError),
     /// Nobody said what was published.
     #[error(
         "nothing says how far the log had come when it was lost: name the last checkpoint that anybody has with \

@@ -4,17 +4,15 @@ use std::io::{self, Read, Write};
 
 use chancery_api::{EXPORT_VERSION, ExportHeader};
 use chancery_keys::age::{self, Encryptor, Recipient};
-use chancery_ledger::embedded::{KeptSignatures, published_checkpoint, read_log};
-use chancery_ledger::{EmbeddedLedger, Ledger as _, Options};
 use chancery_merkle::{Checkpoint, SignedNote, VerifiedCheckpoint};
 use chancery_types::{Random, Timestamp};
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
 use super::material::{Material, Piece};
+use super::source::Source;
 use super::tiles::Tiles;
 use super::{Account, BACKUP_VERSION, BackupError, CHECKPOINT, HEADER, LOG, MANIFEST, Manifest, SIGNATURES};
-use crate::authority::{OpenError, note_signer, open_keys};
 use crate::config::Config;
 
 /// Whether the keys go along.
@@ -46,7 +44,8 @@ pub struct BackupPlan<'a> {
     pub now: Timestamp,
 }
 
-/// Writes a backup to `output`; `progress` hears of entries done and in all. It is whole when this returns.
+/// Writes a backup to `output`; `progress` hears of entries done and in all. It is whole when this returns. Where the
+/// log is in a database, it is called on a thread of a runtime that may block.
 ///
 /// # Errors
 /// [`BackupError`]; what was written until then is of no use.
@@ -56,7 +55,8 @@ pub fn make<W: Write>(
     output: W,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Manifest, Account), BackupError> {
-    let note = checkpoint(plan)?;
+    let source = Source::open(plan.config, random)?;
+    let note = plan.checkpoint.clone().map_or_else(|| source.checkpoint(), Ok)?;
     let checkpoint =
         Checkpoint::parse(note.text()).map_err(|error| BackupError::Checkpoint(error.to_string()))?;
     let material = Material::gather(plan.config, plan.keys)?;
@@ -68,42 +68,12 @@ pub fn make<W: Write>(
     for piece in &material.pieces {
         archive.put_file(piece)?;
     }
-    let account = put_log(plan, &checkpoint, &note, &mut archive, progress)?;
-    put_signatures(plan, checkpoint.size(), &mut archive)?;
+    let account = put_log(&source, &checkpoint, &note, &mut archive, progress)?;
+    put_signatures(&source, checkpoint.size(), &mut archive)?;
     let header = header(plan, &checkpoint, &account);
     archive.put(HEADER, &serde_json::to_vec(&header).map_err(io::Error::other)?)?;
     archive.finish()?;
     Ok((manifest, account))
-}
-
-/// The checkpoint that the backup reaches to.
-fn checkpoint(plan: &BackupPlan<'_>) -> Result<SignedNote, BackupError> {
-    if let Some(note) = &plan.checkpoint {
-        return Ok(note.clone());
-    }
-    match sign_checkpoint(plan.config) {
-        Ok(note) => Ok(note),
-        // A server has it and did not answer, or the keys are not at hand: what was published is good.
-        Err(error) => {
-            tracing::warn!(%error, "the backup reaches to the last published checkpoint");
-            published_checkpoint(directory(plan.config)?)?.ok_or(BackupError::Empty)
-        }
-    }
-}
-
-/// Where the log lies.
-fn directory(config: &Config) -> Result<&std::path::Path, BackupError> {
-    config.ledger.directory().ok_or(BackupError::Database)
-}
-
-fn sign_checkpoint(config: &Config) -> Result<SignedNote, BackupError> {
-    let keys = open_keys(config)?;
-    let (signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
-    let ledger =
-        EmbeddedLedger::open(directory(config)?, signer, Options::default()).map_err(OpenError::from)?;
-    let note = ledger.checkpoint().map_err(|error| BackupError::Checkpoint(error.to_string()))?;
-    ledger.close();
-    Ok(note)
 }
 
 fn manifest(plan: &BackupPlan<'_>, entries: u64, left_out: Vec<String>) -> Manifest {
@@ -120,6 +90,7 @@ fn manifest(plan: &BackupPlan<'_>, entries: u64, left_out: Vec<String>) -> Manif
         entries,
         config: plan.config_name.to_owned(),
         ledger: config.ledger.directory().and_then(inside),
+        database: config.ledger.directory().is_none().then(|| config.ledger.to_string()),
         run: config.admin_socket.parent().and_then(inside),
         keys: plan.keys == KeysIn::Backup,
         left_out,
@@ -128,7 +99,7 @@ fn manifest(plan: &BackupPlan<'_>, entries: u64, left_out: Vec<String>) -> Manif
 
 /// The log's entries and hashes; what it comes to, once that is what was signed.
 fn put_log<W: Write>(
-    plan: &BackupPlan<'_>,
+    source: &Source<'_>,
     checkpoint: &Checkpoint,
     note: &SignedNote,
     archive: &mut Archive<W>,
@@ -138,7 +109,7 @@ fn put_log<W: Write>(
     let mut account = Account::default();
     let mut keep = |name: &str, bytes: &[u8]| archive.put(&format!("{LOG}{name}"), bytes);
     let mut tiles = Tiles::new(&mut keep);
-    read_log(directory(plan.config)?, size, &mut |entry| {
+    source.read(size, &mut |entry| {
         let index = account.frontier.size();
         let added = account.add(entry, &mut |level, _, hash| tiles.hash(level, &hash));
         added.map_err(|error| BackupError::Entry { index, error })?;
@@ -146,7 +117,7 @@ fn put_log<W: Write>(
         if index % 1024 == 1023 {
             progress(index + 1, size);
         }
-        Ok::<_, BackupError>(())
+        Ok(())
     })?;
     tiles.finish()?;
     progress(size, size);
@@ -161,11 +132,11 @@ fn put_log<W: Write>(
 }
 
 fn put_signatures<W: Write>(
-    plan: &BackupPlan<'_>,
+    source: &Source<'_>,
     size: u64,
     archive: &mut Archive<W>,
 ) -> Result<(), BackupError> {
-    let kept = KeptSignatures::find(directory(plan.config)?, size)?;
+    let kept = source.signatures(size)?;
     let length = kept.bytes() + 10 * kept.count();
     let mut stream = archive.begin_stream(SIGNATURES, length)?;
     kept.each(&mut |index, signature| {
@@ -173,7 +144,7 @@ fn put_signatures<W: Write>(
         stream.write(&index.to_be_bytes())?;
         stream.write(&count.to_be_bytes())?;
         stream.write(signature)?;
-        Ok::<_, BackupError>(())
+        Ok(())
     })?;
     Ok(stream.end()?)
 }

@@ -9,7 +9,7 @@ use chancery_keys::KeyLocation;
 
 use super::make::KeysIn;
 use super::{BackupError, FILES};
-use crate::config::Config;
+use crate::config::{Config, LedgerPlace};
 
 /// Larger files are none of an authority's.
 const MAX_FILE: u64 = 64 << 20;
@@ -116,6 +116,7 @@ impl Walk<'_> {
         let status = config.directory.join("status");
         Some(path) == config.ledger.directory()
             || path == status
+            || matches!(&config.ledger, LedgerPlace::Postgres(place) if place.checkpoints == path)
             || Some(path) == run
             || path == config.admin_socket
     }

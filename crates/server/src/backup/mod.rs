@@ -12,17 +12,19 @@
 //! log/chancery.json          the header of an export: `chancery audit verify log` reads the directory
 //! ```
 //!
-//! The log is the truth; the read model follows from it. It is read beside the running server, up to a checkpoint that
-//! the server has signed. [`restore`] lays it into a new directory, and refuses to go back behind what was published:
+//! The log is the truth; the read model follows from it. It is read beside the running server, in its directory or
+//! in the database, up to a checkpoint that the server has signed. [`restore`] lays it into a new directory or a database, and refuses to go back behind what was published:
 //! whoever was revoked since the backup would be good again, and the log would be forked.
 //!
 //! Whoever has the identity can read everything that is in a backup; whoever stores it can only lose it.
 
 mod account;
+mod database;
 mod errors;
 mod make;
 mod material;
 mod restore;
+mod source;
 mod tiles;
 
 use chancery_types::Timestamp;
@@ -54,6 +56,9 @@ pub struct Manifest {
     pub config: String,
     /// Where the ledger lies in the authority's directory; nothing when it lies outside.
     pub ledger: Option<String>,
+    /// The database that had the ledger, if one had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// Where the admin socket lies, in the authority's directory: a server expects that directory.
     pub run: Option<String>,
     /// Whether the keys in files are in it.

@@ -12,8 +12,10 @@ use chancery_merkle::{SignedNote, Tile, TileKind, VerifiedCheckpoint, read_bundl
 use chancery_status::SignedSet;
 use chancery_types::{Digest, Random, TrustDomain};
 
+use super::database::Move;
 use super::errors::until;
 use super::{Account, BACKUP_VERSION, CHECKPOINT, FILES, LOG, MANIFEST, Manifest, RestoreError, SIGNATURES};
+use crate::config::{LedgerPlace, PostgresPlace};
 
 /// A checkpoint that somebody has, from where.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ pub struct RestorePlan<'a, 'm> {
     pub sets: Vec<StatusEvidence>,
     /// Whether somebody took it upon themselves that nobody has a later checkpoint.
     pub dangerous_without_checkpoint: bool,
+    /// The database that is to have the log; without one the directory has it.
+    pub database: Option<PostgresPlace>,
     /// Where entries behind those of the backup come from, by rising index; and its name.
     pub more: Option<(String, &'m mut (dyn FnMut() -> Result<Option<More>, String> + 'm))>,
 }
@@ -63,15 +67,17 @@ pub struct Restored {
     pub added: u64,
     /// Entries that the latest published checkpoint covers.
     pub published: Option<u64>,
-    /// Where the ledger lies now.
-    pub ledger: PathBuf,
+    /// Where the ledger is now.
+    pub ledger: LedgerPlace,
     /// The configuration.
     pub config: PathBuf,
 }
 
-/// Opens a backup and lays it into a new directory, if it does not go back behind what was published.
+/// Opens a backup and lays it into a new directory, and its log into a database where one is named, if it does not go
+/// back behind what was published. With a database it is called on a thread of a runtime that may block.
 ///
-/// Everything is written beside the target first and put in place at the end; after an error nothing is left.
+/// Everything is written beside the target first and put in place at the end; after an error nothing is left there. The
+/// database is written to only when everything was found right; it may have the beginning of this log already.
 /// `progress` hears of entries done and in all.
 ///
 /// # Errors
@@ -105,7 +111,12 @@ pub fn restore(
         _ => own,
     };
     let account = laying.finish(&note)?;
-    let (ledger, config) = staging.put_in_place(&manifest)?;
+    if let Some(place) = &plan.database {
+        let inside = place.checkpoints.strip_prefix(&staging.target).unwrap_or(Path::new(CHECKPOINTS));
+        let (log, checkpoints) = (staging.path.join(LEDGER), staging.path.join(inside));
+        Move { place, log, checkpoints, account: &account, published: &note }.go(random, progress)?;
+    }
+    let (ledger, config) = staging.put_in_place(&manifest, plan.database)?;
     Ok(Restored { manifest, account, added, published, ledger, config })
 }
 
@@ -466,7 +477,11 @@ impl Staging {
     }
 
     /// Moves the ledger to where the configuration has it, and all of it to the target.
-    fn put_in_place(mut self, manifest: &Manifest) -> Result<(PathBuf, PathBuf), RestoreError> {
+    fn put_in_place(
+        mut self,
+        manifest: &Manifest,
+        database: Option<PostgresPlace>,
+    ) -> Result<(LedgerPlace, PathBuf), RestoreError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |error| RestoreError::write(&path, error)
@@ -475,7 +490,7 @@ impl Staging {
             self.make(Path::new(run))?;
         }
         let name = manifest.ledger.as_deref().unwrap_or(LEDGER);
-        if name != LEDGER {
+        if name != LEDGER && database.is_none() {
             self.make(Path::new(name).parent().unwrap_or(Path::new("")))?;
             let place = self.path.join(name);
             fs::rename(self.path.join(LEDGER), &place).map_err(failed(&place))?;
@@ -484,7 +499,11 @@ impl Staging {
         self.placed = true;
         let parent = self.target.parent().unwrap_or(Path::new("/"));
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed(parent))?;
-        Ok((self.target.join(name), self.target.join(&manifest.config)))
+        let ledger = match database {
+            Some(place) => LedgerPlace::Postgres(Box::new(place)),
+            None => LedgerPlace::Directory(self.target.join(name)),
+        };
+        Ok((ledger, self.target.join(&manifest.config)))
     }
 }
 
@@ -498,6 +517,8 @@ impl Drop for Staging {
 }
 
 const LEDGER: &str = "ledger";
+/// Where the last checkpoint of a log in a database is kept, if the configuration has it elsewhere than in its directory.
+const CHECKPOINTS: &str = "checkpoints";
 /// Bytes that are written to the journal at once.
 const BATCH: usize = 4 << 20;
 const MAX_TEXT: u64 = 1 << 20;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use chancery_keys::{KeyLocation, Protection, Signer, store};
+use chancery_telemetry::RawTelemetry;
 use chancery_types::{IssuerEpoch, KeyAlgorithm, Random, SecretString, TrustDomain};
 use chancery_x509::{DistinguishedName, Profile, RequestPurpose, RequestSpec, write_pem};
 use data_encoding::BASE64URL_NOPAD;
@@ -250,6 +251,7 @@ fn config_text(plan: &InitPlan, keys: RawKeys) -> Result<String, InitError> {
     let raw = RawConfig {
         federation: std::collections::BTreeMap::new(),
         ssf: RawSsf::default(),
+        telemetry: RawTelemetry::default(),
         trust_domain: plan.trust_domain.to_string(),
         names: plan.names.iter().map(|name| name.to_string().trim_matches(['[', ']']).to_owned()).collect(),
         listen: RawListen {

@@ -29,6 +29,10 @@ pub struct PostgresPlace {
     pub password_file: Option<PathBuf>,
     /// How the database proves what it is, and what is shown to it.
     pub tls: Option<DatabaseTls>,
+    /// Addresses of streaming standbys, for searches and exports.
+    pub read: Vec<String>,
+    /// Entries that a standby may lack.
+    pub read_lag: u64,
     /// Connections for reading.
     pub connections: usize,
     /// Where the last published checkpoint is kept, outside the database.
@@ -60,6 +64,9 @@ pub struct RawStorage {
     pub tidy: bool,
     /// How long after their end.
     pub tidy_after: HumanDuration,
+    /// A directory for full tiles of the log, which replicas share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<String>,
     /// More about the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres: Option<RawPostgres>,
@@ -73,6 +80,7 @@ impl Default for RawStorage {
             policy: "policy".into(),
             tidy: true,
             tidy_after: HumanDuration(30 * DAY),
+            tiles: None,
             postgres: None,
         }
     }
@@ -119,6 +127,11 @@ pub struct RawPostgres {
     /// PEM file with its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Addresses of streaming standbys: searches and exports go there while they are not too far behind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read: Vec<String>,
+    /// Entries that a standby may lack.
+    pub read_lag: u64,
     /// Connections for reading.
     pub connections: usize,
     /// The directory that keeps the last published checkpoint, outside the database.
@@ -137,6 +150,8 @@ impl Default for RawPostgres {
             roots: None,
             certificate: None,
             key: None,
+            read: Vec::new(),
+            read_lag: 1000,
             connections: 4,
             checkpoints: "checkpoints".into(),
             replica: None,
@@ -207,7 +222,9 @@ impl PostgresPlace {
         let file = |name: Option<String>| name.map(|name| directory.join(name));
         let has_tls = raw.roots.is_some();
         let addresses = [("storage.ledger", Some(url)), ("storage.postgres.listen", raw.listen.as_deref())];
-        for (field, address) in addresses.into_iter().filter_map(|(field, text)| Some((field, text?))) {
+        let standbys = raw.read.iter().map(|text| ("storage.postgres.read", Some(text.as_str())));
+        let addresses = addresses.into_iter().chain(standbys);
+        for (field, address) in addresses.filter_map(|(field, text)| Some((field, text?))) {
             if let Err(why) = check_address(address, has_tls) {
                 mistakes.push(format!("{field}: {why}"));
             }
@@ -228,6 +245,8 @@ impl PostgresPlace {
             schema: raw.schema,
             password_file: file(raw.password_file),
             tls: file(raw.roots).map(|roots| DatabaseTls { roots, credential }),
+            read: raw.read,
+            read_lag: raw.read_lag,
             connections: raw.connections,
             checkpoints: directory.join(raw.checkpoints),
             replica: raw.replica,
@@ -269,5 +288,7 @@ mod tests {
         assert!(refused("postgres://db.example.org:none/", "roots = 'db.pem'").contains("storage.ledger"));
         let half = "roots = 'db.pem'\ncertificate = 'me.pem'";
         assert!(refused("postgres://chancery@db.example.org/chancery", half).contains("together"));
+        let standby = "read = ['postgres://chancery:secret@localhost/chancery']";
+        assert!(refused("postgres://chancery@localhost/chancery", standby).contains("storage.postgres.read"));
     }
 }

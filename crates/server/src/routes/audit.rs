@@ -250,7 +250,7 @@ impl Export {
         }
         if self.leaves.is_empty() {
             let rest = usize::try_from(self.size - self.next).unwrap_or(CHUNK);
-            self.leaves = self.ledger.entries(self.next, rest.min(CHUNK)).await?.into();
+            self.leaves = self.ledger.entries_at_leisure(self.next, rest.min(CHUNK)).await?.into();
             // A selection may pass over millions of entries: others have their turn meanwhile.
             tokio::task::yield_now().await;
         }

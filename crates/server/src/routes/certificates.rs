@@ -43,6 +43,7 @@ pub(super) async fn list(
         state: None,
         expires_before: query.expires_before,
         expires_after: query.expires_after,
+        may_lag: true,
         ..ledger::CertificateQuery::default()
     };
     match query.status {

@@ -15,6 +15,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use super::problem_of;
 use crate::authority::AuthorityError;
 use crate::site::Site;
+use crate::tiles::TileStore;
 use crate::{HttpProblem, Json, Path, Query};
 
 /// As tlog-checkpoint and signed-note want it.
@@ -50,13 +51,22 @@ pub(crate) async fn tile(
     if !tile.is_in_tree(ledger.head().size) {
         return Err(problem_of(AuthorityError::not_found("tile", path)));
     }
-    let bytes = read_tile(ledger.as_ref(), tile).await?;
+    let bytes = read_tile(ledger.as_ref(), site.tiles.as_deref(), tile).await?;
     let caching = if tile.is_partial() { PARTIAL_TILE } else { FULL_TILE };
     Ok(([(CONTENT_TYPE, "application/octet-stream"), (CACHE_CONTROL, caching)], bytes).into_response())
 }
 
-/// The bytes of a tile that is in the tree.
-async fn read_tile(ledger: &dyn Ledger, tile: Tile) -> Result<Vec<u8>, HttpProblem> {
+/// The bytes of a tile that is in the tree: kept outside the ledger, where it is.
+pub(crate) async fn read_tile(
+    ledger: &dyn Ledger,
+    store: Option<&TileStore>,
+    tile: Tile,
+) -> Result<Vec<u8>, HttpProblem> {
+    if let Some(store) = store
+        && let Some(bytes) = store.read(tile).await
+    {
+        return Ok(bytes);
+    }
     let start = tile.start().ok_or_else(|| HttpProblem::internal("a tile in the tree has no start"))?;
     let width = usize::from(tile.width());
     match tile.kind() {
@@ -162,21 +172,21 @@ mod tests {
         let bundles = ["tile/entries/000", "tile/entries/001.p/44"];
         let mut index = 0;
         for (path, width) in bundles.into_iter().zip([256, 44]) {
-            let bundle = read_tile(ledger, tile(path)).await.unwrap();
+            let bundle = read_tile(ledger, None, tile(path)).await.unwrap();
             for entry in read_bundle(&bundle, width).unwrap() {
                 assert_eq!(ledger.entry(index).await.unwrap().unwrap(), entry);
                 index += 1;
             }
         }
         assert_eq!(index, 300);
-        let hashes = read_tile(ledger, tile("tile/0/001.p/44")).await.unwrap();
+        let hashes = read_tile(ledger, None, tile("tile/0/001.p/44")).await.unwrap();
         assert_eq!(hashes.len(), 44 * 32);
         assert_eq!(hashes[..32], *leaf_hash(&ledger.entry(256).await.unwrap().unwrap()).as_bytes());
         let mut subtree = Frontier::new();
         for leaf in ledger.entries(0, 256).await.unwrap() {
             subtree.append(leaf_hash(&leaf), &mut |_, _, _| ());
         }
-        let above = read_tile(ledger, tile("tile/1/000.p/1")).await.unwrap();
+        let above = read_tile(ledger, None, tile("tile/1/000.p/1")).await.unwrap();
         assert_eq!(above, subtree.root().as_bytes());
     }
 

@@ -22,6 +22,9 @@ mod templates;
 mod tokens;
 mod trust;
 
+#[cfg(test)]
+pub(crate) use log::read_tile;
+
 use std::sync::Arc;
 
 use axum::Router;
