@@ -39,6 +39,7 @@ mod sequencer;
 mod session;
 mod signatures;
 mod standby;
+mod survey;
 mod tls;
 mod view;
 
@@ -69,6 +70,7 @@ pub use error::{Fence, PostgresError};
 pub use lay::PostgresLogWriter;
 pub use options::{PostgresOptions, check_address};
 pub use rebuild::PostgresReport;
+pub use survey::{LeaseSeen, Said, Survey, Writer, survey};
 
 use crate::embedded::checkpoint;
 use crate::embedded::disk::{Disk, RealDisk};
