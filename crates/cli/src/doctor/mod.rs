@@ -42,7 +42,6 @@ impl Doctor {
             Ok(record) => {
                 findings.good("configuration", format!("{} is in order", file.display()));
                 let place = Place::find(Some(&file))?;
-                let now = SystemClock.now();
                 local::look(&record, &mut findings);
                 match authority_side::replicas(&file).await {
                     Ok(None) => {}
@@ -53,6 +52,7 @@ impl Doctor {
                         "is it running, does the network lead there, are [storage.postgres] and its files right?",
                     ),
                 }
+                let now = SystemClock.now();
                 if let Some(place) = &place {
                     let kept = self.checkpoint.as_deref();
                     served::look(&record, place, kept, now, &mut findings).await;
