@@ -32,10 +32,16 @@ async fn open(options: PostgresOptions, is_new: bool) -> PostgresLedger {
 
 impl Place {
     async fn on(primary: &Server, standbys: &[&Server], is_new: bool) -> Self {
+        Self::within(Duration::from_secs(600), primary, standbys, is_new).await
+    }
+
+    /// While they have replayed something so lately.
+    async fn within(age: Duration, primary: &Server, standbys: &[&Server], is_new: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut options = PostgresOptions::new(primary.address(), directory.path().to_owned());
         options.standby_urls = standbys.iter().map(|server| server.address().to_owned()).collect();
         options.standby_lag = LAG;
+        options.standby_age = age;
         Self { ledger: open(options, is_new).await, _directory: directory }
     }
 
@@ -107,6 +113,10 @@ async fn a_standby_answers_while_it_keeps_up_and_the_primary_when_it_does_not() 
     let counted = place.ledger.answered_by_standbys();
     assert_eq!(place.ledger.entries_at_leisure(size, 20).await.unwrap().len(), 20);
     assert_eq!(place.ledger.answered_by_standbys(), counted);
+
+    // Not when it has replayed nothing for long: a little behind may be an hour old.
+    let strict = Place::within(Duration::from_millis(1), &primary, &[&standby], false).await;
+    assert_eq!(strict.search().await, (30, false));
 
     // Behind by more it is left alone, until it has caught up.
     place.issue(30..30 + LAG).await;

@@ -14,10 +14,10 @@ use chancery_types::{Clock, Timestamp};
 const LOOK: Duration = Duration::from_mins(10);
 /// Certificates that are looked for at once.
 const PAGE: usize = 4096;
-/// Certificates in one entry: some milliseconds of the ledger's time.
-const TOGETHER: usize = 512;
-/// How long others are left alone after each entry.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Certificates in one entry: what others wait behind at the most, ten or twenty milliseconds in a database.
+const TOGETHER: usize = 256;
+/// How many times as long as an entry took others are left alone after it.
+const REST: u32 = 2;
 /// Clocks that differ by more since the last look were set.
 const EVEN: Duration = Duration::from_secs(5);
 
@@ -80,7 +80,7 @@ impl Tidier {
                 }
                 self.turn.give_up().await;
             }
-            tokio::time::sleep(LOOK.min(self.settle.max(PAUSE))).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -102,9 +102,10 @@ impl Tidier {
                 let tidy = Tidy { ended_before, serials: serials.to_vec() };
                 let entry = Entry::new(self.clock.now(), Body::Tidied(tidy));
                 let proposal = Proposal::new(Vec::new(), vec![entry]).expect("so many serials fit an entry");
+                let began = Instant::now();
                 self.ledger.0.commit(vec![proposal]).await?;
                 done += serials.len() as u64;
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(began.elapsed() * REST).await;
             }
             match found.next {
                 Some(after) => page.after = Some(after),
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(tidied(&*log.ledger, COUNT).await, 600);
         assert!(!log.ledger.certificate(serial(600)).await.unwrap().unwrap().is_tidied, "not yet");
         assert_eq!(tidier.round().await.unwrap(), 0, "once is enough");
-        assert_eq!(log.ledger.head().size, COUNT + 2);
+        assert_eq!(log.ledger.head().size, COUNT + 3);
         clock.set(log_start() + 40 * DAY);
         assert_eq!(tidier.round().await.unwrap(), 600);
         assert_eq!(tidied(&*log.ledger, COUNT).await, COUNT);

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use authority::Authority;
 use chancery_api::CertificateStatus;
+use chancery_entry::{Body, Entry};
+use chancery_ledger::Proposal;
 use chancery_server::bootstrap::InitPlan;
 use chancery_server::config::RawPostgres;
 use running::{Place, Running, plan, token_for};
@@ -115,4 +117,32 @@ async fn a_server_follows_its_certificate_for_the_database_and_trusts_no_other_d
     assert!(refused.contains("certificate"), "{refused}");
     set_roots(&files, &authority);
     place.serve().await.unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn full_tiles_of_a_log_in_a_database_come_from_the_directory() {
+    let Some(database) = Server::find() else { return };
+    let settings = RawPostgres { schema: server::schema(), ..RawPostgres::default() };
+    let with_database = InitPlan { database: Some((database.address().to_owned(), settings)), ..plan() };
+    let place = Place::with(with_database, |raw| raw.storage.tiles = Some("tiles".into())).await;
+    let server = place.serve().await.unwrap();
+    let running = Running { place, server };
+    let authority = &running.server.site().authority;
+    let entries = (0..300).map(|_| Entry::new(authority.clock().now(), Body::Null)).collect();
+    authority.ledger().commit(vec![Proposal::new(vec![], entries).unwrap()]).await.unwrap();
+    let file = running.place.file("tiles/tile/0/000");
+    let until = Instant::now() + Duration::from_secs(60);
+    while !file.exists() {
+        assert!(Instant::now() < until, "no tile was written");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut kept = std::fs::read(&file).unwrap();
+    assert_eq!(running.admin().log_tile("0/000").await.unwrap(), kept);
+    kept[5] ^= 1;
+    std::fs::write(&file, &kept).unwrap();
+    assert_eq!(running.admin().log_tile("0/000").await.unwrap(), kept, "it is the directory's");
+    assert_eq!(running.admin().log_tile("0/000.p/2").await.unwrap(), kept[..64]);
+    let ledgers = authority.ledger().hashes(0, 256, 1).await.unwrap();
+    assert_eq!(running.admin().log_tile("0/001.p/1").await.unwrap(), ledgers[0].as_bytes()[..]);
+    running.server.stop().await;
 }

@@ -19,9 +19,9 @@ use crate::status_port::StatusPort;
 use crate::terminal::{Terminal, Tone};
 
 /// Makes an authority's directory from a backup, and puts its log into a database where --database names one: into a
-/// fresh schema, or behind the beginning of the log that an older copy of the database has. It must not go back behind what was published: whoever was revoked
-/// since would be good again. So it asks for the last checkpoint that anybody has, takes what is missing from --log,
-/// and else refuses.
+/// fresh schema, or behind the beginning of the log that an older copy of the database has. It must not go back behind
+/// what was published: whoever was revoked since would be good again. So it asks for the last checkpoint that anybody
+/// has, takes what is missing from --log, and else refuses.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Restore {

@@ -16,6 +16,7 @@ use tokio_postgres::types::Type;
 use super::counters::Counters;
 use super::hashes::Tiles;
 use super::head::{HeadRow, Known, READ, verify};
+use super::lookups::Lookups;
 use super::migrate::migrate;
 use super::readers::Readers;
 use super::sequencer::Sequencer;
@@ -93,7 +94,7 @@ impl PostgresLedger {
         random: &dyn Random,
     ) -> Result<Self, PostgresError> {
         let (target, listen) = options.targets()?;
-        let standbys = options.standby_targets()?;
+        let standbys = Standbys::new(options.standby_targets()?, options.standby_lag());
         let mut replica = vec![0; 16];
         random.fill(&mut replica)?;
         prepare(&options.directory)?;
@@ -113,7 +114,8 @@ impl PostgresLedger {
             log: row.log,
             epoch: row.epoch,
             readers: Readers::new(options.readers),
-            standbys: Standbys::new(standbys, options.standby_lag),
+            lookups: Lookups::default(),
+            standbys,
             tiles: Tiles::default(),
             head: ArcSwap::from_pointee(row.head),
             standing_epoch: AtomicU64::new(0),

@@ -11,6 +11,7 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::PostgresError;
 use super::session::Target;
+use super::standby::Lag;
 use super::tls::Tls;
 
 /// What can be chosen about a ledger in PostgreSQL.
@@ -26,6 +27,8 @@ pub struct PostgresOptions {
     pub standby_urls: Vec<String>,
     /// Entries that a standby may lack and be asked all the same.
     pub standby_lag: u64,
+    /// How long a standby that lacks any may have replayed nothing.
+    pub standby_age: Duration,
     /// The password, where the database asks for one and the address has none.
     pub password: Option<SecretString>,
     /// The schema that holds the ledger: lower-case letters, digits and `_`.
@@ -58,6 +61,7 @@ impl PostgresOptions {
             listen_url: None,
             standby_urls: Vec::new(),
             standby_lag: 1000,
+            standby_age: Duration::from_secs(10),
             password: None,
             schema: "chancery".to_owned(),
             tls: None,
@@ -92,6 +96,10 @@ impl PostgresOptions {
     /// Where the standbys are.
     pub(super) fn standby_targets(&self) -> Result<Vec<Target>, PostgresError> {
         self.standby_urls.iter().map(|url| self.target(url)).collect()
+    }
+
+    pub(super) fn standby_lag(&self) -> Lag {
+        Lag { entries: self.standby_lag, age: self.standby_age }
     }
 
     fn target(&self, url: &str) -> Result<Target, PostgresError> {

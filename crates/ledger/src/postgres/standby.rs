@@ -14,7 +14,7 @@ use super::Shared;
 use super::error::{Fence, Unfit};
 use super::hashes::head_at;
 use super::head::{HeadRow, READ, verify};
-use super::session::{Session, Target};
+use super::session::{Session, SqlError, Statement, Target, column};
 use crate::Head;
 
 /// How long a look at a standby's head is good for.
@@ -22,14 +22,28 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long one that is not fit is left alone.
 const AWAY: Duration = Duration::from_secs(5);
 
+/// Milliseconds since the last transaction that a standby has replayed.
+const AGE: Statement = Statement {
+    name: "standby_age",
+    text: "SELECT coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000, 0)::int8",
+};
+
 /// The standbys, in turn.
 pub(super) struct Standbys {
     places: Vec<Standby>,
     next: AtomicUsize,
-    /// Entries that one may lack.
-    lag: u64,
+    most: Lag,
     /// Questions that were answered by one.
     answered: AtomicU64,
+}
+
+/// How far behind a standby may be.
+#[derive(Clone, Copy)]
+pub(super) struct Lag {
+    /// Entries that it lacks.
+    pub(super) entries: u64,
+    /// How long ago it replayed something, while it lacks any.
+    pub(super) age: Duration,
 }
 
 struct Standby {
@@ -53,9 +67,9 @@ pub(super) struct Chosen {
 }
 
 impl Standbys {
-    pub(super) fn new(targets: Vec<Target>, lag: u64) -> Self {
+    pub(super) fn new(targets: Vec<Target>, most: Lag) -> Self {
         let places = targets.into_iter().map(|target| Standby { target, state: Mutex::new(State::Unknown) });
-        Self { places: places.collect(), next: AtomicUsize::new(0), lag, answered: AtomicU64::new(0) }
+        Self { places: places.collect(), next: AtomicUsize::new(0), most, answered: AtomicU64::new(0) }
     }
 
     /// The next one that is fit; nothing where there is none.
@@ -65,7 +79,7 @@ impl Standbys {
         }
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         for turn in first..first.wrapping_add(self.places.len()) {
-            if let Some(chosen) = self.places[turn % self.places.len()].choose(shared, self.lag).await {
+            if let Some(chosen) = self.places[turn % self.places.len()].choose(shared, self.most).await {
                 return Some(chosen);
             }
         }
@@ -83,14 +97,15 @@ impl Standbys {
 }
 
 impl Standby {
-    async fn choose(&self, shared: &Shared, lag: u64) -> Option<Chosen> {
-        let mut state = self.state.lock().await;
+    /// Nothing also while somebody else looks at it: that takes long where it is silent.
+    async fn choose(&self, shared: &Shared, most: Lag) -> Option<Chosen> {
+        let mut state = self.state.try_lock().ok()?;
         if matches!(*state, State::Away(until) if Instant::now() < until) {
             return None;
         }
         let (session, before) = match std::mem::replace(&mut *state, State::Unknown) {
             State::Fit { session, head, looked } if !session.is_closed() => {
-                if looked.elapsed() < LOOK && head.size + lag >= shared.head().size {
+                if looked.elapsed() < LOOK && head.size + most.entries >= shared.head().size {
                     let size = head.size;
                     *state = State::Fit { session: Arc::clone(&session), head, looked };
                     return Some(Chosen { session, size });
@@ -100,7 +115,7 @@ impl Standby {
             _ => (None, None),
         };
         let looked = Instant::now();
-        match self.look(session, before, shared, lag).await {
+        match self.look(session, before, shared, most).await {
             Ok((session, head)) => {
                 *state = State::Fit { session: Arc::clone(&session), head, looked };
                 Some(Chosen { session, size: head.size })
@@ -119,7 +134,7 @@ impl Standby {
         session: Option<Arc<Session>>,
         before: Option<Head>,
         shared: &Shared,
-        lag: u64,
+        most: Lag,
     ) -> Result<(Arc<Session>, Head), Unfit> {
         let session = match session {
             Some(session) => session,
@@ -131,8 +146,14 @@ impl Standby {
             return Ok((Arc::clone(&session), verify(&session, &known).await?.head));
         }
         let (found, published) = (row.head.size, known.head.size);
-        if found + lag < published {
+        if found + most.entries < published {
             return Err(Fence::Behind { found, published }.into());
+        }
+        let age: i64 = column(&AGE, &session.row(&AGE, &[]).await?, 0)?;
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
+        if age > most.age {
+            let problem = format!("it is behind, and has replayed nothing for {age:?}");
+            return Err(SqlError::refused(AGE.name, problem).into());
         }
         if row.log != known.log {
             let (found, expected) = (row.log.origin, known.log.origin);

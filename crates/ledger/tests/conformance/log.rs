@@ -168,6 +168,10 @@ pub(crate) async fn signatures_are_kept_beside_their_entries(harness: &dyn Harne
         assert_eq!(ledger.signature(indexes[1]).await.unwrap(), Some(vec![2; 3309]));
         assert_eq!(ledger.signature(indexes[2]).await.unwrap(), None);
         assert_eq!(ledger.signature(indexes[3]).await.unwrap(), Some(vec![3; 72]));
+        let kept = [keep(indexes[0], 1, 70), keep(indexes[1], 2, 3309), keep(indexes[3], 3, 72)];
+        assert_eq!(ledger.signatures(0, usize::MAX).await.unwrap(), kept);
+        assert_eq!(ledger.signatures(indexes[1], 2).await.unwrap(), kept[1..2]);
+        assert!(ledger.signatures(u64::MAX, 9).await.unwrap().is_empty());
         for index in [0, indexes[4], 7, u64::MAX] {
             assert_eq!(ledger.signature(index).await.unwrap(), None, "entry {index}");
         }
