@@ -1,6 +1,12 @@
 //! Dashboards and alerts speak of what the server exposes, and the alerts fire when they should.
 
-#![allow(clippy::print_stdout, unreachable_pub, dead_code, reason = "tests and what they share")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    dead_code,
+    reason = "tests and what they share"
+)]
 
 mod running;
 #[path = "../../ledger/tests/server/mod.rs"]
