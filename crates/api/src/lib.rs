@@ -71,8 +71,8 @@ pub use proof_of_possession::{enrollment_message, key_compromise_message};
 pub use renewal::{RenewalRequest, RenewalResponse, RenewalScope};
 pub use revocation::{ChangeResponse, HoldRequest, KeyProof, ReleaseRequest, RevokeRequest, Selector, Waves};
 pub use rotation::{
-    CaIssuer, CaKey, CaStatusResponse, PlannedChange, RollbackRequest, RotateRequest, RotationResponse,
-    RotationSubject, TaintRequest,
+    AddRootRequest, CaIssuer, CaKey, CaRoot, CaStatusResponse, PlannedChange, RollbackRequest, RotateRequest,
+    RotationResponse, RotationSubject, TaintRequest,
 };
 pub use ssf::{
     AuthorizationScheme, CREDENTIAL_CHANGE, EventStreamView, EventStreamsResponse, POLL, POLL_EVENTS,

@@ -165,6 +165,8 @@ operations! {
     CaRotate, "ca-rotate", Post, "/v1/ca/rotate", Operator, "Asks for the next issuer or key.";
     CaRollback, "ca-rollback", Post, "/v1/ca/rollback", Operator,
         "Undoes the last step of a rotation, and lets it rest.";
+    CaAddRoot, "ca-add-root", Post, "/v1/ca/roots", Operator,
+        "Brings a root that is to follow those that are trusted, one of which has to vouch for it.";
     CaTaint, "ca-taint", Post, "/v1/ca/taint", Operator, "Says that an issuer is not to be trusted.";
     StatusOfMany, "status-of-many", Post, "/v1/status", Anybody, "Says which of many certificates are not good.";
     Status, "status", Get, "/v1/status/{serial}", Anybody, "Says what a certificate is worth now.";

@@ -181,6 +181,8 @@ problem_codes! {
         "find out which copy is genuine, revoke the lineage, and enrol again";
     CertificateRevoked, "certificate-revoked", "The certificate is revoked or on hold, so it cannot be renewed.",
         "enrol again with fresh evidence, if the identity is still permitted";
+    RootRefused, "root-refused", "The root cannot follow those that are trusted.",
+        "make it with `chancery root rotate` where a root that is trusted is at hand, and send the file that it wrote";
     KeyProofRefused, "key-proof-refused", "The proof does not show that you hold the key.",
         "sign a new nonce with the key that is to be revoked";
     NotFound, "not-found", "There is no such thing here.",

@@ -12,6 +12,8 @@ use crate::IssuerState;
 pub enum RotationSubject {
     /// Issuers of certificates.
     Issuer,
+    /// Roots.
+    Root,
     /// Keys of JWT-SVIDs.
     Jwt,
 }
@@ -22,6 +24,7 @@ impl RotationSubject {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Issuer => "issuer",
+            Self::Root => "root",
             Self::Jwt => "jwt",
         }
     }
@@ -76,6 +79,29 @@ pub struct CaIssuer {
     pub tainted: Option<Timestamp>,
 }
 
+/// A root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CaRoot {
+    /// SHA-256 of its certificate.
+    #[schema(value_type = String)]
+    pub fingerprint: Digest,
+    /// `published`, `active` or `withdrawn`.
+    pub phase: String,
+    /// Since when; nothing for one that was withdrawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// Start of validity.
+    #[schema(value_type = String, format = DateTime)]
+    pub not_before: Timestamp,
+    /// End of validity.
+    #[schema(value_type = String, format = DateTime)]
+    pub not_after: Timestamp,
+    /// The issuers below it, those in reserve too, by number.
+    #[schema(value_type = Vec<u16>)]
+    pub issuers: Vec<IssuerEpoch>,
+}
+
 /// A key of JWT-SVIDs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CaKey {
@@ -96,6 +122,9 @@ pub struct CaStatusResponse {
     pub enabled: bool,
     /// How long something is published before it signs, seconds.
     pub notice_seconds: u64,
+    /// Every root that there is or was, the oldest first.
+    #[serde(default)]
+    pub roots: Vec<CaRoot>,
     /// Every issuer, those in reserve too, by number.
     pub issuers: Vec<CaIssuer>,
     /// Keys of JWT-SVIDs.
@@ -129,6 +158,22 @@ pub struct RotateRequest {
 pub struct RollbackRequest {
     /// Which kind.
     pub subject: RotationSubject,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// For the log; at most 1024 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(max_length = 1024)]
+    pub note: String,
+}
+
+/// Brings a root that is to follow those that are trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddRootRequest {
+    /// The root's certificate, and those by which other roots vouch for it, PEM; nine at the most.
+    #[schema(max_length = 65536)]
+    pub certificates: String,
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,

@@ -22,10 +22,11 @@ use chancery_types::{
     Clock as _, Digest, IssuerEpoch, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom,
     Timestamp, TrustDomain,
 };
-use chancery_x509::{Certificate, Profile};
+use chancery_x509::{Certificate, Profile, write_pem};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files;
+use crate::place::roots_beside;
 
 pub(crate) use backup::{BackupOrder, Known, RestoreOrder, RestoredAuthority, backup, restore};
 
@@ -206,6 +207,39 @@ pub(crate) fn make_root(
     Ok(made.fingerprint)
 }
 
+/// A root that was made to follow another.
+#[derive(Debug)]
+pub(crate) struct RotatedRoot {
+    /// Its subject.
+    pub(crate) subject: String,
+    /// SHA-256 of its certificate.
+    pub(crate) fingerprint: Digest,
+    /// notAfter.
+    pub(crate) not_after: Timestamp,
+    /// Until when the root before vouches for it.
+    pub(crate) vouched_until: Timestamp,
+    /// Its certificate, and the one by which the root before vouches for it.
+    pub(crate) pem: String,
+}
+
+/// Makes a root in an empty directory, for which the one in another vouches.
+pub(crate) fn rotate_root(
+    old: (&Path, &SecretString),
+    new: (&Path, &SecretString),
+    algorithm: KeyAlgorithm,
+) -> Result<RotatedRoot> {
+    let made = bootstrap::rotate_root(old, new, algorithm, &SystemRandom, SystemClock.now())?;
+    let root = made.root.certificate();
+    let certificates = std::iter::once(root).chain(made.root.vouchers());
+    Ok(RotatedRoot {
+        subject: root.tbs().subject_text(),
+        fingerprint: root.fingerprint(),
+        not_after: root.tbs().not_after(),
+        vouched_until: made.vouched_until,
+        pem: certificates.map(|one| write_pem("CERTIFICATE", one.der())).collect(),
+    })
+}
+
 /// An issuer in reserve.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpareIssuer {
@@ -384,7 +418,7 @@ pub(crate) fn health_record(file: &Path) -> Result<HealthRecord> {
         directory: config.directory,
         profiles: config.profiles,
         policy: config.policy,
-        root_certificate: config.root_certificate,
+        root_certificate: roots_beside(config.root_certificate),
         passphrase_file: config.passphrase_file,
     })
 }

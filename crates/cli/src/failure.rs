@@ -103,6 +103,7 @@ fn is_refusal(code: ProblemCode) -> bool {
             | ProblemCode::NotPermitted
             | ProblemCode::OutsideProfile
             | ProblemCode::PolicyDenied
+            | ProblemCode::RootRefused
             | ProblemCode::SameOperator
             | ProblemCode::ScopeGrown
             | ProblemCode::TokenSpent

@@ -22,7 +22,7 @@ pub(crate) struct Place {
     pub(crate) trust_domain: TrustDomain,
     /// Where the API is reached from this host.
     pub(crate) server: String,
-    /// The root certificate.
+    /// The root certificates.
     pub(crate) root_certificate: PathBuf,
     /// The admin socket.
     pub(crate) admin_socket: PathBuf,
@@ -59,13 +59,19 @@ impl Place {
             trust_domain: TrustDomain::parse(&raw.trust_domain)
                 .with_context(|| format!("{}: trust_domain", file.display()))?,
             server: format!("https://{}:{}", bracketed(&reachable_name(&raw.names, api.ip())), api.port()),
-            root_certificate: directory.join(&raw.root.certificate),
+            root_certificate: roots_beside(directory.join(&raw.root.certificate)),
             admin_socket: directory.join(&raw.listen.admin_socket),
             operator_certificate: directory.join("operators/admin.crt"),
             operator_key: directory.join("operators/admin.key"),
             file,
         })
     }
+}
+
+/// The bundle that the server keeps beside the root's certificate once there was another root; else that certificate.
+pub(crate) fn roots_beside(root_certificate: PathBuf) -> PathBuf {
+    let bundle = root_certificate.with_file_name("bundle.pem");
+    if bundle.is_file() { bundle } else { root_certificate }
 }
 
 /// The configuration file: the one that was named, or the first that exists of those at hand.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use chancery_api::{
-    AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, AuditExportQuery,
+    AddRootRequest, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, AuditExportQuery,
     BatchEnrollRequest, BatchEnrollResponse, CaStatusResponse, CertificateDetail, CertificateQuery,
     CertificateView, ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView, ChangesResponse,
     CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse, HealthResponse,
@@ -98,6 +98,11 @@ impl Client {
     /// Undoes the last step of a rotation.
     pub async fn ca_rollback(&self, request: &RollbackRequest) -> Result<RotationResponse, ClientError> {
         self.call(Call::new(Operation::CaRollback, &[]).json(request)?).await
+    }
+
+    /// Brings a root.
+    pub async fn ca_add_root(&self, request: &AddRootRequest) -> Result<RotationResponse, ClientError> {
+        self.call(Call::new(Operation::CaAddRoot, &[]).json(request)?).await
     }
 
     /// Says that an issuer is not to be trusted. May be repeated.

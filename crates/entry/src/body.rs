@@ -255,9 +255,10 @@ facts! {
     KeyChange {
         /// What it is for.
         purpose: KeyPurpose,
-        /// SHA-256 of what follows.
+        /// SHA-256 of a root's certificate, or of a key's SubjectPublicKeyInfo.
         key: Digest,
-        /// Of a root its certificate, of a key its SubjectPublicKeyInfo, DER.
+        /// Of a root its certificate, and after it those by which other roots vouch for it; of a key its
+        /// SubjectPublicKeyInfo. DER.
         content: Blob,
         /// The phase.
         phase: KeyPhase,

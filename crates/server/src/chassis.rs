@@ -192,6 +192,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::AskRenewal
         | Operation::CaRotate
         | Operation::CaRollback
+        | Operation::CaAddRoot
         | Operation::CaTaint
         | Operation::Revoke
         | Operation::Hold

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use chancery_api::{
-    AgentEvent, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest, Audience,
-    AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CaStatusResponse, CertificateDetail,
+    AddRootRequest, AgentEvent, AgentJwtRequest, AgentJwtResponse, AgentStreamQuery, AgentSvidsRequest,
+    Audience, AuditExportQuery, BatchEnrollRequest, BatchEnrollResponse, CaStatusResponse, CertificateDetail,
     CertificateQuery, CertificateView, ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView,
     ChangesResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse,
     EventStreamsResponse, FeedAcknowledgement, FeedEvent, FeedQuery, HealthResponse, HoldRequest,
@@ -187,6 +187,7 @@ fn shape(operation: Operation) -> Shape {
         Operation::CaStatus => answer(json::<CaStatusResponse>()),
         Operation::CaRotate => exchange(json::<RotateRequest>(), json::<RotationResponse>()),
         Operation::CaRollback => exchange(json::<RollbackRequest>(), json::<RotationResponse>()),
+        Operation::CaAddRoot => exchange(json::<AddRootRequest>(), json::<RotationResponse>()),
         Operation::CaTaint => exchange(json::<TaintRequest>(), json::<RotationResponse>()),
         Operation::StatusOfMany => exchange(json::<StatusQuestion>(), json::<StatusAnswer>()),
         Operation::Status => answer(json::<StatusResponse>()),

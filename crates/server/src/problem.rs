@@ -137,6 +137,7 @@ pub(crate) fn status(code: ProblemCode) -> StatusCode {
         | ProblemCode::LineageForked
         | ProblemCode::CertificateRevoked
         | ProblemCode::SameOperator
+        | ProblemCode::RootRefused
         | ProblemCode::KeyProofRefused => StatusCode::FORBIDDEN,
         ProblemCode::NotFound => StatusCode::NOT_FOUND,
         ProblemCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -9,11 +9,12 @@ use chancery_revoke::{
     CrlPublisher, CrlRules, OcspResponder, ResponderCredential, SetPublisher, SetPublisherSpec, StatusBoard,
 };
 use chancery_types::{Clock, Random, RandomError, Timestamp};
+use chancery_x509::Certificate;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agents::{Agents, StreamLimits};
-use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, ServerCredential};
+use crate::authority::{Authority, AuthorityError, OnlineRoot, OpenError, Roots, ServerCredential};
 use crate::callers::LedgerCallers;
 use crate::changes::Changes;
 use crate::config::Config;
@@ -105,6 +106,7 @@ impl Server {
             Arc::new(Chassis::new(request_limits(config), callers, Arc::clone(&clock), random.as_ref())?);
         let ocsp = responder(&authority).await?;
         let credential = authority.server_credential().await?;
+        let shown = authority.roots();
         let tls = TlsSlot::new(material(&authority, &credential))?;
         let rules = CrlRules::new(config.crl_validity);
         let (board, entries) =
@@ -174,7 +176,7 @@ impl Server {
         admin.start(router, Arc::clone(metrics), shutdown);
         status.start(routes::status(&site), Arc::clone(metrics), shutdown);
         let server = Self { site, tls, api: api_address, status: status_address };
-        server.start_tasks(credential);
+        server.start_tasks(credential, shown);
         for domain in server.site.authority.config().federation.clone() {
             let stop = server.site.chassis.shutdown().clone();
             let directory = server.site.authority.config().directory.clone();
@@ -261,7 +263,7 @@ impl Server {
         drained
     }
 
-    fn start_tasks(&self, credential: ServerCredential) {
+    fn start_tasks(&self, credential: ServerCredential, shown: Arc<Roots>) {
         let shutdown = self.site.chassis.shutdown().clone();
         shutdown.spawn({
             let (stop, rotation) = (shutdown.clone(), Arc::clone(&self.site.rotation));
@@ -278,7 +280,7 @@ impl Server {
             let site = site.clone();
             async move {
                 tokio::select! {
-                    () = rotate_credentials(&site, &tls, credential) => {}
+                    () = rotate_credentials(&site, &tls, credential, shown) => {}
                     () = stop.begun() => {}
                 }
             }
@@ -328,7 +330,7 @@ impl Server {
 
 /// Replaces the server's and the responder's certificates at half of their lives. A failure is tried again;
 /// what is in use stays.
-async fn rotate_credentials(site: &Site, tls: &TlsSlot, mut server: ServerCredential) {
+async fn rotate_credentials(site: &Site, tls: &TlsSlot, mut server: ServerCredential, mut shown: Arc<Roots>) {
     loop {
         site.rotation.server_has(server.not_before, server.not_after);
         tokio::select! {
@@ -337,6 +339,13 @@ async fn rotate_credentials(site: &Site, tls: &TlsSlot, mut server: ServerCreden
         }
         let now = site.authority.clock().now();
         let active = site.authority.workflow().issuer().epoch();
+        let roots = site.authority.roots();
+        if !Arc::ptr_eq(&shown, &roots) {
+            match tls.replace(material(&site.authority, &server)) {
+                Ok(()) => shown = roots,
+                Err(error) => tracing::error!(%error, "the server's TLS does not follow the roots"),
+            }
+        }
         if server.is_due(now) || server.issuer != active {
             match site.authority.server_credential().await {
                 Ok(credential) => match tls.replace(material(&site.authority, &credential)) {
@@ -424,10 +433,16 @@ async fn tile_store(authority: &Authority) -> Result<Option<Arc<TileStore>>, Ser
 
 fn material(authority: &Authority, credential: &ServerCredential) -> TlsMaterial {
     let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8_der().to_vec());
+    let roots = authority.roots();
+    let mut chain: Vec<CertificateDer<'static>> =
+        credential.chain.iter().cloned().map(CertificateDer::from).collect();
+    if let Some(Ok(issuer)) = credential.chain.last().map(|der| Certificate::from_der(der)) {
+        chain.extend(roots.above(&issuer).iter().map(|one| CertificateDer::from(one.der().to_vec())));
+    }
     TlsMaterial {
-        chain: credential.chain.iter().cloned().map(CertificateDer::from).collect(),
+        chain,
         key: PrivateKeyDer::Pkcs8(key),
-        client_roots: vec![CertificateDer::from(authority.root().der().to_vec())],
+        client_roots: roots.bundle().map(|root| CertificateDer::from(root.der().to_vec())).collect(),
         oldest: if authority.config().tls12 { OldestTls::Tls12 } else { OldestTls::Tls13 },
     }
 }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use chancery_api::{EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 use chancery_entry::{
     Blob, Body, CrlDivision, CrlPublished, CrlShardPublished, Document, Entry, Genesis, Hold, HoldTarget,
-    IdentityRegistration, Issuance, IssuerActivation, ProfileChange, Release, Revocation, TokenBinding,
-    TokenCreation, TokenSpend,
+    IdentityRegistration, Issuance, IssuerActivation, KeyChange, KeyPhase, KeyPurpose, ProfileChange,
+    Release, Revocation, TokenBinding, TokenCreation, TokenSpend,
 };
 use chancery_merkle::{
     Checkpoint, Ed25519NoteSigner, Frontier, MemoryHashes, NoteKeyKind, NoteVerifier, Receipt, SignedNote,
@@ -47,6 +47,8 @@ pub(crate) struct Recorded {
 
 pub(crate) struct Authority {
     log_key: Ed25519KeyPair,
+    root_key: EcdsaKeyPair,
+    root: Certificate,
     pub(crate) issuer_key: EcdsaKeyPair,
     pub(crate) issuer: Certificate,
     profile: Profile,
@@ -63,13 +65,15 @@ impl Authority {
     /// A root, an active issuer, the workload profile, nobody enrolled.
     pub(crate) fn new() -> Self {
         let (root_key, issuer_key) = (ecdsa_key(), ecdsa_key());
-        let root = root_certificate(&root_key);
+        let root = authority_certificate("Example Root", &root_key, &root_key, None);
         let issuer = issuer_certificate(&root, &root_key, &issuer_key);
         let text = reference_profile("workload");
         let profile = Profile::from_toml(&text, &domain()).unwrap();
         let log_key = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
         let mut authority = Self {
             log_key,
+            root_key,
+            root: root.clone(),
             issuer_key,
             issuer,
             profile,
@@ -97,6 +101,30 @@ impl Authority {
             by: by(),
         }));
         authority
+    }
+
+    /// Brings another root, for which the first one vouches or nobody does, and an issuer below it that signs from now on;
+    /// returns where the root and the issuer are recorded.
+    pub(crate) fn follow_root(&mut self, is_vouched_for: bool) -> (usize, usize) {
+        let (key, issuer_key) = (ecdsa_key(), ecdsa_key());
+        let root = authority_certificate("Example Root 2", &key, &key, None);
+        let mut content = root.der().to_vec();
+        if is_vouched_for {
+            let voucher = authority_certificate("Example Root 2", &key, &self.root_key, Some(&self.root));
+            content.extend_from_slice(voucher.der());
+        }
+        let issuer = issuer_certificate(&root, &key, &issuer_key);
+        let at = self.record(Body::KeyChanged(KeyChange {
+            purpose: KeyPurpose::Root,
+            key: root.fingerprint(),
+            content: Blob(content),
+            phase: KeyPhase::Published,
+            by: by(),
+            note: String::new(),
+        }));
+        let activation =
+            IssuerActivation { epoch: IssuerEpoch(2), certificate: Blob(issuer.der().to_vec()), by: by() };
+        (at, self.record(Body::IssuerActivated(activation)))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -517,10 +545,18 @@ fn reference_profile(name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-fn root_certificate(key: &EcdsaKeyPair) -> Certificate {
+/// A root, or the certificate by which `issuer`, whose key is `signer`, vouches for it.
+fn authority_certificate(
+    name: &str,
+    key: &EcdsaKeyPair,
+    signer: &EcdsaKeyPair,
+    issuer: Option<&Certificate>,
+) -> Certificate {
     let public_key = PublicKey::from_spki_der(&spki(key)).unwrap();
-    let subject = DistinguishedName::common_name("Example Root").unwrap();
-    let name = subject.der().to_vec();
+    let subject = DistinguishedName::common_name(name).unwrap();
+    let above = issuer.map(Certificate::tbs);
+    let name = above.map_or(subject.der(), |issuer| issuer.subject_der()).to_vec();
+    let names = [domain().id().into()];
     let start = Timestamp::from_millis(START - 86_400_000);
     let tbs = CertificateSpec {
         serial: &[1],
@@ -532,8 +568,8 @@ fn root_certificate(key: &EcdsaKeyPair) -> Certificate {
         },
         subject,
         public_key: &public_key,
-        authority_key_id: None,
-        names: &[],
+        authority_key_id: above.and_then(|issuer| issuer.subject_key_id()),
+        names: &names,
         key_usages: KeyUsages::AUTHORITY,
         extended_key_usages: &[],
         authority: Some(BasicConstraints { is_authority: true, path_length: None }),
@@ -545,7 +581,7 @@ fn root_certificate(key: &EcdsaKeyPair) -> Certificate {
         ocsp_nocheck: false,
     }
     .to_tbs_der();
-    Certificate::from_der(&assemble(&tbs, SignatureAlgorithm::EcdsaSha256, &sign(key, &tbs))).unwrap()
+    Certificate::from_der(&assemble(&tbs, SignatureAlgorithm::EcdsaSha256, &sign(signer, &tbs))).unwrap()
 }
 
 fn issuer_certificate(root: &Certificate, root_key: &EcdsaKeyPair, key: &EcdsaKeyPair) -> Certificate {

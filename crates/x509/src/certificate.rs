@@ -4,6 +4,7 @@ use std::fmt;
 
 use chancery_types::{Digest, SerialNumber, SignatureAlgorithm};
 
+use crate::chain::check_identifiers;
 use crate::reader::{DerError, Reader};
 use crate::tag;
 use crate::tbs::{CertificateError, Layout, MAX_CERTIFICATE, Span, TbsView};
@@ -83,6 +84,13 @@ impl Certificate {
     #[must_use]
     pub fn serial_number(&self) -> Option<SerialNumber> {
         SerialNumber::from_bytes(self.tbs().serial()).ok()
+    }
+
+    /// Whether it says of itself that this issuer's key signed it: by name and by key identifier. Whether that is true
+    /// says [`check_issued_by`](crate::check_issued_by).
+    #[must_use]
+    pub fn is_issued_in_the_name_of(&self, issuer: &Self) -> bool {
+        check_identifiers(&self.tbs(), &issuer.tbs()).is_ok()
     }
 
     /// SHA-256 of the whole certificate: the fingerprint that people compare.

@@ -85,7 +85,7 @@ pub fn check_chain(chain: &[Certificate]) -> Result<(), ChainError> {
     for (child, issuer) in chain.iter().zip(&chain[1..]) {
         check_issued_by(child, issuer)?;
     }
-    check_issued_by_itself(root)?;
+    check_self_signed(root)?;
     for (depth, authority) in chain.iter().enumerate().skip(1) {
         // Everything between it and the first certificate, which counts only when it is an authority itself.
         let leaf_counts = usize::from(chain[0].tbs().is_authority());
@@ -97,7 +97,11 @@ pub fn check_chain(chain: &[Certificate]) -> Result<(), ChainError> {
     Ok(())
 }
 
-fn check_issued_by_itself(root: &Certificate) -> Result<(), ChainError> {
+/// Checks that a certificate is an authority's and signed by its own key.
+///
+/// # Errors
+/// [`ChainError`], the first fault found.
+pub fn check_self_signed(root: &Certificate) -> Result<(), ChainError> {
     let tbs = root.tbs();
     if tbs.issuer_der() != tbs.subject_der() {
         return Err(ChainError::Name { found: tbs.issuer_text(), expected: tbs.subject_text() });
@@ -106,7 +110,7 @@ fn check_issued_by_itself(root: &Certificate) -> Result<(), ChainError> {
     check_signature(root, root)
 }
 
-fn check_identifiers(below: &TbsView<'_>, above: &TbsView<'_>) -> Result<(), ChainError> {
+pub(crate) fn check_identifiers(below: &TbsView<'_>, above: &TbsView<'_>) -> Result<(), ChainError> {
     if below.issuer_der() != above.subject_der() {
         return Err(ChainError::Name { found: below.issuer_text(), expected: above.subject_text() });
     }

@@ -36,6 +36,7 @@ mod request_builder;
 mod signature;
 mod spec;
 mod spki;
+mod succession;
 mod tag;
 mod tbs;
 mod usage;
@@ -48,7 +49,7 @@ mod authority;
 
 pub use calendar::TimeForm;
 pub use certificate::{Certificate, split_certificates};
-pub use chain::{ChainError, check_chain, check_issued_by};
+pub use chain::{ChainError, check_chain, check_issued_by, check_self_signed};
 pub use client_key::{SubjectKey, SubjectKeyError};
 pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
 pub use extension::{BasicConstraints, Extension, ExtensionKind};
@@ -75,6 +76,7 @@ pub use request::{
 pub use request_builder::{RequestBuildError, RequestPurpose, RequestSpec};
 pub use signature::{SignatureError, VerificationAlgorithm, verify_signature};
 pub use spec::{CertificateSpec, Validity, assemble};
+pub use succession::{SuccessionError, VouchedRoot};
 pub use tbs::{CertificateError, MAX_CERTIFICATE, MAX_EXTENSIONS, TbsView};
 pub use usage::{ExtendedKeyUsage, KeyUsage, KeyUsages, UnknownExtendedKeyUsage, UnknownKeyUsage};
 pub use weak_keys::{KnownWeakKey, WeakKeyList, WeakKeyListError};

@@ -7,6 +7,7 @@ mod life;
 mod node;
 mod outage;
 mod place;
+mod roots;
 #[path = "../../../server/tests/running/mod.rs"]
 mod running;
 mod templates;

@@ -74,6 +74,16 @@ impl World {
         world
     }
 
+    /// The authority's directory.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Where the authority is reached.
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
     /// An operator's client.
     pub(crate) fn admin(&self) -> Client {
         self.place.client_at(self.address, Some(self.place.operator_identity()))
@@ -130,7 +140,7 @@ impl World {
 
     /// The same with other evidence.
     pub(crate) fn config_with(&self, evidence: &str, more: &str) -> Config {
-        let server = format!("https://localhost:{}", self.address.port());
+        let server = self.url();
         let roots = self.place.file("certs/root.crt");
         let text = format!(
             "server = {server:?}\ntrust_bundle = {roots:?}\n{more}\n\

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use chancery_api::{
-    CaStatusResponse, PlannedChange, RollbackRequest, RotateRequest, RotationResponse, RotationSubject,
-    TaintRequest,
+    AddRootRequest, CaStatusResponse, PlannedChange, RollbackRequest, RotateRequest, RotationResponse,
+    RotationSubject, TaintRequest,
 };
 use chancery_types::IssuerEpoch;
 use clap::{Args, Subcommand};
@@ -16,6 +16,7 @@ use crate::commands::root::existing_passphrase;
 use crate::commands::{text_of, word};
 use crate::connection::{Connection, Reach};
 use crate::failure::usage;
+use crate::files;
 use crate::flags::Globals;
 use crate::place::Place;
 use crate::terminal::Terminal;
@@ -37,6 +38,9 @@ pub(crate) enum Ca {
     /// Keep issuers in reserve.
     #[command(subcommand)]
     Spare(Spare),
+    /// Bring roots.
+    #[command(subcommand)]
+    Root(CaRoots),
 }
 
 /// Lists the issuers, the newest first.
@@ -57,7 +61,7 @@ pub(crate) struct Status {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rotate {
-    /// What: issuer or jwt.
+    /// What: issuer, jwt, or root for one that was brought and rests.
     #[arg(value_name = "WHAT", default_value = "issuer", value_parser = word::<RotationSubject>)]
     subject: RotationSubject,
     /// As soon as everybody could know the next one.
@@ -75,7 +79,7 @@ pub(crate) struct Rotate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rollback {
-    /// What: issuer or jwt.
+    /// What: issuer, root or jwt.
     #[arg(value_name = "WHAT", default_value = "issuer", value_parser = word::<RotationSubject>)]
     subject: RotationSubject,
     /// Only say what would be done.
@@ -94,6 +98,29 @@ pub(crate) struct Taint {
     #[arg(value_name = "ISSUER")]
     issuer: u16,
     /// Only say what would happen.
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for the log.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    note: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Roots.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaRoots {
+    /// Bring a root that `chancery root rotate` made: it is published at once, used once everybody could know it, and the
+    /// one before stays until its last issuer has ended.
+    Add(AddRoot),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddRoot {
+    /// The root's certificate and the one by which a trusted root vouches for it, PEM.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Only say whether it would be taken.
     #[arg(long)]
     dry_run: bool,
     /// Why, for the log.
@@ -156,7 +183,22 @@ impl Ca {
                 report(terminal, &answer)
             }
             Self::Spare(Spare::Add(add)) => add.run(globals, terminal),
+            Self::Root(CaRoots::Add(add)) => add.run(globals, terminal).await,
         }
+    }
+}
+
+impl AddRoot {
+    async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        let texts: Result<Vec<String>> =
+            self.files.iter().map(|file| files::read_text(file, files::MAX_PEM)).collect();
+        let request = AddRootRequest {
+            certificates: texts?.join("\n"),
+            dry_run: self.dry_run,
+            note: self.note.clone(),
+        };
+        let answer = self.connection.open(globals).await?.ca_add_root(&request).await?;
+        report(terminal, &answer)
     }
 }
 
@@ -210,6 +252,18 @@ impl Add {
 }
 
 fn show(terminal: &Terminal, found: &CaStatusResponse) -> String {
+    let rows = found.roots.iter().map(|root| {
+        let issuers: Vec<String> = root.issuers.iter().map(ToString::to_string).collect();
+        vec![
+            short(&root.fingerprint.to_string()),
+            root.phase.clone(),
+            root.since.map(|since| since.whole_second().to_string()).unwrap_or_default(),
+            issuers.join(" "),
+            root.not_after.whole_second().to_string(),
+        ]
+    });
+    let mut text = terminal.table(&["root", "state", "since", "issuers", "ends"], rows);
+    text.push_str("\n\n");
     let rows = found.issuers.iter().map(|issuer| {
         let state = issuer.state.as_ref().map_or_else(|| "in reserve".to_owned(), text_of);
         vec![
@@ -220,10 +274,9 @@ fn show(terminal: &Terminal, found: &CaStatusResponse) -> String {
             issuer.not_after.whole_second().to_string(),
         ]
     });
-    let mut text = terminal.table(&["issuer", "state", "since", "from", "ends"], rows);
+    text.push_str(&terminal.table(&["issuer", "state", "since", "from", "ends"], rows));
     let rows = found.jwt_keys.iter().map(|key| {
-        let name: String = key.fingerprint.to_string().chars().take(12).collect();
-        vec![name, key.phase.clone(), key.since.whole_second().to_string()]
+        vec![short(&key.fingerprint.to_string()), key.phase.clone(), key.since.whole_second().to_string()]
     });
     text.push_str("\n\n");
     text.push_str(&terminal.table(&["jwt key", "state", "since"], rows));
@@ -239,6 +292,11 @@ fn show(terminal: &Terminal, found: &CaStatusResponse) -> String {
         text.push_str(&format!("\n\n{trouble}"));
     }
     text
+}
+
+/// The first characters of a fingerprint: enough to tell a handful apart.
+fn short(fingerprint: &str) -> String {
+    fingerprint.chars().take(12).collect()
 }
 
 fn plan(terminal: &Terminal, planned: &[PlannedChange]) -> String {

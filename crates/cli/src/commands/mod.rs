@@ -10,7 +10,7 @@ mod change;
 pub(crate) mod completions;
 pub(crate) mod contain;
 pub(crate) mod crl_sync;
-mod database;
+pub(crate) mod database;
 pub(crate) mod enroll;
 pub(crate) mod fetch;
 pub(crate) mod follow;
@@ -30,6 +30,7 @@ mod renewal;
 pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod root;
+mod root_rotate;
 pub(crate) mod run;
 mod scope;
 pub(crate) mod serve;
@@ -60,7 +61,7 @@ pub(crate) async fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     }
     match &cli.command {
         Command::Init(init) => init.run(globals, terminal).await,
-        Command::Root(root) => root.run(terminal),
+        Command::Root(root) => root.run(globals, terminal),
         Command::Serve(serve) => serve.run(globals).await,
         Command::CheckConfig(check) => check.run(globals, terminal),
         Command::Doctor(doctor) => doctor.run(globals, terminal).await,

@@ -9,9 +9,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::commands::init::{Passphrase, new_passphrase};
+use crate::commands::root_rotate::Rotate;
 use crate::credential::first_certificate;
 use crate::failure::usage;
 use crate::files::{self, MAX_PEM};
+use crate::flags::Globals;
 use crate::terminal::Terminal;
 use crate::{ask, authority_side};
 
@@ -20,6 +22,8 @@ use crate::{ask, authority_side};
 pub(crate) enum Root {
     /// Make a root in a directory of its own.
     Create(Create),
+    /// Make a root that follows another.
+    Rotate(Rotate),
     /// Sign an issuer's request.
     Sign(Sign),
     /// Sign the root's revocation list, for programs that want one from every authority of a chain.
@@ -96,8 +100,9 @@ pub(crate) struct Show {
 }
 
 impl Root {
-    pub(crate) fn run(&self, terminal: &Terminal) -> Result<()> {
+    pub(crate) fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
         match self {
+            Self::Rotate(rotate) => rotate.run(globals, terminal),
             Self::Create(create) => create.run(terminal),
             Self::Sign(sign) => sign.run(terminal),
             Self::Crl(crl) => crl.run(terminal),
@@ -190,8 +195,8 @@ impl Crl {
         })?;
         if !terminal.is_json() {
             terminal.note(format_args!(
-                "\nPut it beside the root's certificate of every server, as certs/root.crl: it is served at once at \
-                 /crl/root.crl and in /crl/chain.pem."
+                "\nPut it beside the root's certificate of every server, as certs/root.crl, or as certs/root-2.crl if it is \
+                 that of another root: it is served at once under that name below /crl/ and in /crl/chain.pem."
             ));
         }
         Ok(())

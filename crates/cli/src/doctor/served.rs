@@ -9,7 +9,7 @@ use chancery_client::{Client, ClientError};
 use chancery_merkle::{Checkpoint, SignedNote};
 use chancery_types::Timestamp;
 use chancery_x509::crl::CrlView;
-use chancery_x509::{Certificate, read_certificates};
+use chancery_x509::{Certificate, CertificateError, read_certificates};
 use rustls_pki_types::CertificateDer;
 
 use super::finding::Findings;
@@ -118,9 +118,11 @@ async fn bundle(client: &Client, record: &HealthRecord, now: Timestamp, findings
         let served = client.bundle().await?;
         let served = read_certificates(&served, 64)?;
         let own = read_certificates(&files::read(&record.root_certificate, files::MAX_PEM)?, 8)?;
-        let root = own.into_iter().next().context("certs/root.crt is empty")?;
-        let end = Certificate::from_der(&root)?.tbs().not_after();
-        Ok::<_, anyhow::Error>((served.contains(&root), end))
+        let root = own.first().context("there is no root beside the configuration")?;
+        let is_served = served.contains(root);
+        let ends = served.iter().map(|root| Ok(Certificate::from_der(root)?.tbs().not_after()));
+        let end = ends.collect::<Result<Vec<_>, CertificateError>>()?.into_iter().max();
+        Ok::<_, anyhow::Error>((is_served, end.context("no root is served")?))
     };
     match look.await {
         Err(error) => findings.bad("bundle", format!("{error:#}"), "is [root] certificate the right file?"),

@@ -522,9 +522,10 @@ fn long_ago() -> Timestamp {
 pub struct KeyRecord {
     /// What it is for.
     pub purpose: KeyPurpose,
-    /// SHA-256 of its content.
+    /// SHA-256 of a root's certificate, or of a key's SubjectPublicKeyInfo.
     pub key: Digest,
-    /// Of a root its certificate, of a key its SubjectPublicKeyInfo, DER.
+    /// Of a root its certificate, and after it those by which other roots vouch for it; of a key its
+    /// SubjectPublicKeyInfo. DER.
     pub content: Vec<u8>,
     /// Where in its life it is.
     pub phase: KeyPhase,

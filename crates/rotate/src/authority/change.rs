@@ -50,6 +50,8 @@ pub enum What {
     AskRenewals(IssuerEpoch),
     /// What is left of this issuer's certificates is revoked.
     Distrust(IssuerEpoch),
+    /// Another root is made, and brought.
+    MakeRoot,
     /// Issuers under this root may sign from here on.
     ActivateRoot(Digest),
     /// This root is taken out of the bundle.
@@ -83,7 +85,7 @@ impl What {
     #[must_use]
     pub fn actor(&self) -> Actor {
         match self {
-            Self::SignRequest(_) => Actor::Operator,
+            Self::SignRequest(_) | Self::MakeRoot => Actor::Operator,
             Self::RenewCredential(_) | Self::BuildList(_) => Actor::OwnTask,
             _ => Actor::Scheduler,
         }
@@ -100,7 +102,7 @@ impl What {
             | Self::WithdrawIssuer(_)
             | Self::AskRenewals(_)
             | Self::Distrust(_) => Subject::Issuer.name(),
-            Self::ActivateRoot(_) | Self::WithdrawRoot(_) => Subject::Root.name(),
+            Self::MakeRoot | Self::ActivateRoot(_) | Self::WithdrawRoot(_) => Subject::Root.name(),
             Self::PublishKey(subject)
             | Self::ActivateKey { subject, .. }
             | Self::WithdrawKey { subject, .. } => subject.name(),
@@ -129,6 +131,7 @@ impl fmt::Display for What {
                 write!(formatter, "ask agents to replace what issuer {epoch} signed")
             }
             Self::Distrust(epoch) => write!(formatter, "revoke what is left of issuer {epoch}"),
+            Self::MakeRoot => formatter.write_str("make the next root"),
             Self::ActivateRoot(id) => write!(formatter, "issuers under root {} may sign", short(id)),
             Self::WithdrawRoot(id) => write!(formatter, "take root {} out of the bundle", short(id)),
             Self::PublishKey(subject) => {

@@ -87,7 +87,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
 /// Why not.
 pub fn admit(state: &State, rules: &Rules, what: &What, now: Timestamp) -> Result<(), Violation> {
     match what {
-        What::RenewCredential(_) | What::BuildList(_) | What::SignRequest(_) => Ok(()),
+        What::RenewCredential(_) | What::BuildList(_) | What::SignRequest(_) | What::MakeRoot => Ok(()),
         What::RequestIssuer => {
             let waits = state.issuers.iter().find(|issuer| issuer.phase == Phase::Requested);
             waits.map_or(Ok(()), |issuer| Err(Violation::Phase(format!("issuer {}", issuer.epoch))))

@@ -74,16 +74,31 @@ fn succession(state: &State, rules: &Rules, now: Timestamp) -> Vec<Change> {
         },
     });
     let mut changes: Vec<Change> = step.into_iter().collect();
+    let requested = state.issuers.iter().find(|issuer| issuer.phase == Phase::Requested);
+    let request = || requested.map_or(What::RequestIssuer, |issuer| What::SignRequest(issuer.epoch));
     if next.is_none_or(|next| class(next, state, rules, at).is_late) {
-        let requested = state.issuers.iter().find(|issuer| issuer.phase == Phase::Requested);
         changes.push(Change {
-            what: requested.map_or(What::RequestIssuer, |issuer| What::SignRequest(issuer.epoch)),
+            what: request(),
             // Somebody has to fetch the root: that takes days.
             due: if is_urgent { publish } else { publish - rules.turn(active.life) / 2 },
             reason: Reason::NoSpare { until: active.life.until },
         });
+    } else if is_new_root_bare(active, state, now) {
+        changes.push(Change { what: request(), due: now, reason: Reason::NewRoot });
     }
     changes
+}
+
+/// Whether there is a newer root, and no issuer below it that could sign one day.
+fn is_new_root_bare(active: &Issuer, state: &State, now: Timestamp) -> bool {
+    state.newest_root().is_some_and(|newest| {
+        let is_below = |issuer: &Issuer| {
+            issuer.root == newest.id
+                && matches!(issuer.phase, Phase::Spare | Phase::Published(_))
+                && issuer.life.until > now
+        };
+        newest.id != active.root && !state.issuers.iter().any(is_below)
+    })
 }
 
 /// When another issuer is wanted and why; whether at once. `None` while somebody wants none.

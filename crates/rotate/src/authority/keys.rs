@@ -6,7 +6,20 @@ use super::{Change, Issuer, Key, Phase, Reason, Root, Rules, State, Subject, Wha
 
 /// The next step of every root. New ones are brought by operators.
 pub(super) fn roots(state: &State, rules: &Rules, now: Timestamp) -> Vec<Change> {
-    state.roots.iter().filter_map(|root| root_step(root, state, rules, now)).collect()
+    let steps = state.roots.iter().filter_map(|root| root_step(root, state, rules, now));
+    steps.chain(next_root(state)).collect()
+}
+
+/// Somebody has to make the next root in time: a fifth of its life before the last one ends.
+fn next_root(state: &State) -> Option<Change> {
+    let bundled = state.roots.iter().filter(|root| is_met(root.phase));
+    let last = bundled.max_by_key(|root| root.age())?;
+    let until = last.life.until;
+    Some(Change {
+        what: What::MakeRoot,
+        due: until - last.life.length() / 5,
+        reason: Reason::Ending { until },
+    })
 }
 
 fn root_step(root: &Root, state: &State, rules: &Rules, now: Timestamp) -> Option<Change> {

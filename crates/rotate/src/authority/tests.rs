@@ -207,6 +207,53 @@ fn a_new_root_brings_a_new_issuer_and_the_old_root_stays_until_its_last_issuer_h
 }
 
 #[test]
+fn below_a_new_root_an_issuer_is_asked_for_until_there_is_one() {
+    let mut state = state();
+    state.roots.push(root(2, 10, Phase::Published(unseen(day(10)))));
+    assert_eq!(issuers_due(&state, day(10)), [], "nobody may use it yet");
+    state.roots[1].phase = Phase::Active(seen(day(11)));
+    assert_eq!(issuers_due(&state, day(11)), [What::RequestIssuer]);
+    state.apply(&What::RequestIssuer, &rules(), day(11));
+    assert_eq!(issuers_due(&state, day(11)), [What::SignRequest(IssuerEpoch(4))]);
+    // The old root has signed it: that does not help.
+    state.issuers[3] = issuer(4, 11, Phase::Spare);
+    assert_eq!(issuers_due(&state, day(11)), [What::RequestIssuer]);
+    state.issuers[3].root = root_id(2);
+    assert_eq!(issuers_due(&state, day(11)), [What::PublishIssuer(IssuerEpoch(4))]);
+}
+
+#[test]
+fn the_next_root_is_asked_for_a_fifth_of_its_life_before_the_last_one_ends() {
+    let of_root = |state: &State, at: u32| -> Vec<What> {
+        let due = plan(state, &rules(), day(at)).into_iter().map(|change| change.what);
+        due.filter(|what| what.kind() == "root").collect()
+    };
+    let mut state = state();
+    assert_eq!(of_root(&state, 3999), []);
+    assert_eq!(of_root(&state, 4001), [What::MakeRoot]);
+    assert_eq!(What::MakeRoot.actor(), Actor::Operator);
+    state.roots.push(root(2, 4001, Phase::Published(unseen(day(4001)))));
+    assert_eq!(of_root(&state, 4001), [], "it is there");
+}
+
+#[test]
+fn a_root_that_was_taken_back_rests_and_one_that_is_used_cannot_be() {
+    let mut state = state();
+    state.roots.push(root(2, 10, Phase::Published(seen(day(10)))));
+    let rolled = |state: &State| rollback(state, Subject::Root, day(11));
+    assert_eq!(rolled(&state), Ok(What::WithdrawRoot(root_id(2))));
+    state.wishes.insert(Subject::Root, Wish::Pause { by: "ada".into(), at: day(11) });
+    assert!(!plan(&state, &rules(), day(12)).iter().any(|change| change.what.kind() == "root"));
+    state.apply(&What::ActivateRoot(root_id(2)), &rules(), day(12));
+    assert_eq!(rolled(&state), Err(Violation::NothingToRollBack(Subject::Root)));
+    // The last root that may be used is never withdrawn, whoever wants it.
+    state.roots[0].phase = Phase::Withdrawn;
+    state.issuers.clear();
+    let refused = admit(&state, &rules(), &What::WithdrawRoot(root_id(2)), day(13));
+    assert!(matches!(refused, Err(Violation::Phase(_))), "{refused:?}");
+}
+
+#[test]
 fn jwt_keys_are_published_before_use_and_kept_until_their_last_token_has_ended() {
     let changes = timeline(&state(), &rules(), day(0), day(65), 100);
     let keys: Vec<_> = changes.iter().filter(|change| change.what.kind() == "jwt").collect();

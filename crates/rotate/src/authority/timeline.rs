@@ -44,12 +44,12 @@ impl State {
         }
     }
 
-    /// How things stand after a change. What only others can bring, such as a root's signature, does not come about.
+    /// How things stand after a change. What only others can bring, such as a root or its signature, does not come about.
     pub fn apply(&mut self, what: &What, rules: &Rules, at: Timestamp) {
         let since = Since { at, seen_for: Duration::ZERO };
         match what {
             What::RequestIssuer => self.request(at),
-            What::SignRequest(_) => {}
+            What::SignRequest(_) | What::MakeRoot => {}
             What::PublishIssuer(epoch) => self.set_issuer(*epoch, Phase::Published(since)),
             What::ActivateIssuer { epoch, supersedes } => {
                 self.set_issuer(*supersedes, Phase::Superseded(since));

@@ -100,12 +100,12 @@ pub(super) fn template(template: &IdentityTemplate, rules: &Rules) -> AgentTempl
 
 /// The bundle of this trust domain.
 pub(super) async fn bundle(authority: &Authority) -> Result<BundleView, AuthorityError> {
-    let jwt = authority.jwt_keys().await?;
+    let (jwt, roots) = (authority.jwt_keys().await?, authority.read_roots().await?);
     let jwt = jwt.iter().map(|key| jwt_authority(key, "jwt-svid")).collect::<Result<_, _>>();
     let keys = jwt.map_err(|error| AuthorityError::invalid("keys.jwt", error))?;
     Ok(BundleView {
         trust_domain: authority.config().trust_domain.clone(),
-        x509_authorities: vec![CertificateDer::from_der(authority.root().der().to_vec())],
+        x509_authorities: roots.bundle().map(|root| CertificateDer::from_der(root.der().to_vec())).collect(),
         jwt_keys: JwksBundle { keys, spiffe_sequence: None, spiffe_refresh_hint: None },
         sequence: authority.bundle_sequence().await?,
         refresh_hint_seconds: authority.config().rotation.rules.refresh_hint.as_secs(),

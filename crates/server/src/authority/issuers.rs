@@ -22,6 +22,15 @@ pub(crate) struct JwtKeys {
     pub(crate) signing: Arc<dyn Signer>,
 }
 
+/// What is another than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Followed {
+    /// Another issuer signs.
+    pub(crate) has_other_issuer: bool,
+    /// Other roots count.
+    pub(crate) has_other_roots: bool,
+}
+
 impl Authority {
     /// Every issuer whose certificates may be met now or soon, by epoch.
     ///
@@ -82,12 +91,13 @@ impl Authority {
         Ok(Arc::new(Issuer::new(domain, epoch, &record.certificate, signer, urls)?))
     }
 
-    /// Takes over what the ledger says of issuers and keys: who signs, and which keys verify tokens. Whether another
-    /// issuer signs than before.
+    /// Takes over what the ledger says of roots, issuers and keys: which count, who signs, and which keys verify tokens.
+    /// What is another than before.
     ///
     /// # Errors
     /// [`OpenError`] when the ledger cannot be read or a key is not here; what was in use stays.
-    pub(crate) async fn follow_keys(&self) -> Result<bool, OpenError> {
+    pub(crate) async fn follow_keys(&self) -> Result<Followed, OpenError> {
+        let has_other_roots = self.follow_roots().await?;
         self.follow_jwt_keys().await?;
         let records = self.ledger.issuers().await.map_err(AuthorityError::from)?;
         for record in &records {
@@ -103,7 +113,7 @@ impl Authority {
             self.workflow.succeed(async { Ok::<_, OpenError>(issuer) }).await?;
         }
         self.keep_own_identities().await?;
-        Ok(is_new)
+        Ok(Followed { has_other_issuer: is_new, has_other_roots })
     }
 
     async fn follow_jwt_keys(&self) -> Result<(), OpenError> {

@@ -15,6 +15,7 @@ mod open;
 mod own;
 mod records;
 mod registry;
+mod roots;
 mod rules;
 mod selectors;
 
@@ -42,6 +43,7 @@ pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
 pub(crate) use open::{note_signer, open_keys};
 pub use own::ServerCredential;
 pub use registry::{NewToken, TokenFor};
+pub(crate) use roots::{KnownRoot, Roots};
 pub use rules::{Rules, RulesError};
 
 use crate::config::Config;
@@ -67,7 +69,7 @@ pub struct Authority {
     revoker: Revoker,
     weak_keys: WeakKeyList,
     root: Certificate,
-    intermediates: Vec<Vec<u8>>,
+    roots: ArcSwap<roots::Roots>,
     log_key: NoteVerifier,
     log_signer: Arc<dyn NoteSigner + Send + Sync>,
     jwt: ArcSwap<issuers::JwtKeys>,
@@ -160,16 +162,10 @@ impl Authority {
         &self.nonces
     }
 
-    /// The root certificate.
+    /// The root that the configuration names: the first one.
     #[must_use]
     pub fn root(&self) -> &Certificate {
         &self.root
-    }
-
-    /// Certificates between issuer and root, DER; none when the root signed the issuer.
-    #[must_use]
-    pub fn intermediates(&self) -> &[Vec<u8>] {
-        &self.intermediates
     }
 
     /// The key that verifies the log's checkpoints.

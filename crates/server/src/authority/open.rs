@@ -27,6 +27,7 @@ use super::kept::Kept;
 use super::keyring::Keyring;
 use super::nonces::SharedNonces;
 use super::records::{LedgerRecords, NodeLedgerRecords};
+use super::roots::Roots;
 use super::rules::{Rules, RulesError};
 use super::selectors::SelectorIndex;
 use super::{Authority, AuthorityError};
@@ -242,7 +243,13 @@ impl Authority {
         let rules = Rules::load(&config.profiles, &config.policy, &config.trust_domain)?;
         rules.record(ledger.as_ref(), "chancery", clock.now()).await?;
         let mut root = read_certificate_file(&config.root_certificate)?;
-        let intermediates = root.split_off(1.min(root.len()));
+        let between = root.split_off(1.min(root.len()));
+        let between: Result<Vec<Certificate>, _> =
+            between.iter().map(|der| Certificate::from_der(der)).collect();
+        let between = between.map_err(|error| OpenError::File {
+            path: config.root_certificate.display().to_string(),
+            why: error.to_string(),
+        })?;
         let root =
             root.pop().and_then(|der| Certificate::from_der(&der).ok()).ok_or_else(|| OpenError::File {
                 path: config.root_certificate.display().to_string(),
@@ -281,8 +288,8 @@ impl Authority {
             selectors,
             revoker,
             weak_keys,
+            roots: ArcSwap::from_pointee(Roots::new(&root, between, Vec::new())),
             root,
-            intermediates,
             log_key,
             log_signer: log_signer.into(),
             jwt: ArcSwap::from_pointee(JwtKeys { signing: Arc::clone(&keys.jwt) }),

@@ -46,8 +46,7 @@ impl Authority {
             .map_err(|error| AuthorityError::invalid("key", error))?;
         let id = server_identity(&self.config).spiffe_id;
         let issued = self.issue_own(&id, "server", None, key.public_key()).await?;
-        let mut chain = vec![issued.der().to_vec(), issued.issuer_der().to_vec()];
-        chain.extend(self.intermediates.iter().cloned());
+        let chain = vec![issued.der().to_vec(), issued.issuer_der().to_vec()];
         let issuer = issued.serial().epoch();
         Ok(ServerCredential {
             chain,

@@ -147,7 +147,7 @@ impl Authority {
             return Err(AuthorityError::invalid("ttl", "a join token lives between one second and 30 days"));
         }
         let now = self.clock.now();
-        let root = with_root.then(|| self.root.fingerprint());
+        let root = with_root.then(|| self.shown_root());
         let token = JoinToken::generate(self.clock.now(), self.random.as_ref(), root)?;
         let (binding, requires) = match purpose {
             TokenFor::Identity(id) => {

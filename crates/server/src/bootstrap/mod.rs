@@ -12,6 +12,7 @@ mod layout;
 mod root;
 mod root_crl;
 mod spares;
+mod succession;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use root::{RootMade, make_root, sign_issuer};
 pub use root_crl::{RevokedIssuer, RootCrl, make_root_crl, read_list};
 pub use spares::{SpareMade, add_spares};
 pub(crate) use spares::{known_issuers, number as issuer_number};
+pub use succession::{RootRotated, rotate_root};
 
 use crate::config::{RawPostgres, ServerName};
 

@@ -12,7 +12,7 @@ use chancery_types::{
 use chancery_x509::lint::{LintContext, check, check_root};
 use chancery_x509::{
     BasicConstraints, Certificate, CertificateRequest, CertificateSpec, DistinguishedName, Issuance,
-    KeyUsage, Profile, StatusUrls, Validity, assemble, read_certificates, write_pem,
+    KeyUsage, Profile, PublicKey, StatusUrls, Validity, assemble, read_certificates, write_pem,
 };
 
 use super::InitError;
@@ -20,8 +20,10 @@ use super::layout::{clipped, write_new};
 
 /// A root lives for fifteen years: rotations of it are planned, and issuers below it live for months.
 const ROOT_LIFETIME: Duration = Duration::from_secs(15 * 365 * 24 * 3600);
+/// Below a root stand issuers, and above them a root that follows it, for verifiers that know only this one.
+pub(super) const ROOT_PATH_LENGTH: u8 = 2;
 /// For clocks that are late.
-const BACKDATE: Duration = Duration::from_secs(300);
+pub(super) const BACKDATE: Duration = Duration::from_secs(300);
 
 /// A root that was just made.
 #[derive(Debug)]
@@ -50,6 +52,24 @@ pub fn make_root(
     random: &dyn Random,
     now: Timestamp,
 ) -> Result<RootMade, InitError> {
+    let subject = DistinguishedName::common_name(&clipped(&format!("{trust_domain} Root")))
+        .map_err(|error| InitError::certificate("the root's name", error))?;
+    let made = new_root(directory, trust_domain, &subject, algorithm, passphrase, random, now)?;
+    let path = directory.join("root.crt");
+    write_new(&path, write_pem("CERTIFICATE", made.der()).as_bytes(), 0o644)?;
+    Ok(RootMade { fingerprint: made.fingerprint(), certificate: made.der().to_vec(), path })
+}
+
+/// Makes a root's key in an empty directory and signs its certificate, which is not written yet.
+pub(super) fn new_root(
+    directory: &Path,
+    trust_domain: &TrustDomain,
+    subject: &DistinguishedName,
+    algorithm: KeyAlgorithm,
+    passphrase: &SecretString,
+    random: &dyn Random,
+    now: Timestamp,
+) -> Result<Certificate, InitError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -58,38 +78,67 @@ pub fn make_root(
     let protection = Protection::Passphrase(passphrase.clone());
     let signer = store::generate(&key_location(directory), algorithm, &protection)
         .map_err(|error| InitError::Key { purpose: "root", error })?;
-    let subject = DistinguishedName::common_name(&clipped(&format!("{trust_domain} Root")))
-        .map_err(|error| InitError::certificate("the root's name", error))?;
-    let names = [trust_domain.id().into()];
     let start = now.whole_second();
-    let serial = root_serial(random, now)?;
-    let spec = CertificateSpec {
-        serial: serial.as_bytes(),
-        signature_algorithm: signer.algorithm(),
-        issuer: subject.der(),
-        validity: Validity { not_before: start - BACKDATE, not_after: start + ROOT_LIFETIME },
-        subject: subject.clone(),
+    let signed = AuthoritySpec {
+        subject,
         public_key: signer.public_key(),
-        authority_key_id: None,
-        names: &names,
-        key_usages: [KeyUsage::KeyCertSign, KeyUsage::CrlSign].into_iter().collect(),
-        extended_key_usages: &[],
-        authority: Some(BasicConstraints { is_authority: true, path_length: Some(1) }),
-        name_constraints: None,
-        crl_url: None,
-        ocsp_url: None,
-        ca_issuers_url: None,
-        no_rev_avail: false,
-        ocsp_nocheck: false,
-    };
-    let tbs = spec.to_tbs_der();
-    if let Some(finding) = check_root(&tbs, trust_domain, now).iter().find(|finding| finding.is_error()) {
-        return Err(InitError::certificate("the root certificate", finding));
+        trust_domain,
+        validity: Validity { not_before: start - BACKDATE, not_after: start + ROOT_LIFETIME },
+        path_length: ROOT_PATH_LENGTH,
+        issuer: None,
     }
-    let certificate = sign(&tbs, signer.as_ref())?;
-    let path = directory.join("root.crt");
-    write_new(&path, write_pem("CERTIFICATE", &certificate).as_bytes(), 0o644)?;
-    Ok(RootMade { fingerprint: Digest::of(&certificate), certificate, path })
+    .sign(signer.as_ref(), random, now)?;
+    let findings = check_root(signed.tbs_der(), trust_domain, now);
+    match findings.iter().find(|finding| finding.is_error()) {
+        Some(finding) => Err(InitError::certificate("the root certificate", finding)),
+        None => Ok(signed),
+    }
+}
+
+/// A root's certificate, or one by which a root vouches for another.
+pub(super) struct AuthoritySpec<'a> {
+    pub(super) subject: &'a DistinguishedName,
+    pub(super) public_key: &'a PublicKey,
+    pub(super) trust_domain: &'a TrustDomain,
+    pub(super) validity: Validity,
+    pub(super) path_length: u8,
+    /// Who signs; `None`: the key itself.
+    pub(super) issuer: Option<&'a Certificate>,
+}
+
+impl AuthoritySpec<'_> {
+    /// Signs it, without any constraint on names: issuers carry those.
+    pub(super) fn sign(
+        &self,
+        signer: &dyn Signer,
+        random: &dyn Random,
+        now: Timestamp,
+    ) -> Result<Certificate, InitError> {
+        let names = [self.trust_domain.id().into()];
+        let serial = root_serial(random, now)?;
+        let issuer = self.issuer.map(Certificate::tbs);
+        let spec = CertificateSpec {
+            serial: serial.as_bytes(),
+            signature_algorithm: signer.algorithm(),
+            issuer: issuer.map_or(self.subject.der(), |issuer| issuer.subject_der()),
+            validity: self.validity,
+            subject: self.subject.clone(),
+            public_key: self.public_key,
+            authority_key_id: issuer.and_then(|issuer| issuer.subject_key_id()),
+            names: &names,
+            key_usages: [KeyUsage::KeyCertSign, KeyUsage::CrlSign].into_iter().collect(),
+            extended_key_usages: &[],
+            authority: Some(BasicConstraints { is_authority: true, path_length: Some(self.path_length) }),
+            name_constraints: None,
+            crl_url: None,
+            ocsp_url: None,
+            ca_issuers_url: None,
+            no_rev_avail: false,
+            ocsp_nocheck: false,
+        };
+        let der = sign(&spec.to_tbs_der(), signer)?;
+        Certificate::from_der(&der).map_err(|error| InitError::certificate("the root certificate", error))
+    }
 }
 
 /// Signs an issuer's request with the root in this directory; returns the certificate, DER.

@@ -119,8 +119,7 @@ fn add<'a>(
     now: Timestamp,
 ) -> Result<(), InitError> {
     let certificate = issuer.certificate.tbs();
-    let is_ours =
-        certificate.issuer_der() == root.tbs().subject_der() && issuer.certificate.der() != root.der();
+    let is_ours = issuer.certificate.is_issued_in_the_name_of(root) && issuer.certificate.der() != root.der();
     if !is_ours {
         let why = format!("{:?} was not issued by this root", certificate.subject_text());
         return Err(InitError::certificate("the issuer certificate", why));

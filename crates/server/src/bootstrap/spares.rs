@@ -9,6 +9,7 @@ use chancery_types::{IssuerEpoch, Random, SecretString, Timestamp};
 use chancery_x509::{Certificate, Profile, read_certificates, write_pem};
 
 use super::layout::{issuer_request, replace};
+use super::root::read_root;
 use super::{InitError, sign_issuer};
 use crate::authority::Keyring;
 use crate::config::Config;
@@ -53,8 +54,15 @@ pub fn add_spares(
     })?;
     let mut epoch = known.last().map_or(0, |(epoch, _)| epoch.0);
     let mut start = now;
-    // The first issuer of all begins at once, and so does the first in reserve.
-    if let [_, .., (_, last)] = known.as_slice() {
+    // The first issuer of all begins at once, and so does the first in reserve; under a root that is to take the place
+    // of another, both do.
+    let root = read_root(root_directory)?;
+    let under: Vec<&Certificate> = known
+        .iter()
+        .map(|(_, issuer)| issuer)
+        .filter(|issuer| issuer.is_issued_in_the_name_of(&root))
+        .collect();
+    if let [_, .., last] = under.as_slice() {
         let life = last.tbs().not_after().since(last.tbs().not_before());
         start = start.max(last.tbs().not_before() + life / 3);
     }

@@ -20,10 +20,10 @@ use crate::authority::{AuthorityError, division, jwt_records};
 use crate::bootstrap::{issuer_request, known_issuers, replace};
 
 /// Who makes a change, why, and what else is said with it.
-struct Hands<'a> {
-    by: &'a str,
-    note: &'a str,
-    also: Vec<Body>,
+pub(super) struct Hands<'a> {
+    pub(super) by: &'a str,
+    pub(super) note: &'a str,
+    pub(super) also: Vec<Body>,
 }
 
 impl Rotation {
@@ -65,12 +65,13 @@ impl Rotation {
                 let body = jwt_change(&record, KeyPhase::Withdrawn, &hands);
                 self.commit(vec![key_at(&record)], vec![body], hands.also).await?;
             }
-            // Nobody plans these here: there is one root and one key of the log.
-            What::ActivateRoot(_)
-            | What::WithdrawRoot(_)
-            | What::PublishKey(_)
+            What::ActivateRoot(id) => self.activate_root(*id, hands).await?,
+            What::WithdrawRoot(id) => self.withdraw_root(*id, hands).await?,
+            // Nobody plans these here: there is one key of the log, and people make roots and sign requests.
+            What::PublishKey(_)
             | What::ActivateKey { .. }
             | What::WithdrawKey { .. }
+            | What::MakeRoot
             | What::SignRequest(_)
             | What::RenewCredential(_)
             | What::BuildList(_) => return Err(Violation::Unknown(what.to_string()).into()),
@@ -213,7 +214,7 @@ impl Rotation {
         self.commit(vec![key_at(&next), key_at(&before)], bodies, hands.also).await
     }
 
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         requires: Vec<Precondition>,
         mut bodies: Vec<Body>,
@@ -243,7 +244,7 @@ impl Rotation {
     }
 }
 
-fn issuer_at(record: &IssuerRecord) -> Precondition {
+pub(super) fn issuer_at(record: &IssuerRecord) -> Precondition {
     Precondition::IssuerAt { epoch: record.epoch, index: Some(record.index) }
 }
 

@@ -7,6 +7,7 @@
 //! answers for another issuer, follows the ledger, whoever changed it.
 
 mod change;
+mod roots;
 mod standing;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::authority::{Authority, AuthorityError, OpenError};
 use crate::bootstrap::InitError;
+pub(crate) use roots::RootRefusal;
 
 /// How often the plan is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -52,6 +54,9 @@ pub enum RotationError {
     /// A key cannot be made or opened.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A root cannot follow those that are trusted.
+    #[error(transparent)]
+    Root(#[from] RootRefusal),
     /// A request cannot be made.
     #[error(transparent)]
     Request(#[from] InitError),
@@ -86,7 +91,7 @@ pub struct Rotation {
     /// One process at a time.
     turn: Turn,
     trouble: Mutex<Option<String>>,
-    /// Told when another issuer signs.
+    /// Told when another issuer signs, or other roots count.
     succeeded: Notify,
 }
 
@@ -129,7 +134,7 @@ impl Rotation {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until another issuer signs.
+    /// Waits until another issuer signs, or other roots count.
     pub(crate) async fn succession(&self) {
         self.succeeded.notified().await;
     }
@@ -251,7 +256,7 @@ impl Rotation {
     /// # Errors
     /// [`RotationError`]; what was in force stays.
     pub(crate) async fn adopt(&self) -> Result<(), RotationError> {
-        let is_new = self.authority.follow_keys().await?;
+        let followed = self.authority.follow_keys().await?;
         let active = self.authority.workflow().issuer().epoch();
         let issuers = self.authority.status_issuers().await?;
         for issuer in &issuers {
@@ -270,8 +275,13 @@ impl Rotation {
             }
         }
         self.crl.use_issuers(issuers).await;
-        if is_new {
+        if followed.has_other_issuer {
             tracing::info!(epoch = %active, "another issuer signs");
+        }
+        if followed.has_other_roots {
+            tracing::info!(count = self.authority.roots().bundle().count(), "other roots are in the bundle");
+        }
+        if followed.has_other_issuer || followed.has_other_roots {
             self.succeeded.notify_one();
         }
         Ok(())

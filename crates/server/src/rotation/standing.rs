@@ -9,10 +9,10 @@ use chancery_rotate::authority::{
     Credential, Issuer, Key, Life, List, Phase, Root, Since, State, Subject, Taint, TaintStep, Wish,
 };
 use chancery_types::{Digest, IssuerEpoch, Timestamp};
-use chancery_x509::{Certificate, check_issued_by};
+use chancery_x509::Certificate;
 
 use super::{Rotation, RotationError};
-use crate::authority::jwt_records;
+use crate::authority::{KnownRoot, Roots, jwt_records};
 use crate::bootstrap::{issuer_number, known_issuers};
 
 impl Rotation {
@@ -24,10 +24,8 @@ impl Rotation {
         let ledger = self.authority.ledger();
         let records = ledger.issuers().await?;
         let jwt_records = jwt_records(ledger.as_ref()).await?;
-        let root = self.authority.root();
-        let root_life = life(root);
-        let root_id = root.fingerprint();
-        let mut issuers: Vec<Issuer> = records.iter().filter_map(|record| issuer(record, root_id)).collect();
+        let roots = self.authority.read_roots().await?;
+        let mut issuers: Vec<Issuer> = records.iter().filter_map(|record| issuer(record, &roots)).collect();
         for issuer in &mut issuers {
             // One that was rolled back before it signed anything is in reserve again.
             let is_unused = issuer.phase == Phase::Withdrawn && issuer.taint.is_none();
@@ -35,16 +33,16 @@ impl Rotation {
                 issuer.phase = Phase::Spare;
             }
         }
-        issuers.extend(self.in_reserve(&issuers, root_id)?);
+        issuers.extend(self.in_reserve(&issuers, &roots)?);
         issuers.sort_by_key(|issuer| issuer.epoch);
         let mut state = State {
             issuers,
-            roots: vec![Root { id: root_id, life: root_life, phase: Phase::Active(begun(root_life.from)) }],
+            roots: roots.known().iter().map(root).collect(),
             jwt_keys: jwt_records.iter().map(key).collect(),
             log_keys: Vec::new(),
             credentials: self.credentials(),
             lists: self.lists(),
-            wishes: self.wishes(&records, &jwt_records).await?,
+            wishes: self.wishes(&records, &jwt_records, &roots).await?,
             steady_for: std::time::Duration::ZERO,
         };
         let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +51,7 @@ impl Rotation {
     }
 
     /// Issuers that the ledger does not know: signed ones whose key is here, and requests.
-    fn in_reserve(&self, known: &[Issuer], root_id: Digest) -> Result<Vec<Issuer>, RotationError> {
+    fn in_reserve(&self, known: &[Issuer], roots: &Roots) -> Result<Vec<Issuer>, RotationError> {
         let keyring = self.authority.keyring();
         let directory = keyring.certificates();
         let is_known = |epoch: IssuerEpoch| known.iter().any(|issuer| issuer.epoch == epoch);
@@ -62,12 +60,15 @@ impl Rotation {
             if is_known(epoch) {
                 continue;
             }
-            if let Err(why) = self.is_usable(&certificate) {
-                tracing::debug!(%epoch, why, "an issuer in reserve cannot be used");
-                continue;
-            }
+            let root = match root_of_spare(&certificate, roots) {
+                Ok(root) => root,
+                Err(why) => {
+                    tracing::debug!(%epoch, why, "an issuer in reserve cannot be used");
+                    continue;
+                }
+            };
             let life = life(&certificate);
-            reserve.push(Issuer { epoch, root: root_id, life, phase: Phase::Spare, taint: None });
+            reserve.push(Issuer { epoch, root, life, phase: Phase::Spare, taint: None });
         }
         let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
         for entry in entries {
@@ -75,21 +76,10 @@ impl Rotation {
             let Some(epoch) = name.to_str().and_then(|name| issuer_number(name, ".csr")) else { continue };
             if !is_known(epoch) && !reserve.iter().any(|issuer| issuer.epoch == epoch) {
                 let life = Life { from: self.now(), until: self.now() };
-                reserve.push(Issuer { epoch, root: root_id, life, phase: Phase::Requested, taint: None });
+                reserve.push(Issuer { epoch, root: unknown(), life, phase: Phase::Requested, taint: None });
             }
         }
         Ok(reserve)
-    }
-
-    /// Whether an issuer stands under our root and may issue.
-    fn is_usable(&self, certificate: &Certificate) -> Result<(), String> {
-        if !certificate.tbs().is_authority() {
-            return Err("it is no CA certificate".into());
-        }
-        let mut above =
-            self.authority.intermediates().iter().rev().filter_map(|der| Certificate::from_der(der).ok());
-        let parent = above.next().unwrap_or_else(|| self.authority.root().clone());
-        check_issued_by(certificate, &parent).map_err(|error| error.to_string())
     }
 
     fn credentials(&self) -> Vec<Credential> {
@@ -123,6 +113,7 @@ impl Rotation {
         &self,
         issuers: &[IssuerRecord],
         keys: &[KeyRecord],
+        roots: &Roots,
     ) -> Result<BTreeMap<Subject, Wish>, RotationError> {
         let issuer = issuers.iter().find(|issuer| issuer.state == IssuerState::Active);
         let jwt = keys.iter().find(|key| key.phase == KeyPhase::Active);
@@ -131,8 +122,13 @@ impl Rotation {
             let (subject, last) = match record.subject.as_str() {
                 "issuer" => (Subject::Issuer, issuer.map(|issuer| issuer.index)),
                 "jwt" => (Subject::Jwt, jwt.map(|key| key.index)),
+                "root" => (Subject::Root, roots.known().iter().filter_map(|root| root.index).max()),
                 _ => continue,
             };
+            // Whoever brings a root wants it.
+            if subject == Subject::Root && last.is_some_and(|last| last > record.index) {
+                continue;
+            }
             let (by, at) = (record.by, record.at);
             match record.wish {
                 Wanted::Now if last.is_none_or(|last| last < record.index) => {
@@ -146,8 +142,9 @@ impl Rotation {
     }
 }
 
-fn issuer(record: &IssuerRecord, root: Digest) -> Option<Issuer> {
+fn issuer(record: &IssuerRecord, roots: &Roots) -> Option<Issuer> {
     let certificate = Certificate::from_der(&record.certificate).ok()?;
+    let root = roots.of_issuer(&certificate).map_or_else(unknown, KnownRoot::id);
     let life = life(&certificate);
     // An earlier version has not kept when an issuer was activated.
     let since = begun(record.since.max(life.from));
@@ -168,15 +165,35 @@ fn issuer(record: &IssuerRecord, root: Digest) -> Option<Issuer> {
     Some(Issuer { epoch: record.epoch, root, life, phase, taint })
 }
 
+/// The root of an issuer that nobody has signed, or that stands under none of ours.
+fn unknown() -> Digest {
+    Digest::from_array([0; 32])
+}
+
+/// The root of an issuer that stands under one of ours and may issue.
+fn root_of_spare(certificate: &Certificate, roots: &Roots) -> Result<Digest, String> {
+    if !certificate.tbs().is_authority() {
+        return Err("it is no CA certificate".into());
+    }
+    roots.verified_root_of(certificate).map(KnownRoot::id).map_err(|error| error.to_string())
+}
+
+fn root(known: &KnownRoot) -> Root {
+    Root { id: known.id(), life: life(known.certificate()), phase: phase(known.phase, known.since) }
+}
+
 fn key(record: &KeyRecord) -> Key {
-    let since = begun(record.since);
-    let phase = match record.phase {
+    Key { id: record.key, phase: phase(record.phase, record.since) }
+}
+
+fn phase(phase: KeyPhase, since: Timestamp) -> Phase {
+    let since = begun(since);
+    match phase {
         KeyPhase::Published => Phase::Published(since),
         KeyPhase::Active => Phase::Active(since),
         KeyPhase::Retired => Phase::Superseded(since),
         KeyPhase::Withdrawn => Phase::Withdrawn,
-    };
-    Key { id: record.key, phase }
+    }
 }
 
 fn life(certificate: &Certificate) -> Life {

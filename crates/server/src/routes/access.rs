@@ -75,7 +75,9 @@ pub(crate) fn action(operation: Operation) -> Action {
         Operation::ListCertificates | Operation::ReadCertificate => Action::CertificateRead,
         Operation::AskRenewal => Action::CertificateAskRenewal,
         Operation::CaStatus => Action::CaRead,
-        Operation::CaRotate | Operation::CaRollback | Operation::CaTaint => Action::CaChange,
+        Operation::CaRotate | Operation::CaRollback | Operation::CaAddRoot | Operation::CaTaint => {
+            Action::CaChange
+        }
         Operation::Hold => Action::CertificateHold,
         Operation::Release => Action::CertificateRelease,
         Operation::ListChanges | Operation::ReadChange => Action::ChangeRead,

@@ -15,7 +15,7 @@ use chancery_attest::{
 use chancery_issue::Issued;
 use chancery_policy::{Action, ResourceFacts};
 use chancery_types::{Digest, SpiffeId};
-use chancery_x509::{ProvenRequest, PublicKey, write_pem};
+use chancery_x509::{Certificate, ProvenRequest, PublicKey, write_pem};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -250,13 +250,14 @@ pub(super) async fn response(
     })
 }
 
-/// The issuers up to the root, without it.
+/// The issuer, and what stands above it up to the oldest root that is trusted, without that.
 pub(super) fn chain_pem(site: &Site, issuer: &[u8]) -> String {
-    let between = site.authority.intermediates().iter().rev();
-    std::iter::once(issuer)
-        .chain(between.map(Vec::as_slice))
-        .map(|der| write_pem("CERTIFICATE", der))
-        .collect()
+    let mut pem = write_pem("CERTIFICATE", issuer);
+    let roots = site.authority.roots();
+    if let Ok(issuer) = Certificate::from_der(issuer) {
+        pem.extend(roots.above(&issuer).iter().map(|one| write_pem("CERTIFICATE", one.der())));
+    }
+    pem
 }
 
 /// From a fifth of the life to 45 %: load is spread, and whoever keeps to it lives through an authority that is away

@@ -101,6 +101,7 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::CaStatus => handle(operation, rotation::status),
         Operation::CaRotate => handle(operation, rotation::rotate),
         Operation::CaRollback => handle(operation, rotation::roll_back),
+        Operation::CaAddRoot => handle(operation, rotation::add_root),
         Operation::CaTaint => handle(operation, rotation::taint),
         Operation::StatusOfMany => handle(operation, status::of_many),
         Operation::Status => handle(operation, status::certificate),

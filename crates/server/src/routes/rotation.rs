@@ -5,13 +5,15 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use chancery_api::{
-    CaIssuer, CaKey, CaStatusResponse, IssuerState, PlannedChange, ProblemCode, RollbackRequest,
-    RotateRequest, RotationResponse, RotationSubject, TaintRequest,
+    AddRootRequest, CaIssuer, CaKey, CaRoot, CaStatusResponse, IssuerState, PlannedChange, ProblemCode,
+    RollbackRequest, RotateRequest, RotationResponse, RotationSubject, TaintRequest,
 };
 use chancery_entry::{Body, RotationWish, Wanted};
 use chancery_rotate::authority::{
-    Actor, Change, Issuer, Phase, Subject, Taint, TaintStep, Violation, Wish, check,
+    Actor, Change, Issuer, Phase, Root, State as Standing, Subject, Taint, TaintStep, Violation, Wish, check,
 };
+
+use chancery_x509::{Certificate, VouchedRoot, read_certificates};
 
 use super::access::Who;
 use super::identities::note;
@@ -19,6 +21,9 @@ use super::problem_of;
 use crate::rotation::RotationError;
 use crate::site::Site;
 use crate::{HttpProblem, Json};
+
+/// A root, and certificates by which others vouch for it.
+const MOST_CERTIFICATES: usize = 9;
 
 pub(super) async fn status(State(site): State<Arc<Site>>) -> Result<Json<CaStatusResponse>, HttpProblem> {
     let state = site.rotation.state().await.map_err(problem)?;
@@ -28,6 +33,7 @@ pub(super) async fn status(State(site): State<Arc<Site>>) -> Result<Json<CaStatu
     Ok(Json(CaStatusResponse {
         enabled: site.authority.config().rotation.enabled,
         notice_seconds: site.rotation.rules().notice().as_secs(),
+        roots: state.roots.iter().map(|one| root(one, &state)).collect(),
         issuers: state.issuers.iter().map(issuer).collect(),
         jwt_keys: state
             .jwt_keys
@@ -58,6 +64,11 @@ pub(super) async fn rotate(
             planned: of(&site.rotation.timeline_of(&state), subject),
         }));
     }
+    if subject == Subject::Root && !site.rotation.has_waiting_root().await.map_err(problem)? {
+        let why = "no root waits to be used: make one with `chancery root rotate` where the root is kept, and bring it \
+                   with `chancery ca root add`";
+        return Err(HttpProblem::new(ProblemCode::NotInThisState, why));
+    }
     site.authority.record(wish(subject, Wanted::Now, &who, note)).await.map_err(problem_of)?;
     site.rotation.look().await;
     follows(&site, subject, vec![format!("the next {} was asked for", subject.name())]).await
@@ -84,6 +95,33 @@ pub(super) async fn roll_back(
         vec![what.to_string(), format!("the {} rests until it is rotated", subject.name())],
     )
     .await
+}
+
+pub(super) async fn add_root(
+    State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
+    Json(request): Json<AddRootRequest>,
+) -> Result<Json<RotationResponse>, HttpProblem> {
+    let note = note(&request.note)?;
+    let root = read_root(&request.certificates).map_err(|why| {
+        HttpProblem::new(ProblemCode::MalformedRequest, "the certificates cannot be read")
+            .field("/certificates", why)
+    })?;
+    let admitted = site.rotation.admit_root(root).await.map_err(problem)?;
+    let id = admitted.id();
+    if request.dry_run {
+        let done = vec![format!("would be done: publish root {id}")];
+        return Ok(Json(RotationResponse { done, planned: Vec::new() }));
+    }
+    site.rotation.publish_root(admitted, &who.name(), note).await.map_err(problem)?;
+    follows(&site, Subject::Root, vec![format!("root {id} is published")]).await
+}
+
+fn read_root(pem: &str) -> Result<VouchedRoot, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let certificates = read_certificates(pem.as_bytes(), MOST_CERTIFICATES).map_err(|error| text(&error))?;
+    let certificates: Result<_, _> = certificates.iter().map(|der| Certificate::from_der(der)).collect();
+    VouchedRoot::from_certificates(certificates.map_err(|error| text(&error))?).map_err(|error| text(&error))
 }
 
 pub(super) async fn taint(
@@ -128,6 +166,7 @@ fn wish(subject: Subject, wish: Wanted, who: &Who, note: &str) -> Body {
 fn subject(subject: RotationSubject) -> Subject {
     match subject {
         RotationSubject::Issuer => Subject::Issuer,
+        RotationSubject::Root => Subject::Root,
         RotationSubject::Jwt => Subject::Jwt,
     }
 }
@@ -167,6 +206,19 @@ fn issuer(issuer: &Issuer) -> CaIssuer {
     }
 }
 
+fn root(root: &Root, state: &Standing) -> CaRoot {
+    let phase = phase(root.phase);
+    let below = state.issuers.iter().filter(|issuer| issuer.root == root.id);
+    CaRoot {
+        fingerprint: root.id,
+        phase: phase.map_or("withdrawn", |(name, _)| name).to_owned(),
+        since: phase.map(|(_, since)| since),
+        not_before: root.life.from,
+        not_after: root.life.until,
+        issuers: below.map(|issuer| issuer.epoch).collect(),
+    }
+}
+
 fn phase(phase: Phase) -> Option<(&'static str, chancery_types::Timestamp)> {
     match phase {
         Phase::Published(since) => Some(("published", since.at)),
@@ -184,6 +236,7 @@ fn problem(error: RotationError) -> HttpProblem {
         RotationError::Violation(violation) => {
             HttpProblem::new(ProblemCode::NotInThisState, violation.to_string())
         }
+        RotationError::Root(refusal) => HttpProblem::new(ProblemCode::RootRefused, refusal.to_string()),
         RotationError::Authority(error) => problem_of(error),
         RotationError::Revoke(error) => problem_of(error),
         error @ RotationError::NoList(_) => HttpProblem::new(ProblemCode::NotReady, error.to_string()),

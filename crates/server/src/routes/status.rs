@@ -1,6 +1,7 @@
 //! What certificates are worth: revocation lists, OCSP, and the same as JSON; and the door without TLS where
 //! relying parties fetch them.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,6 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::certificates::standing;
 use super::{authorized, problem_of};
 use crate::authority::AuthorityError;
-use crate::bootstrap::read_list;
 use crate::published::{Published, http_date, names_tag};
 use crate::router::assemble_some;
 use crate::site::Site;
@@ -162,36 +162,45 @@ pub(crate) async fn issuer_crl(
     Path(file): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, HttpProblem> {
-    match file.as_str() {
-        "root.crl" => {
-            let list = root_list(&site)?.ok_or_else(|| no_list(file))?;
-            return Ok(Published::new("application/pkix-crl", list, LIST_AGE).answer(&headers));
-        }
-        "chain.pem" => {
-            let list = Published::new("application/x-pem-file", chain(&site)?, LIST_AGE);
-            return Ok(list.answer(&headers));
-        }
-        _ => {}
+    if file == "chain.pem" {
+        return Ok(Published::new("application/x-pem-file", chain(&site)?, LIST_AGE).answer(&headers));
+    }
+    if file.starts_with("root") {
+        let found = root_lists(&site)?.into_iter().find(|(name, _)| *name == file);
+        let (_, list) = found.ok_or_else(|| no_list(file))?;
+        return Ok(Published::new("application/pkix-crl", list, LIST_AGE).answer(&headers));
     }
     let place = number(&file).and_then(|epoch| site.crl.full(IssuerEpoch(epoch)));
     let place = place.ok_or_else(|| no_list(file))?;
     Ok(der(in_place(&place)?).answer(&headers))
 }
 
-/// The list that somebody made where the root's key is, and put beside the root's certificate.
-fn root_list(site: &Site) -> Result<Option<Vec<u8>>, HttpProblem> {
-    let authority = &site.authority;
-    let path = authority.config().root_certificate.with_extension("crl");
-    read_list(&path, authority.root()).map_err(HttpProblem::internal)
+/// The lists that somebody made where the roots' keys are, and put beside the first root's certificate: `root.crl`, and
+/// `root-2.crl` or whatever else follows the dash for other roots. By name.
+fn root_lists(site: &Site) -> Result<Vec<(String, Vec<u8>)>, HttpProblem> {
+    let first = &site.authority.config().root_certificate;
+    let stem = first.file_stem().and_then(OsStr::to_str).unwrap_or("root");
+    let entries = first.parent().and_then(|directory| std::fs::read_dir(directory).ok());
+    let mut lists = Vec::new();
+    for entry in entries.into_iter().flatten().filter_map(Result::ok) {
+        let name = entry.file_name();
+        let Some(ending) = name.to_str().and_then(|name| name.strip_prefix(stem)) else { continue };
+        if ending == ".crl" || (ending.starts_with('-') && ending.ends_with(".crl")) {
+            let list = site.authority.roots().list_in(&entry.path()).map_err(HttpProblem::internal)?;
+            lists.extend(list.map(|list| (format!("root{ending}"), list)));
+        }
+    }
+    lists.sort();
+    Ok(lists)
 }
 
-/// The full lists of all issuers and the root's, for programs that want one from every authority of a chain.
+/// The full lists of all issuers and the roots', for programs that want one from every authority of a chain.
 fn chain(site: &Site) -> Result<String, HttpProblem> {
     let mut pem = String::new();
     for place in site.crl.places().filter(|place| place.shard().is_none()) {
         pem.push_str(&write_pem("X509 CRL", &in_place(&place)?.der));
     }
-    if let Some(list) = root_list(site)? {
+    for (_, list) in root_lists(site)? {
         pem.push_str(&write_pem("X509 CRL", &list));
     }
     Ok(pem)

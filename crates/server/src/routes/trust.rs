@@ -23,13 +23,16 @@ use crate::{HttpProblem, Json, Path};
 const CERTIFICATE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The roots, PEM. Intermediates travel with each certificate.
-pub(crate) async fn bundle(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    let pem = write_pem(CERTIFICATE, site.authority.root().der());
+pub(crate) async fn bundle(
+    State(site): State<Arc<Site>>,
+    headers: HeaderMap,
+) -> Result<Response, HttpProblem> {
+    let pem = site.authority.read_roots().await.map_err(problem_of)?.to_pem();
     let refresh = site.authority.config().rotation.rules.refresh_hint;
-    Published::new("application/pem-certificate-chain", pem, refresh).answer(&headers)
+    Ok(Published::new("application/pem-certificate-chain", pem, refresh).answer(&headers))
 }
 
-/// The SPIFFE trust bundle: the root, and the key of JWT-SVIDs.
+/// The SPIFFE trust bundle: the roots, and the keys of JWT-SVIDs.
 pub(crate) async fn bundle_json(
     State(site): State<Arc<Site>>,
     headers: HeaderMap,
@@ -37,8 +40,8 @@ pub(crate) async fn bundle_json(
     let sequence = site.authority.bundle_sequence().await.map_err(problem_of)?;
     let keys = site.authority.jwt_keys().await.map_err(problem_of)?;
     let refresh = site.authority.config().rotation.rules.refresh_hint;
-    let bundle =
-        spiffe_bundle(site.authority.root(), &keys, sequence, refresh).map_err(HttpProblem::internal)?;
+    let roots = site.authority.read_roots().await.map_err(problem_of)?;
+    let bundle = spiffe_bundle(roots.bundle(), &keys, sequence, refresh).map_err(HttpProblem::internal)?;
     let bytes = serde_json::to_vec(&bundle).map_err(HttpProblem::internal)?;
     Ok(Published::new("application/json", bytes, refresh).answer(&headers))
 }
@@ -96,17 +99,17 @@ fn view(record: &ledger::IssuerRecord) -> Result<IssuerView, OwnError> {
 }
 
 /// SPIFFE Trust Domain and Bundle, section 4.
-fn spiffe_bundle(
-    root: &Certificate,
+fn spiffe_bundle<'a>(
+    roots: impl Iterator<Item = &'a Certificate>,
     jwt: &[PublicKey],
     sequence: u64,
     refresh: Duration,
 ) -> Result<JwksBundle, OwnError> {
-    let x509 = Jwk {
-        x5c: Some(vec![BASE64.encode(root.der())]),
-        ..jwk(&PublicKey::from_spki_der(root.tbs().spki_der())?, "x509-svid")?
-    };
-    let mut keys = vec![x509];
+    let mut keys = Vec::new();
+    for root in roots {
+        let key = jwk(&PublicKey::from_spki_der(root.tbs().spki_der())?, "x509-svid")?;
+        keys.push(Jwk { x5c: Some(vec![BASE64.encode(root.der())]), ..key });
+    }
     for key in jwt {
         keys.push(jwt_authority(key, "jwt-svid")?);
     }
@@ -135,7 +138,9 @@ mod tests {
         let (root_key, jwt_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let root = root(&root_key);
         let jwt = public_key(&jwt_key);
-        let bundle = spiffe_bundle(&root, std::slice::from_ref(&jwt), 1, Duration::from_mins(5)).unwrap();
+        let bundle =
+            spiffe_bundle([&root].into_iter(), std::slice::from_ref(&jwt), 1, Duration::from_mins(5))
+                .unwrap();
         let [x509, jwt_svid] = bundle.keys.as_slice() else { panic!("two keys") };
         assert_eq!((x509.purpose.as_str(), jwt_svid.purpose.as_str()), ("x509-svid", "jwt-svid"));
         assert_eq!(x509.x5c.as_deref(), Some([BASE64.encode(root.der())].as_slice()));

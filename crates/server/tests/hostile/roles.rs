@@ -95,6 +95,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::CreateOperator
         | Operation::CaRotate
         | Operation::CaRollback
+        | Operation::CaAddRoot
         | Operation::CaTaint => "-----x",
         // For nodes alone: tests/agents.
         Operation::AgentStream | Operation::AgentSvids | Operation::AgentJwt => "------",

@@ -91,6 +91,8 @@ checks! {
     Genesis = "genesis", Error;
     /// An entry is dated before earlier ones.
     TimeOrder = "time-order", Warning;
+    /// A root was brought for which no root before it vouches, or that is none of this trust domain.
+    RootUnvouched = "root-unvouched", Error;
     /// An issuer's certificate cannot be read, repeats an epoch, or is not signed by the root.
     IssuerCertificate = "issuer-certificate", Error;
     /// An issuer's certificate was not issued by the root itself; its chain was not checked.

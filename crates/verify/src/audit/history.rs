@@ -12,7 +12,7 @@ use chancery_types::{
     Digest, EvidenceKind, Generation, IdentityState, IssuerEpoch, LineageId, RevocationReason, SerialNumber,
     SpiffeId, Timestamp,
 };
-use chancery_x509::Certificate;
+use chancery_x509::{Certificate, VouchedRoot};
 
 use super::certificate::{Job, RecordedProfile};
 use super::changes::Changes;
@@ -227,11 +227,8 @@ impl History {
                 None => {}
             },
             Body::KeyChanged(change) => {
-                if change.purpose == KeyPurpose::Root
-                    && let Ok(root) = Certificate::from_der(&change.content.0)
-                    && !self.roots.iter().any(|known| known.der() == root.der())
-                {
-                    self.roots.push(root);
+                if change.purpose == KeyPurpose::Root {
+                    self.follow_root(&change.content.0, report);
                 }
             }
             Body::ProfileChanged(change) => {
@@ -259,6 +256,36 @@ impl History {
             Err(error) => report(Finding::new(Check::Genesis, format!("field root: {error}"))),
         }
         self.genesis = Some(genesis.clone());
+    }
+
+    /// A root follows others if one of them vouches for it.
+    fn follow_root(&mut self, content: &[u8], report: &mut impl FnMut(Finding)) {
+        let root = match VouchedRoot::from_der(content) {
+            Ok(root) => root,
+            Err(error) => {
+                report(Finding::new(Check::RootUnvouched, format!("the root cannot be read: {error}")));
+                return;
+            }
+        };
+        let certificate = root.certificate();
+        if self.roots.contains(certificate) {
+            return;
+        }
+        let domain = self.genesis.as_ref().map(|genesis| genesis.trust_domain.trust_domain());
+        let checked = domain.map_or(Ok(()), |domain| root.check(&domain));
+        let is_vouched_for = self.roots.iter().any(|elder| root.vouched_for_by(elder).is_ok());
+        let fault = match checked {
+            Err(error) => Some(error.to_string()),
+            Ok(()) if !is_vouched_for => Some("no root before it in the log vouches for it".to_owned()),
+            Ok(()) => None,
+        };
+        match fault {
+            Some(fault) => {
+                let detail = format!("root {} was brought, and {fault}", certificate.fingerprint());
+                report(Finding::new(Check::RootUnvouched, detail));
+            }
+            None => self.roots.push(certificate.clone()),
+        }
     }
 
     fn follow_activation(&mut self, activation: &IssuerActivation, report: &mut impl FnMut(Finding)) {

@@ -1,7 +1,7 @@
 //! Decades of an authority whose scheduler crashes, sleeps, hears operators and is lied to by its clock; judged by
 //! what a bystander with a true clock has seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -64,6 +64,7 @@ struct World {
     published: BTreeMap<String, Timestamp>,
     superseded: BTreeMap<String, Timestamp>,
     asked: BTreeMap<IssuerEpoch, Timestamp>,
+    roots_used: BTreeSet<Digest>,
     activations: u32,
     withdrawals: u32,
 }
@@ -81,6 +82,7 @@ impl World {
             published: BTreeMap::new(),
             superseded: BTreeMap::new(),
             asked: BTreeMap::new(),
+            roots_used: BTreeSet::new(),
             activations: 0,
             withdrawals: 0,
         };
@@ -163,6 +165,14 @@ impl World {
                 );
                 let known = self.published.get(&format!("issuer {epoch}"));
                 assert!(known.is_none_or(|at| truth.since(*at) >= notice), "{what} at {truth}: {known:?}");
+                // Whoever meets what it signs has had time to fetch its root.
+                let root = state.root(issuer.root).unwrap();
+                let known = self.published.get(&root.id.to_string());
+                assert!(root.phase.is_active(), "{what} at {truth}: {root:?}");
+                assert!(
+                    known.is_none_or(|at| truth.since(*at) >= notice),
+                    "{what} at {truth}: root {known:?}"
+                );
                 self.activations += 1;
             }
             What::WithdrawIssuer(epoch) => {
@@ -179,12 +189,15 @@ impl World {
             What::ActivateRoot(id) => {
                 let known = self.published[&id.to_string()];
                 assert!(truth.since(known) >= notice, "{what} at {truth}: published {known}");
+                self.roots_used.insert(*id);
             }
             What::WithdrawRoot(id) => {
                 let lives = |issuer: &&Issuer| issuer.root == *id && issuer.life.until > truth;
                 let is_used = |issuer: &&Issuer| {
                     matches!(issuer.phase, Phase::Active(_) | Phase::Superseded(_) | Phase::Published(_))
                 };
+                let others = state.roots.iter().any(|root| root.id != *id && root.phase.is_active());
+                assert!(others, "{what} at {truth}: no other root may be used");
                 let living = state.issuers.iter().filter(is_used).find(lives);
                 assert!(living.is_none(), "{what} at {truth}: {living:?}");
             }
@@ -310,5 +323,12 @@ proptest! {
         // Never more than a year without another issuer.
         prop_assert!(u64::from(world.activations) >= years, "{} activations in {years} years", world.activations);
         prop_assert!(world.withdrawals <= world.activations);
+        // Whatever else happens: a root that was brought and has been left alone for a year is used.
+        let truth = world.truth;
+        for root in &world.state.roots[1..] {
+            let known = world.published[&root.id.to_string()];
+            let is_due = root.phase.published().is_some() && truth.since(known) > DAY * 365;
+            prop_assert!(!is_due, "root {} was brought at {known} and waits at {truth}", root.id);
+        }
     }
 }

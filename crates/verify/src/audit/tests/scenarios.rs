@@ -204,6 +204,12 @@ fn authorities() -> Vec<Scenario> {
                 by: by(),
             })))
         }),
+        spoilt("a root for which nobody vouches", Check::RootUnvouched, |authority| {
+            Some(authority.follow_root(false).0)
+        }),
+        spoilt("an issuer below such a root", Check::IssuerChain, |authority| {
+            Some(authority.follow_root(false).1)
+        }),
         spoilt("an issuance by a retired issuer", Check::IssuerInactive, |authority| {
             authority.record(Body::IssuerRetired(IssuerRetirement {
                 epoch: EPOCH,
@@ -741,6 +747,16 @@ fn set_at(
     builder.issuer(EPOCH, counters).unwrap();
     let set = builder.build().unwrap();
     StatusSetPublished { sequence, made, entries: set.len() as u64, hash: set.hash(), previous }
+}
+
+#[test]
+fn a_root_for_which_another_vouches_is_followed_and_so_is_an_issuer_below_it() {
+    let mut authority = busy();
+    authority.follow_root(true);
+    // The header of these exports lists one issuer.
+    let report = audited(&authority);
+    let found = report.findings.list().iter().filter(|finding| finding.check != Check::HeaderMismatch);
+    assert_eq!(found.collect::<Vec<_>>(), [] as [&Finding; 0]);
 }
 
 #[test]
