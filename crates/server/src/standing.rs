@@ -66,8 +66,7 @@ impl Collector for StandingCollector {
             ("chancery_ocsp_signed", "OCSP answers that were signed on demand", count(&answers.signed)),
             ("chancery_ocsp_shed", "OCSP requests that were told to try later", count(&answers.shed)),
         ] {
-            let counter = ConstCounter::new(count);
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+            encode_counter(&mut encoder, name, help, count)?;
         }
         encode_set(&mut encoder, set, now)?;
         let issuer = authority.workflow().issuer();
@@ -84,10 +83,8 @@ impl Collector for StandingCollector {
             "Programs that follow the status feed",
             followers,
         )?;
-        let dropped = ConstCounter::new(dropped);
         let help = "Programs that were dropped from the status feed because they did not read it";
-        let metric = encoder.encode_descriptor("chancery_feed_dropped", help, None, dropped.metric_type())?;
-        dropped.encode(metric)?;
+        encode_counter(&mut encoder, "chancery_feed_dropped", help, dropped)?;
         let (streams, behind) = ssf.counts();
         for (name, help, count) in [
             ("chancery_event_streams", "Streams of security events", streams),
@@ -107,11 +104,21 @@ impl Collector for StandingCollector {
         let help = "Entries that are recorded and not yet on the board that status is answered from";
         encode_gauge(&mut encoder, "chancery_status_behind_entries", help, number(behind))?;
         encode_leases(&mut encoder, crl.turns().chain([set.turn()]))?;
-        let syncs = ConstCounter::new(ledger.syncs());
         let help = "Times that this process made something durable in the ledger";
-        let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;
-        syncs.encode(metric)
+        encode_counter(&mut encoder, "chancery_ledger_syncs", help, ledger.syncs())?;
+        let help = "Searches and parts of exports that a standby of the database answered";
+        encode_counter(&mut encoder, "chancery_standby_answers", help, ledger.answered_by_standbys())
     }
+}
+
+fn encode_counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    count: u64,
+) -> Result<(), fmt::Error> {
+    let counter = ConstCounter::new(count);
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
 }
 
 /// What became of the spans of traces; zero while none are exported.

@@ -399,12 +399,6 @@ impl PostgresLedger {
         self.shared.commits.load(Ordering::Relaxed)
     }
 
-    /// How many questions standbys have answered instead of the primary.
-    #[must_use]
-    pub fn answered_by_standbys(&self) -> u64 {
-        self.shared.standbys.answered()
-    }
-
     /// Makes a proof on a thread that may block.
     async fn prove(
         &self,
@@ -548,6 +542,10 @@ impl Ledger for PostgresLedger {
 
     fn syncs(&self) -> u64 {
         self.commits()
+    }
+
+    fn answered_by_standbys(&self) -> u64 {
+        self.shared.standbys.answered()
     }
 
     async fn end(&self, why: &str) -> Result<Head, CommitError> {
