@@ -93,6 +93,7 @@ pub(crate) struct Call {
     headers: Vec<(http::HeaderName, String)>,
     repeatable: bool,
     once: bool,
+    alone: bool,
 }
 
 impl Call {
@@ -108,6 +109,7 @@ impl Call {
                 chancery_api::Method::Get | chancery_api::Method::Delete
             ),
             once: false,
+            alone: false,
         }
     }
 
@@ -139,6 +141,12 @@ impl Call {
     /// The caller repeats it when it likes.
     pub(crate) fn once(mut self) -> Self {
         self.once = true;
+        self
+    }
+
+    /// On a connection of its own: its answer lasts.
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 
@@ -280,7 +288,9 @@ impl Client {
         let lease = self
             .repeat(&call, |request| async {
                 let work = async {
-                    let lease = self.0.pool.send(request).await?;
+                    let pool = &self.0.pool;
+                    let lease =
+                        if call.alone { pool.send_alone(request).await } else { pool.send(request).await }?;
                     self.checked(lease).await
                 };
                 self.within(self.0.request_timeout, "answer", work).await

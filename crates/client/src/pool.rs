@@ -11,6 +11,7 @@ use hyper::{Request, Response};
 use rustls::ClientConfig;
 
 use crate::connection::{Body, Connection, SendError};
+use crate::tls::http1_only;
 use crate::{ClientError, Endpoint};
 
 /// Idle HTTP/1.1 connections that are kept; more are closed.
@@ -73,16 +74,30 @@ impl Pool {
                     return Ok(Lease { response, connection, generation });
                 }
                 Err(SendError::NotSent(returned)) if reused => request = *returned,
-                Err(SendError::NotSent(_)) => {
-                    return Err(ClientError::Connect {
-                        endpoint: self.endpoint.to_string(),
-                        source: std::io::ErrorKind::ConnectionReset.into(),
-                    });
-                }
-                Err(SendError::Broken(source)) => {
-                    return Err(ClientError::Broken { endpoint: self.endpoint.to_string(), source });
-                }
+                Err(error) => return Err(self.unanswered(error)),
             }
+        }
+    }
+
+    /// Sends a request on a connection of its own, over HTTP/1.1: an answer that may last for days then holds up
+    /// nothing else, and costs the server less memory.
+    pub(crate) async fn send_alone(&self, request: Request<Body>) -> Result<Lease, ClientError> {
+        let (generation, tls) = {
+            let state = self.lock();
+            (state.generation, state.tls.as_deref().map(http1_only))
+        };
+        let mut connection = Connection::open(&self.endpoint, tls, self.connect_timeout).await?;
+        let response = connection.send(request).await.map_err(|error| self.unanswered(error))?;
+        Ok(Lease { response, connection: Some(connection), generation })
+    }
+
+    fn unanswered(&self, error: SendError) -> ClientError {
+        let endpoint = self.endpoint.to_string();
+        match error {
+            SendError::NotSent(_) => {
+                ClientError::Connect { endpoint, source: std::io::ErrorKind::ConnectionReset.into() }
+            }
+            SendError::Broken(source) => ClientError::Broken { endpoint, source },
         }
     }
 

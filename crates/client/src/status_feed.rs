@@ -128,7 +128,7 @@ impl StatusFeed {
             if let Some(moment) = self.not_before {
                 tokio::time::sleep_until(moment).await;
             }
-            let call = Call::new(Operation::StatusFeed, &[]).query(&self.query)?.once();
+            let call = Call::new(Operation::StatusFeed, &[]).query(&self.query)?.once().alone();
             let stream = self.client.call_stream(call).await?;
             self.stream = Some(Events { stream, read: BytesMut::new(), searched: 0 });
         }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use chancery_api::{Operation, Problem, ProblemCode, RevokeRequest};
+use chancery_api::{FeedQuery, Operation, Problem, ProblemCode, RevokeRequest};
 use chancery_types::Digest;
 
-use self::server::{Authority, TestServer, answer, problem};
+use self::server::{Authority, TestServer, answer, problem, response};
 use crate::{
     Client, ClientError, Endpoint, HttpVersion, IdempotencyKey, RetryPolicy, TrustAnchors, TrustError,
 };
@@ -50,6 +50,27 @@ async fn reuses_one_connection_for_many_requests() {
         }
         assert_eq!(server.connections(), 1, "{version:?}");
     }
+}
+
+#[tokio::test]
+async fn the_status_feed_has_a_connection_of_its_own_over_http_1() {
+    const EVENT: &str = "data: {\"after\":7,\"sequence\":7,\"event\":\"heartbeat\"}\n\n";
+    let server = TestServer::start(|request| match request.uri().path() {
+        "/v1/status/feed" if request.version() == http::Version::HTTP_11 => {
+            response(200, "text/event-stream", EVENT)
+        }
+        "/v1/status/feed" => response(505, "text/plain", ""),
+        _ => answer(HEALTH),
+    })
+    .await;
+    let client = client(&server);
+    let mut feed = client.status_feed(FeedQuery::default());
+    for _ in 0..2 {
+        client.healthz().await.unwrap();
+    }
+    assert_eq!(feed.next().await.unwrap().sequence, 7);
+    client.healthz().await.unwrap();
+    assert_eq!(server.connections(), 2);
 }
 
 #[tokio::test]

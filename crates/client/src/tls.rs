@@ -111,6 +111,13 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
+/// The same, for a connection that is to speak HTTP/1.1.
+pub(crate) fn http1_only(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
 /// A configuration that believes any server. Only for fetching the bundle whose fingerprint is then compared:
 /// nothing secret is sent over it and nothing else that comes over it is used.
 pub(crate) fn dangerous_unauthenticated_config() -> ClientConfig {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chancery_entry::{Body, Entry, Hold, HoldTarget, IdentityChange, Release, Revocation, TokenRevocation};
 use chancery_ledger::{
@@ -23,6 +24,8 @@ const CHUNK: usize = 4096;
 const LISTED: usize = chancery_api::limits::LISTED_SERIALS;
 /// How often certificates are looked for that were issued meanwhile: each time there are fewer.
 const SWEEPS: usize = 16;
+/// After each page of a wide operation, others have the machine for this part of the time that the page took.
+const REST: u32 = 4;
 
 /// Why an operation did not happen, or only in part.
 #[derive(Debug, thiserror::Error)]
@@ -252,6 +255,7 @@ impl Revoker {
     ) -> Result<(), OperationError> {
         let mut page = finder.next().await?;
         while let Some(found) = page {
+            let began = Instant::now();
             let selected = found.len();
             let serials: Vec<SerialNumber> = found
                 .into_iter()
@@ -267,6 +271,9 @@ impl Revoker {
                 return Ok(());
             }
             page = next?;
+            if page.is_some() {
+                tokio::time::sleep(began.elapsed() / REST).await;
+            }
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::handover::Handover;
+
 /// How long nothing may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionTimeouts {
@@ -33,6 +35,7 @@ pub(crate) struct Activity {
     last_byte: AtomicU64,
     /// When the first byte of a head came; [`NO_HEAD`] between requests.
     head: AtomicU64,
+    handover: Handover,
 }
 
 /// What to do with a connection.
@@ -56,7 +59,13 @@ impl Activity {
             last_request: AtomicU64::new(0),
             last_byte: AtomicU64::new(0),
             head: AtomicU64::new(NO_HEAD),
+            handover: Handover::default(),
         }
+    }
+
+    /// Where an answer that lasts is laid.
+    pub(crate) fn handover(&self) -> &Handover {
+        &self.handover
     }
 
     /// What the timeouts say now. `heads` is whether a byte without a request must belong to a head.
@@ -127,8 +136,8 @@ pub(crate) struct Guarded<G> {
 }
 
 impl<G> Guarded<G> {
-    pub(crate) fn new(body: Body, guard: G) -> Self {
-        Self { body, guard: Some(guard) }
+    pub(crate) fn new(body: Body, guard: impl Into<Option<G>>) -> Self {
+        Self { body, guard: guard.into() }
     }
 }
 
@@ -166,6 +175,10 @@ pub(crate) struct Watched<S> {
 impl<S> Watched<S> {
     pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
     }
 }
 
@@ -214,7 +227,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.activity.handover.flushed();
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {

@@ -25,6 +25,7 @@ mod extract;
 mod federation;
 mod feed;
 mod gate;
+mod handover;
 mod health;
 mod host;
 mod jwk;

@@ -140,7 +140,8 @@ impl Visit {
     }
 
     async fn serve_tls(&self, stream: TcpStream, acceptor: TlsAcceptor) {
-        let Some(stream) = self.shake_hands(stream, acceptor).await else { return };
+        // What a handshake needs is given back at its end, and not held for as long as the connection lasts.
+        let Some(stream) = Box::pin(self.shake_hands(stream, acceptor)).await else { return };
         let session = stream.get_ref().1;
         let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
         match client_certificate(&stream) {

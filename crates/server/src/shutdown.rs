@@ -63,9 +63,11 @@ impl Shutdown {
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = self.stop.clone();
+        // Boxed: a block would hold it twice, as it was given and where it is polled.
+        let mut task = Box::pin(task);
         self.tasks.spawn(async move {
             tokio::select! {
-                () = task => {}
+                () = &mut task => {}
                 () = stop.cancelled() => {}
             }
         });

@@ -17,6 +17,8 @@ use chancery_types::{
 };
 use chancery_x509::{ProvenRequest, PublicKey};
 
+use super::Database;
+
 /// How long a token waits to be spent.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Who made all this, in the ledger.
@@ -30,11 +32,12 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     /// Makes an authority for this trust domain in `directory`, its root beside it, with limits that no benchmark
-    /// meets; returns its configuration file.
+    /// meets, its ledger beside it or in a database; returns its configuration file.
     pub(crate) async fn make(
         directory: &Path,
         trust_domain: &TrustDomain,
         (api, status): (SocketAddr, SocketAddr),
+        database: Option<&Database>,
     ) -> Result<PathBuf> {
         let name = |text| ServerName::parse(text).map_err(anyhow::Error::msg);
         let plan = InitPlan {
@@ -47,7 +50,7 @@ impl InProcess {
             status,
             url: None,
             status_url: None,
-            database: None,
+            database: database.map(Database::to_server).transpose()?,
             root_key: None,
         };
         let root = directory.with_extension("root");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use chancery_api::{FeedChange, FeedQuery, RevokeRequest, Selector};
-use chancery_client::{Client, HttpVersion, StatusFeed};
+use chancery_client::{Client, StatusFeed};
 use chancery_types::{RevocationReason, SerialNumber};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
@@ -30,8 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What was found.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct FeedFigures {
-    /// How they connect.
-    pub(crate) over: String,
     /// Listeners, each on a TLS connection of its own.
     pub(crate) listeners: usize,
     /// Seconds that it took to connect them.
@@ -56,14 +54,13 @@ pub(crate) async fn measure(
     wire: &Wire,
     server: u32,
     listeners: usize,
-    version: HttpVersion,
     holders: &[Enrolled],
     victims: &[Enrolled],
 ) -> Result<FeedFigures> {
     let before = process::resident_bytes(server)?;
     let began = Instant::now();
     let (sender, mut arrivals) = mpsc::unbounded_channel();
-    let mut tasks = listen(wire, listeners, version, holders, &sender).await?;
+    let mut tasks = listen(wire, listeners, holders, &sender).await?;
     let connecting_seconds = began.elapsed().as_secs_f64();
     let cpu = process::cpu_time(server)?;
     tokio::time::sleep(REST).await;
@@ -79,7 +76,6 @@ pub(crate) async fn measure(
     delays.sort_unstable();
     let at = |share| percentile(&delays, share).unwrap_or_default().as_secs_f64() * 1e3;
     Ok(FeedFigures {
-        over: if version == HttpVersion::Http1 { "HTTP/1.1".to_owned() } else { "HTTP/2".to_owned() },
         listeners,
         connecting_seconds,
         p50_ms: at(0.5),
@@ -94,14 +90,13 @@ pub(crate) async fn measure(
 async fn listen(
     wire: &Wire,
     listeners: usize,
-    version: HttpVersion,
     holders: &[Enrolled],
     sender: &mpsc::UnboundedSender<Arrival>,
 ) -> Result<JoinSet<Result<()>>> {
     let (opening, connected) = (Arc::new(Semaphore::new(OPENING)), Arc::new(AtomicUsize::new(0)));
     let mut tasks = JoinSet::new();
     for number in 0..listeners {
-        let client = wire.listener(&holders[number % holders.len()].identity, version)?;
+        let client = wire.listener(&holders[number % holders.len()].identity)?;
         let (sender, opening, connected) = (sender.clone(), Arc::clone(&opening), Arc::clone(&connected));
         tasks.spawn(async move {
             let mut feed = client.status_feed(FeedQuery::default());

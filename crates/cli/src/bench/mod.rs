@@ -19,12 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use chancery_client::HttpVersion;
 use chancery_types::TrustDomain;
 use clap::{Args, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::authority_side::Database;
 use crate::authority_side::in_process::InProcess;
+use crate::commands::database::DatabaseFlags;
 use crate::loopback::{Door, ServerProcess, free_addresses};
 use crate::terminal::Terminal;
 use feed::FeedFigures;
@@ -56,6 +57,8 @@ pub(crate) struct Bench {
     /// A directory on the disk to be measured; the current one if absent.
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
+    #[command(flatten)]
+    database: DatabaseFlags,
 }
 
 /// A part of the measurements.
@@ -83,6 +86,22 @@ enum Part {
 const RENEWALS: usize = 2000;
 /// Enrolments of one client alone.
 const LONE: usize = 1000;
+
+/// Where the ledger of a line in process is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Directory,
+    Database,
+}
+
+impl Place {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Directory => "in process",
+            Self::Database => "in PostgreSQL",
+        }
+    }
+}
 
 /// A run.
 #[derive(Debug)]
@@ -124,7 +143,7 @@ impl Bench {
 impl Run<'_> {
     async fn all(&mut self) -> Result<Report> {
         let addresses = free_addresses()?;
-        let config = InProcess::make(&self.authority, &self.trust_domain, addresses).await?;
+        let config = InProcess::make(&self.authority, &self.trust_domain, addresses, None).await?;
         let authority = InProcess::open(&config).await?;
         self.terminal.note(format_args!("making keys, identities and {} tokens", self.tokens()));
         let mut supply = Supply::make(&authority, &self.trust_domain, self.tokens()).await?;
@@ -140,24 +159,26 @@ impl Run<'_> {
             disk_bytes_per_entry: None,
             entries: None,
             server_resident_bytes: None,
-            feed: Vec::new(),
+            feed: None,
         };
         if self.bench.wants(Part::InProcess) {
-            report.certificate_bytes = Some(self.in_process(&authority, &mut supply).await?);
+            let bytes = self.in_process(Place::Directory, &authority, &mut supply).await?;
+            report.certificate_bytes = Some(bytes);
         }
         let entries = authority.entries();
         authority.close();
         report.entries = Some(entries);
         report.disk_bytes_per_entry =
             Some(process::bytes_in(&self.authority.join("ledger"))? / entries.max(1));
+        if let Some(database) = self.bench.database.chosen()? {
+            self.in_database(&database, addresses).await?;
+        }
         if self.wants_server() {
             report.server_resident_bytes = Some(self.over_the_wire(&mut supply, addresses).await?);
         }
         if self.bench.wants(Part::Feed) {
             raise_descriptors(self.bench.listeners)?;
-            for version in [HttpVersion::Best, HttpVersion::Http1] {
-                report.feed.push(self.feed(&mut supply, addresses, version).await?);
-            }
+            report.feed = Some(self.feed(&mut supply, addresses).await?);
         }
         report.rows = std::mem::take(&mut self.rows);
         Ok(report)
@@ -194,13 +215,27 @@ impl Run<'_> {
             + 16
     }
 
+    /// The same by an authority whose ledger is in a database.
+    async fn in_database(&mut self, database: &Database, addresses: (SocketAddr, SocketAddr)) -> Result<()> {
+        let directory = self.authority.with_file_name("beside-a-database");
+        let config = InProcess::make(&directory, &self.trust_domain, addresses, Some(database)).await?;
+        let authority = InProcess::open(&config).await?;
+        let tokens = self.most(self.floor.enrolment_us()) + self.most(self.floor.vouched_us());
+        self.terminal.note(format_args!("making keys, identities and {tokens} tokens in the database"));
+        let mut supply = Supply::make(&authority, &self.trust_domain, tokens).await?;
+        self.in_process(Place::Database, &authority, &mut supply).await?;
+        authority.close();
+        self.terminal.note("what was recorded stays in the schema: drop it when it is not needed any more");
+        Ok(())
+    }
+
     /// By function calls; returns the bytes of a certificate.
-    async fn in_process(&mut self, authority: &InProcess, supply: &mut Supply) -> Result<u64> {
+    async fn in_process(&mut self, place: Place, authority: &InProcess, supply: &mut Supply) -> Result<u64> {
         let bytes = Arc::new(std::sync::atomic::AtomicU64::new(0));
         for proof in [Proof::Request, Proof::Vouched] {
             let (what, floor) = match proof {
-                Proof::Request => ("in process, certificate request", self.floor.enrolment_us()),
-                Proof::Vouched => ("in process, vouched key", self.floor.vouched_us()),
+                Proof::Request => ("certificate request", self.floor.enrolment_us()),
+                Proof::Vouched => ("vouched key", self.floor.vouched_us()),
             };
             let intents = supply.take(self.most(floor));
             let workers = vec![(authority.clone(), Arc::clone(&bytes)); self.bench.in_flight.into()];
@@ -217,7 +252,8 @@ impl Run<'_> {
                 Ok(((authority, bytes), 1))
             });
             let own = std::process::id();
-            self.measure(what, Some(floor), own, Some(&Syncs::Own(authority.clone())), load).await?;
+            let what = format!("{}, {what}", place.label());
+            self.measure(&what, Some(floor), own, Some(&Syncs::Own(authority.clone())), load).await?;
         }
         Ok(bytes.load(std::sync::atomic::Ordering::Relaxed))
     }
@@ -243,12 +279,7 @@ impl Run<'_> {
     }
 
     /// The feed, with a server that has done nothing else.
-    async fn feed(
-        &self,
-        supply: &mut Supply,
-        addresses: (SocketAddr, SocketAddr),
-        version: HttpVersion,
-    ) -> Result<FeedFigures> {
+    async fn feed(&self, supply: &mut Supply, addresses: (SocketAddr, SocketAddr)) -> Result<FeedFigures> {
         let log = self.authority.join("serve.log");
         let arguments = ["serve", "--quiet", "--config", "chancery.toml"];
         let doors = [Door::Tcp(addresses.0), Door::Tcp(addresses.1)];
@@ -258,7 +289,7 @@ impl Run<'_> {
         let victims = wire.enroll_all(supply.take(feed::ROUNDS)).await?;
         let listeners = usize::try_from(self.bench.listeners).unwrap_or(usize::MAX);
         self.terminal.note(format_args!("measuring: {listeners} programs that follow the status feed"));
-        let found = feed::measure(&wire, server.id(), listeners, version, &holders, &victims).await?;
+        let found = feed::measure(&wire, server.id(), listeners, &holders, &victims).await?;
         server.stop().await?;
         Ok(found)
     }

@@ -58,8 +58,8 @@ pub(crate) struct Report {
     /// Resident memory of the server process in the end.
     pub(crate) server_resident_bytes: Option<u64>,
     /// The status feed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) feed: Vec<FeedFigures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) feed: Option<FeedFigures>,
 }
 
 impl Row {
@@ -127,7 +127,7 @@ impl Report {
             floor.cores, self.clients, self.in_flight
         ));
         let number = |value: Option<u64>, unit: &str| value.map(|n| format!("{n}{unit}")).unwrap_or_default();
-        let text = text + &self.feed.iter().map(feed_lines).collect::<String>();
+        let text = text + &self.feed.as_ref().map(feed_lines).unwrap_or_default();
         text + &terminal.fields([
             ("bytes of a certificate", number(self.certificate_bytes, "")),
             ("bytes on disk for an entry", number(self.disk_bytes_per_entry, "")),
@@ -139,11 +139,10 @@ impl Report {
 
 fn feed_lines(feed: &FeedFigures) -> String {
     format!(
-        "{} programs follow the status feed over TLS and {}, connected in {:.0} s.\n\
+        "{} programs follow the status feed over TLS, connected in {:.0} s.\n\
          From the answer to a revocation to the event at each: p50 {:.0} ms, p99 {:.0} ms, most {:.0} ms.\n\
          The server's memory grew by {} MiB idle, {} MiB in the end; heartbeats take {:.1} % of a core.\n\n",
         feed.listeners,
-        feed.over,
         feed.connecting_seconds,
         feed.p50_ms,
         feed.p99_ms,

@@ -85,11 +85,10 @@ impl Wire {
     }
 
     /// A client that listens over one connection of its own.
-    pub(crate) fn listener(&self, identity: &TlsIdentity, version: HttpVersion) -> Result<Client> {
+    pub(crate) fn listener(&self, identity: &TlsIdentity) -> Result<Client> {
         let builder = Client::builder(self.endpoint.clone())
             .trust(self.anchors.clone())
             .identity(identity.clone())
-            .http_version(version)
             .connect_timeout(Duration::from_secs(60))
             .request_timeout(Duration::from_secs(60));
         Ok(builder.build()?)

@@ -10,7 +10,7 @@ mod change;
 pub(crate) mod completions;
 pub(crate) mod contain;
 pub(crate) mod crl_sync;
-mod database;
+pub(crate) mod database;
 pub(crate) mod enroll;
 pub(crate) mod fetch;
 pub(crate) mod follow;

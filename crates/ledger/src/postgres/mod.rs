@@ -28,6 +28,7 @@ mod hashes;
 mod head;
 mod lay;
 mod lease;
+mod lookups;
 mod migrate;
 mod model;
 mod open;
@@ -60,6 +61,7 @@ use error::Unfit;
 use follow::Heard;
 use hashes::{TileReader, Tiles, digest, signed};
 use head::{HeadRow, Known, LogName, READ};
+use lookups::Lookups;
 use readers::Readers;
 use session::{Parameter, Session, SqlError, Statement, Target, column};
 use signatures::Keep;
@@ -106,6 +108,7 @@ struct Shared {
     log: LogName,
     epoch: i64,
     readers: Readers,
+    lookups: Lookups,
     standbys: standby::Standbys,
     tiles: Tiles,
     head: ArcSwap<Head>,

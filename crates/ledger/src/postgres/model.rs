@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 
 use super::PostgresLedger;
+use super::lookups::look_up;
 use super::session::{Session, SqlError};
 use super::view::{Drive, SqlView};
 use crate::Ledger as _;
@@ -17,7 +18,7 @@ use crate::model::record::{
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
 };
 use crate::model::search::{self, CertificateQuery};
-use crate::model::{ModelError, ReadModel, View, taken, tidy};
+use crate::model::{ModelError, ReadModel, Table, View, taken, tidy};
 
 impl PostgresLedger {
     /// Answers a question on a thread that may block; once more when the connection turns out to be dead.
@@ -29,7 +30,16 @@ impl PostgresLedger {
         self.ask_primary(Arc::new(question)).await
     }
 
-    /// The same, where the answer may be a moment old: of a standby, if one is fit.
+    /// Answers a question for one value, together with others of that kind and without a thread.
+    async fn ask_value<T>(
+        &self,
+        key: Vec<u8>,
+        question: impl FnOnce(&dyn View) -> Result<T, ModelError> + Send,
+    ) -> Result<T, ModelError> {
+        question(&look_up(&self.shared, key).await?)
+    }
+
+    /// As [`Self::ask`], where the answer may be a moment old: of a standby, if one is fit.
     async fn ask_at_leisure<T, Q>(&self, question: Q) -> Result<T, ModelError>
     where
         T: Send + 'static,
@@ -89,7 +99,8 @@ where
 #[async_trait]
 impl ReadModel for PostgresLedger {
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateRecord>, ModelError> {
-        match self.ask(move |view| query::recorded(view, serial)).await? {
+        let key = Table::Certificate.key(&[serial.as_bytes()]);
+        match self.ask_value(key, |view| query::recorded(view, serial)).await? {
             None => Ok(None),
             Some(Recorded::Whole(record)) => Ok(Some(record)),
             Some(Recorded::Remains(remains)) => {
@@ -132,8 +143,8 @@ impl ReadModel for PostgresLedger {
     }
 
     async fn identity(&self, id: &SpiffeId) -> Result<Option<IdentityRecord>, ModelError> {
-        let id = id.clone();
-        self.ask(move |view| query::identity(view, &id)).await
+        let key = Table::Identity.key(&[id.as_str().as_bytes()]);
+        self.ask_value(key, |view| query::identity(view, id)).await
     }
 
     async fn identities(
@@ -155,7 +166,8 @@ impl ReadModel for PostgresLedger {
     }
 
     async fn token(&self, token: TokenId) -> Result<Option<TokenRecord>, ModelError> {
-        self.ask(move |view| query::token(view, token)).await
+        let key = Table::Token.key(&[token.as_bytes()]);
+        self.ask_value(key, |view| query::token(view, token)).await
     }
 
     async fn tokens(&self, page: &PageRequest) -> Result<Page<TokenRecord>, ModelError> {
@@ -223,11 +235,13 @@ impl ReadModel for PostgresLedger {
     }
 
     async fn idempotent(&self, hash: Digest) -> Result<Option<SerialNumber>, ModelError> {
-        self.ask(move |view| query::idempotent(view, hash)).await
+        let key = Table::Idempotency.key(&[hash.as_bytes()]);
+        self.ask_value(key, |view| query::idempotent(view, hash)).await
     }
 
     async fn profile(&self, hash: Digest) -> Result<Option<u64>, ModelError> {
-        self.ask(move |view| query::profile(view, hash)).await
+        let key = Table::Profile.key(&[hash.as_bytes()]);
+        self.ask_value(key, |view| query::profile(view, hash)).await
     }
 
     async fn policy(&self, hash: Digest) -> Result<Vec<u64>, ModelError> {

@@ -16,6 +16,7 @@ use tokio_postgres::types::Type;
 use super::counters::Counters;
 use super::hashes::Tiles;
 use super::head::{HeadRow, Known, READ, verify};
+use super::lookups::Lookups;
 use super::migrate::migrate;
 use super::readers::Readers;
 use super::sequencer::Sequencer;
@@ -113,6 +114,7 @@ impl PostgresLedger {
             log: row.log,
             epoch: row.epoch,
             readers: Readers::new(options.readers),
+            lookups: Lookups::default(),
             standbys,
             tiles: Tiles::default(),
             head: ArcSwap::from_pointee(row.head),

@@ -74,6 +74,11 @@ pub(super) struct Prefetched {
 }
 
 impl Prefetched {
+    /// The value under a key that was asked for; nothing where there is none.
+    pub(super) fn value(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.values.get(key).cloned().flatten()
+    }
+
     /// Pairs of a range.
     pub(super) const RANGE: usize = 8;
 

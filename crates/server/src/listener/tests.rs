@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as ClientStream;
 
 use super::*;
+use crate::handover::{Handover, lasting};
 use crate::testing::Authority;
 use crate::tls::OldestTls;
 use crate::{CallerStatus, Chassis, Drained, HttpProblem, Json, RequestLimits, assemble, handle};
@@ -370,4 +371,87 @@ async fn without_tls_everybody_is_a_stranger_and_the_bounds_are_the_same() {
     assert!(counts.contains(r#"chancery_connections_closed_total{reason="idle"} 1"#));
     assert!(counts.contains("chancery_tls_handshakes_total 0"), "{counts}");
     assert_eq!(shutdown.finish(Duration::from_secs(5)).await, Drained::Completely);
+}
+
+/// A route whose answer lasts: `first`, then what is sent, until the sender goes.
+fn lasting_router() -> (Router, tokio::sync::broadcast::Sender<&'static str>) {
+    let (sender, _) = tokio::sync::broadcast::channel::<&str>(8);
+    let route = get({
+        let sender = sender.clone();
+        move |handover: Option<Extension<Handover>>| {
+            let heard = sender.subscribe();
+            let first = futures_util::stream::once(async { Bytes::from_static(b"first") });
+            let rest = futures_util::stream::unfold(heard, |mut heard| async move {
+                Some((Bytes::from_static(heard.recv().await.ok()?.as_bytes()), heard))
+            });
+            let is_handed_over = handover.is_some();
+            let parts = futures_util::StreamExt::chain(first, rest);
+            let response = lasting(handover.map(|Extension(handover)| handover), parts);
+            async move { ([("is-handed-over", is_handed_over.to_string())], response) }
+        }
+    });
+    (router().route("/lasting", route), sender)
+}
+
+#[tokio::test]
+async fn an_answer_that_lasts_has_the_connection_for_itself() {
+    let (router, sender) = lasting_router();
+    let door = Door::open_with(ListenerLimits::default(), OldestTls::Tls13, router).await;
+    let mut stream = door.connect().await.unwrap();
+    // An answer before it, on the same connection; and a request behind it that nobody will look at.
+    stream.write_all(b"GET /v1/healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut wire = vec![0; 4096];
+    let length = stream.read(&mut wire).await.unwrap();
+    assert!(wire[..length].starts_with(b"HTTP/1.1 200 "));
+    let twice = b"GET /lasting HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(twice).await.unwrap();
+    let mut text = String::new();
+    while !text.ends_with("first\r\n") {
+        let length = stream.read(&mut wire).await.unwrap();
+        assert_ne!(length, 0, "{text}");
+        text.push_str(std::str::from_utf8(&wire[..length]).unwrap());
+    }
+    let head = text.to_lowercase();
+    for line in ["connection: close\r\n", "transfer-encoding: chunked\r\n", "is-handed-over: true\r\n"] {
+        assert!(head.contains(line), "{line} is not in {head}");
+    }
+    assert!(text.ends_with("\r\n\r\n5\r\nfirst\r\n"), "{text}");
+    door.counts_soon("chancery_connections 1").await;
+    sender.send("second").unwrap();
+    drop(sender);
+    // The route has a sender of its own: the answer goes on until the client leaves.
+    let mut second = [0; 11];
+    stream.read_exact(&mut second).await.unwrap();
+    assert_eq!(&second, b"6\r\nsecond\r\n");
+    drop(stream);
+    door.counts_soon("chancery_connections 0").await;
+}
+
+#[tokio::test]
+async fn only_a_get_of_http_1_1_is_handed_over() {
+    let (router, _sender) = lasting_router();
+    let door = Door::open_with(ListenerLimits::default(), OldestTls::Tls13, router).await;
+    for (request, expected) in [
+        ("GET /lasting HTTP/1.0\r\nHost: x\r\n\r\n", "is-handed-over: false"),
+        ("HEAD /lasting HTTP/1.1\r\nHost: x\r\n\r\n", "is-handed-over: false"),
+    ] {
+        let mut stream = door.connect().await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut wire = vec![0; 4096];
+        let length = stream.read(&mut wire).await.unwrap();
+        let head = String::from_utf8_lossy(&wire[..length]).to_lowercase();
+        assert!(head.contains(expected), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_lasts_is_cut_when_the_drain_has_taken_too_long() {
+    let (router, _sender) = lasting_router();
+    let door = Door::open_with(ListenerLimits::default(), OldestTls::Tls13, router).await;
+    let mut stream = door.connect().await.unwrap();
+    stream.write_all(b"GET /lasting HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut wire = vec![0; 4096];
+    assert_ne!(stream.read(&mut wire).await.unwrap(), 0);
+    assert_eq!(door.shutdown.finish(Duration::from_millis(200)).await, Drained::CutOff(1));
+    assert!(is_closed(&mut stream).await);
 }

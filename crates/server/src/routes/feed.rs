@@ -1,14 +1,11 @@
 //! The status feed, and the relying parties that confirm what they enforce.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use chancery_api::{FeedAcknowledgement, FeedQuery, ProblemCode, RelyingPartiesResponse, RelyingPartyView};
 use futures_util::stream;
 use http::HeaderMap;
@@ -20,6 +17,7 @@ use super::agents::record_of;
 use super::problem_of;
 use crate::feed::grpc::{self, FollowRequest};
 use crate::feed::{AcknowledgeError, Holder, SubscribeError, Subscription, is_instance};
+use crate::handover::{Handover, lasting};
 use crate::openapi::EVENT_STREAM;
 use crate::site::Site;
 use crate::{HttpProblem, Json, Query};
@@ -34,6 +32,7 @@ pub(super) async fn follow(
     State(site): State<Arc<Site>>,
     Extension(who): Extension<Who>,
     Query(query): Query<FeedQuery>,
+    handover: Option<Extension<Handover>>,
     headers: HeaderMap,
 ) -> Result<Response, HttpProblem> {
     // Where a browser's EventSource connects anew, its header is later than what its address says.
@@ -41,9 +40,10 @@ pub(super) async fn follow(
     let subscription = subscribe(&site, &who, query.instance, after).await?;
     let events = stream::unfold(subscription, |mut subscription| async move {
         let event = subscription.next().await?;
-        Some((Ok::<Bytes, Infallible>(event.sse), subscription))
+        Some((event.sse, subscription))
     });
-    Ok(([(CONTENT_TYPE, EVENT_STREAM)], Body::from_stream(events)).into_response())
+    Ok(([(CONTENT_TYPE, EVENT_STREAM)], lasting(handover.map(|Extension(handover)| handover), events))
+        .into_response())
 }
 
 /// Answers with what was missed, or waits for what happens.
