@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use chancery_server::authority::{OnlineRoot, Rules};
 use chancery_server::bootstrap::{self, InitPlan, RevokedIssuer};
 use chancery_server::config::{Config, LedgerPlace, RawPostgres, RawStorage, ServerName};
-use chancery_server::{Drained, Server, maintenance, relocation};
+use chancery_server::{Drained, Server, maintenance, presence, relocation};
 use chancery_telemetry::TelemetryConfig;
 use chancery_types::{
     Clock as _, Digest, IssuerEpoch, KeyAlgorithm, RevocationReason, SecretString, SystemClock, SystemRandom,
@@ -27,6 +27,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files;
 use crate::place::roots_beside;
+
+#[cfg(test)]
+pub(crate) use chancery_server::presence::{LeaseSeen, Presence, Survey, Writer};
+pub(crate) use chancery_server::presence::{Seen, Standing};
 
 pub(crate) use backup::{BackupOrder, Known, RestoreOrder, RestoredAuthority, backup, restore};
 
@@ -421,6 +425,11 @@ pub(crate) fn health_record(file: &Path) -> Result<HealthRecord> {
         root_certificate: roots_beside(config.root_certificate),
         passphrase_file: config.passphrase_file,
     })
+}
+
+/// How the replicas on this configuration's database stand; nothing when its ledger is in a directory.
+pub(crate) async fn replicas(file: &Path) -> Result<Option<Standing>> {
+    Ok(presence::look(&Config::load(file)?).await?)
 }
 
 /// What was moved to the archive.

@@ -189,6 +189,11 @@ pub trait Ledger: ReadModel + Leases {
     /// How often this process has made something durable since the ledger was opened.
     fn syncs(&self) -> u64;
 
+    /// How many questions copies of the ledger have answered in its stead since it was opened.
+    fn answered_by_standbys(&self) -> u64 {
+        0
+    }
+
     /// Ends the log at this place: from the returned head on nothing is recorded here any more, by whichever process,
     /// now or later. For a log that goes on elsewhere; `why` is what is told to those who try.
     ///

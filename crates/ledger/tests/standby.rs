@@ -12,7 +12,6 @@ use chancery_ledger::{
 };
 use chancery_types::SystemRandom;
 use server::Server;
-use tokio_postgres::NoTls;
 use workload::{identity, issuance};
 
 const LAG: u64 = 50;
@@ -81,13 +80,6 @@ fn accepted(outcomes: Vec<Outcome>) {
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Accepted { .. })), "{outcomes:?}");
 }
 
-async fn tell(server: &Server, statement: &str) {
-    let (client, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
-    let driver = tokio::spawn(connection);
-    client.batch_execute(statement).await.unwrap();
-    driver.abort();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_standby_answers_while_it_keeps_up_and_the_primary_when_it_does_not() {
     let Some(primary) = Server::start() else { return };
@@ -102,7 +94,7 @@ async fn a_standby_answers_while_it_keeps_up_and_the_primary_when_it_does_not() 
     assert_eq!(exported, place.ledger.entries(0, all).await.unwrap());
 
     // Behind by less than is allowed it answers as of then; whatever decides is asked of the primary.
-    tell(&standby, "SELECT pg_wal_replay_pause()").await;
+    standby.tell("SELECT pg_wal_replay_pause()");
     place.issue(10..30).await;
     assert_eq!(place.search().await, (10, true));
     let certain = CertificateQuery { identity: Some(identity(0)), ..Default::default() };
@@ -121,7 +113,7 @@ async fn a_standby_answers_while_it_keeps_up_and_the_primary_when_it_does_not() 
     // Behind by more it is left alone, until it has caught up.
     place.issue(30..30 + LAG).await;
     assert_eq!(place.search().await, (80, false));
-    tell(&standby, "SELECT pg_wal_replay_resume()").await;
+    standby.tell("SELECT pg_wal_replay_resume()");
     place.until("it is asked again", |found| found == (80, true)).await;
 
     // It dies; nobody notices. It comes back.

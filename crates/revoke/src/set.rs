@@ -27,6 +27,8 @@ use crate::board::{Lines, StatusBoard, StatusNews};
 const GATHER: Duration = Duration::from_millis(50);
 /// Versions follow each other at this distance or a longer one, however much changes.
 const SPACING: Duration = Duration::from_secs(1);
+/// What the lease of it is called.
+const WORK: &str = "status-set";
 /// When a version that failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 /// Earlier versions that deltas are made from: a minute of constant change, two hours of none.
@@ -168,7 +170,7 @@ impl SetPublisher {
     pub fn new(spec: SetPublisherSpec) -> Self {
         let current = read_back(&spec).map(|signed| Arc::new(PublishedSet::new(signed)));
         Self {
-            turn: Turn::new(Arc::clone(&spec.ledger), "status-set"),
+            turn: Turn::new(Arc::clone(&spec.ledger), WORK),
             spec,
             current: ArcSwapOption::new(current),
             earlier: Lock::default(),
@@ -259,6 +261,12 @@ impl SetPublisher {
                     }
                 };
         }
+    }
+
+    /// The turn that it takes, by its work.
+    #[must_use]
+    pub fn turn(&self) -> (&'static str, &Turn) {
+        (WORK, &self.turn)
     }
 
     /// Publishes a version of how things stand now.

@@ -4,7 +4,7 @@
 //! socket whose permissions were changed by mistake still answers its owner and root alone.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +53,10 @@ impl AdminSocket {
     pub async fn bind(path: &Path) -> Result<Self, AdminSocketError> {
         remove_leftover(path).await?;
         let failed = |source| AdminSocketError::Io { path: path.to_owned(), source };
+        // A copy of an authority's directory may come without it.
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        }
         // Made under another name and moved into place once it is closed to others.
         let hidden = path.with_extension(format!("{}.new", std::process::id()));
         let _ = std::fs::remove_file(&hidden);

@@ -34,6 +34,7 @@ pub mod maintenance;
 mod metrics;
 pub mod openapi;
 mod peer;
+pub mod presence;
 mod prober;
 mod problem;
 mod process;

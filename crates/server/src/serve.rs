@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::connections::ConnectionLimits;
 use crate::federation;
 use crate::feed::{Feed, FeedLimits};
+use crate::presence;
 use crate::prober::Prober;
 use crate::rate::Rate;
 use crate::rotation::Rotation;
@@ -154,6 +155,8 @@ impl Server {
             agents: Arc::clone(&site.agents),
             feed: Arc::clone(&feed),
             ssf: Arc::clone(&ssf),
+            board: Arc::clone(&board),
+            rotation: Arc::clone(&rotation),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
@@ -258,6 +261,7 @@ impl Server {
     /// Stops: finishes what is under way, closes the ledger.
     pub async fn stop(&self) -> Drained {
         let drained = self.site.chassis.shutdown().finish(DRAIN).await;
+        presence::end(&self.site.authority).await;
         tokio::join!(self.site.crl.give_up(), self.site.set.give_up());
         self.site.authority.ledger().close();
         drained
@@ -270,6 +274,15 @@ impl Server {
             async move {
                 tokio::select! {
                     () = rotation.run() => {}
+                    () = stop.begun() => {}
+                }
+            }
+        });
+        shutdown.spawn({
+            let (stop, authority) = (shutdown.clone(), Arc::clone(&self.site.authority));
+            async move {
+                tokio::select! {
+                    () = presence::keep(authority) => {}
                     () = stop.begun() => {}
                 }
             }

@@ -4,18 +4,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher};
+use chancery_ledger::Turn;
+use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher, StatusBoard};
 use chancery_telemetry::Counts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::agents::Agents;
 use crate::authority::Authority;
 use crate::feed::Feed;
 use crate::prober::Prober;
 use crate::process::encode_gauge;
+use crate::rotation::Rotation;
 use crate::ssf::Transmitter;
 
 /// The state of the ledger and of the published list.
@@ -29,11 +32,13 @@ pub(crate) struct StandingCollector {
     pub(crate) agents: Arc<Agents>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) ssf: Arc<Transmitter>,
+    pub(crate) board: Arc<StatusBoard>,
+    pub(crate) rotation: Arc<Rotation>,
 }
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl, ocsp, prober, set, agents, feed, ssf } = self;
+        let Self { authority, crl, ocsp, prober, set, agents, feed, ssf, board, rotation } = self;
         let ledger = authority.ledger();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -61,8 +66,7 @@ impl Collector for StandingCollector {
             ("chancery_ocsp_signed", "OCSP answers that were signed on demand", count(&answers.signed)),
             ("chancery_ocsp_shed", "OCSP requests that were told to try later", count(&answers.shed)),
         ] {
-            let counter = ConstCounter::new(count);
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+            encode_counter(&mut encoder, name, help, count)?;
         }
         encode_set(&mut encoder, set, now)?;
         let issuer = authority.workflow().issuer();
@@ -79,10 +83,8 @@ impl Collector for StandingCollector {
             "Programs that follow the status feed",
             followers,
         )?;
-        let dropped = ConstCounter::new(dropped);
         let help = "Programs that were dropped from the status feed because they did not read it";
-        let metric = encoder.encode_descriptor("chancery_feed_dropped", help, None, dropped.metric_type())?;
-        dropped.encode(metric)?;
+        encode_counter(&mut encoder, "chancery_feed_dropped", help, dropped)?;
         let (streams, behind) = ssf.counts();
         for (name, help, count) in [
             ("chancery_event_streams", "Streams of security events", streams),
@@ -91,11 +93,32 @@ impl Collector for StandingCollector {
             encode_gauge(&mut encoder, name, help, i64::try_from(count).unwrap_or(i64::MAX))?;
         }
         encode_spans(&mut encoder)?;
-        let syncs = ConstCounter::new(ledger.syncs());
+        let help = "1 when the last look at rotation failed";
+        encode_gauge(
+            &mut encoder,
+            "chancery_rotation_trouble",
+            help,
+            i64::from(rotation.trouble().is_some()),
+        )?;
+        let behind = ledger.head().size.saturating_sub(board.read().position());
+        let help = "Entries that are recorded and not yet on the board that status is answered from";
+        encode_gauge(&mut encoder, "chancery_status_behind_entries", help, number(behind))?;
+        encode_leases(&mut encoder, crl.turns().chain([set.turn()]))?;
         let help = "Times that this process made something durable in the ledger";
-        let metric = encoder.encode_descriptor("chancery_ledger_syncs", help, None, syncs.metric_type())?;
-        syncs.encode(metric)
+        encode_counter(&mut encoder, "chancery_ledger_syncs", help, ledger.syncs())?;
+        let help = "Searches and parts of exports that a standby of the database answered";
+        encode_counter(&mut encoder, "chancery_standby_answers", help, ledger.answered_by_standbys())
     }
+}
+
+fn encode_counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    count: u64,
+) -> Result<(), fmt::Error> {
+    let counter = ConstCounter::new(count);
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
 }
 
 /// What became of the spans of traces; zero while none are exported.
@@ -107,6 +130,24 @@ fn encode_spans(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         ConstCounter::new(count).encode(family.encode_family(&[("outcome", outcome)])?)?;
     }
     Ok(())
+}
+
+/// What only one of several replicas does at a time, and whether it is this one.
+fn encode_leases<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    turns: impl Iterator<Item = (&'static str, &'a Turn)>,
+) -> Result<(), fmt::Error> {
+    let help = "1 while this process does what only one does at a time";
+    let mut family = encoder.encode_descriptor("chancery_lease_held", help, None, MetricType::Gauge)?;
+    for (work, turn) in turns {
+        let held = i64::from(turn.fence().is_some());
+        ConstGauge::new(held).encode(family.encode_family(&[("work", work)])?)?;
+    }
+    Ok(())
+}
+
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Nothing before the first version.

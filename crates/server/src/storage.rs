@@ -69,6 +69,12 @@ pub(crate) async fn create_ledger(
     })
 }
 
+/// What this process is called among the replicas.
+pub(crate) fn replica_name(place: &PostgresPlace) -> String {
+    let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    place.replica.clone().unwrap_or_else(|| format!("{} process {}", host(), std::process::id()))
+}
+
 /// How a database is reached.
 pub(crate) fn postgres_options(place: &PostgresPlace) -> Result<PostgresOptions, OpenError> {
     let mut options = PostgresOptions::new(&place.url, place.checkpoints.clone());
@@ -83,9 +89,7 @@ pub(crate) fn postgres_options(place: &PostgresPlace) -> Result<PostgresOptions,
             Some(password.map_err(|error| OpenError::Key { purpose: "database", error: error.into() })?);
     }
     options.tls = place.tls.as_ref().map(client_config).transpose()?;
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = || format!("{host} process {}", std::process::id());
-    options.replica = place.replica.clone().unwrap_or_else(name);
+    options.replica = replica_name(place);
     Ok(options)
 }
 

@@ -18,11 +18,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use authority::Authority;
-use chancery_api::CertificateStatus;
+use chancery_api::{CertificateQuery, CertificateStatus, RevokeRequest, Selector};
 use chancery_entry::{Body, Entry};
 use chancery_ledger::Proposal;
 use chancery_server::bootstrap::InitPlan;
 use chancery_server::config::RawPostgres;
+use chancery_types::RevocationReason;
 use running::{Place, Running, plan, token_for};
 use server::Server;
 
@@ -144,5 +145,42 @@ async fn full_tiles_of_a_log_in_a_database_come_from_the_directory() {
     assert_eq!(running.admin().log_tile("0/000.p/2").await.unwrap(), kept[..64]);
     let ledgers = authority.ledger().hashes(0, 256, 1).await.unwrap();
     assert_eq!(running.admin().log_tile("0/001.p/1").await.unwrap(), ledgers[0].as_bytes()[..]);
+    running.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_decides_is_never_asked_of_a_standby() {
+    let Some(database) = Server::start() else { return };
+    let settings = RawPostgres { schema: server::schema(), ..RawPostgres::default() };
+    let with_database = InitPlan { database: Some((database.address().to_owned(), settings)), ..plan() };
+    let place = Place::with(with_database, |_| {}).await;
+    let standby = tokio::task::block_in_place(|| database.standby());
+    let address = standby.address().to_owned();
+    place.edit(|raw| {
+        let postgres = raw.storage.postgres.as_mut().unwrap();
+        postgres.read = vec![address];
+    });
+    let server = place.serve().await.unwrap();
+    let running = Running { place, server };
+    // From here on it has nothing new, though it answers.
+    tokio::task::block_in_place(|| standby.tell("SELECT pg_wal_replay_pause()"));
+    let first = running.enroll("web").await;
+    let second = running.renew(&first).await.unwrap();
+    let request = RevokeRequest::new(Selector::Identity(running::id("web")), RevocationReason::KeyCompromise);
+    running.admin().revoke(&request).await.unwrap();
+    for held in [&first, &second] {
+        let status = running.admin().status(held.response.serial).await.unwrap().status;
+        assert_eq!(status, CertificateStatus::Revoked);
+        let detail = running.admin().read_certificate(held.response.serial).await.unwrap();
+        assert_eq!(detail.certificate.status, CertificateStatus::Revoked);
+    }
+    running.renew(&second).await.map(|_| ()).unwrap_err();
+    // Lists may be old for a moment, while it is taken to be right behind.
+    let query = CertificateQuery { identity: Some(running::id("web")), ..Default::default() };
+    let until = Instant::now() + Duration::from_secs(60);
+    while running.admin().list_certificates(&query).await.unwrap().items.len() < 2 {
+        assert!(Instant::now() < until, "a standby that does not follow is read for ever");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     running.server.stop().await;
 }

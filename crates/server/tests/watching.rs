@@ -1,12 +1,25 @@
 //! Dashboards and alerts speak of what the server exposes, and the alerts fire when they should.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    dead_code,
+    reason = "tests and what they share"
+)]
+
 mod running;
+#[path = "../../ledger/tests/server/mod.rs"]
+mod server;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use running::{Running, published, skipped};
+use chancery_server::bootstrap::InitPlan;
+use chancery_server::config::RawPostgres;
+use running::{Place, Running, plan, published, skipped};
+use server::Server;
 
 fn packaging(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(name)
@@ -31,7 +44,20 @@ fn exposed(page: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_metric_of_dashboards_and_alerts_is_exposed() {
-    let running = Running::start().await;
+    all_are_exposed_by(Running::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_on_a_database_exposes_the_same() {
+    let Some(database) = Server::find() else { return };
+    let settings = RawPostgres { schema: server::schema(), ..RawPostgres::default() };
+    let plan = InitPlan { database: Some((database.address().to_owned(), settings)), ..plan() };
+    let place = Place::with(plan, |_| {}).await;
+    let server = place.serve().await.unwrap();
+    all_are_exposed_by(Running { place, server }).await;
+}
+
+async fn all_are_exposed_by(running: Running) {
     published(&running.server).await;
     let page = loop {
         let page = String::from_utf8(running.admin().metrics().await.unwrap().to_vec()).unwrap();
@@ -57,7 +83,22 @@ async fn every_metric_of_dashboards_and_alerts_is_exposed() {
     }
     let dashboard = std::fs::read_to_string(packaging("grafana/chancery.json")).unwrap();
     let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
-    assert!(dashboard["panels"].as_array().unwrap().len() > 10);
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(panels.len() > 10);
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "two panels have one id");
+    // What an operator has to see of it stands there.
+    let shown = dashboard.to_string();
+    for name in [
+        "chancery_agent_streams",
+        "chancery_feed_followers",
+        "chancery_lease_held",
+        "chancery_rotation_trouble",
+        "chancery_status_behind_entries",
+        "chancery_trace_spans_total",
+    ] {
+        assert!(shown.contains(name), "{name} is on no panel");
+    }
 }
 
 #[test]

@@ -162,9 +162,13 @@ fn next_steps(restored: &authority_side::RestoredAuthority) -> String {
     let settings = settings.map_or_else(String::new, |settings| {
         format!("put this in the place of [storage] in the configuration:\n\n{settings}\n")
     });
+    let index = match Path::new(&restored.ledger).is_dir() {
+        true => "; the index is made anew at the first start",
+        false => "",
+    };
     format!(
-        "Next: make sure that the old server never starts again, {keys}{settings}then `chancery --config {} serve`; the index is \
-         made anew at the first start. Then audit: `chancery audit verify URL --checkpoint FILE`.",
+        "Next: make sure that the old server never starts again, {keys}{settings}then `chancery --config {} serve`\
+         {index}. Then audit: `chancery audit verify URL --checkpoint FILE`.",
         restored.config.display()
     )
 }

@@ -5,6 +5,7 @@
 
 mod finding;
 mod local;
+mod replicas;
 mod served;
 
 use std::path::PathBuf;
@@ -21,8 +22,8 @@ use crate::place::{self, Place};
 use crate::terminal::{Terminal, Tone};
 use finding::{Findings, State};
 
-/// Checks a deployment on the server's host: clock, permissions, keys, lists, OCSP, issuers, disk, log, agents. Says what
-/// is wrong and what to do. Ends with 4 when something is.
+/// Checks a deployment on the server's host: clock, permissions, keys, lists, OCSP, issuers, disk, log, agents, and with the
+/// ledger in PostgreSQL the database and its replicas. Says what is wrong and what to do. Ends with 4 when something is.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// A checkpoint that was kept earlier: the log must not be shorter.
@@ -41,8 +42,17 @@ impl Doctor {
             Ok(record) => {
                 findings.good("configuration", format!("{} is in order", file.display()));
                 let place = Place::find(Some(&file))?;
-                let now = SystemClock.now();
                 local::look(&record, &mut findings);
+                match authority_side::replicas(&file).await {
+                    Ok(None) => {}
+                    Ok(Some(standing)) => replicas::look(&standing, &mut findings),
+                    Err(error) => findings.bad(
+                        "database",
+                        format!("{error:#}"),
+                        "is it running, does the network lead there, are [storage.postgres] and its files right?",
+                    ),
+                }
+                let now = SystemClock.now();
                 if let Some(place) = &place {
                     let kept = self.checkpoint.as_deref();
                     served::look(&record, place, kept, now, &mut findings).await;

@@ -1,5 +1,7 @@
 //! A collector of traces: takes OTLP over HTTP as the protocol says it, and remembers what came.
 
+#![allow(dead_code, reason = "each includer uses its part")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};

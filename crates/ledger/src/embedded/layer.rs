@@ -186,5 +186,38 @@ mod tests {
             let layer = Layer { pairs: Pairs::new(), search: runs };
             prop_assert_eq!(layer.search_keys(), sorted);
         }
+
+        #[test]
+        fn what_takes_a_search_key_away_wins_in_one_layer_and_over_an_earlier_one(
+            numbers in proptest::collection::btree_map(0_u64..100_000, any::<bool>(), 1..3_000),
+            from in 0_u64..100_000, to in 0_u64..100_000, limit in 1_usize..50, later in any::<bool>(),
+        ) {
+            let mut layer = Layer::default();
+            let keys: Vec<SearchKey> = numbers.keys().map(|number| key(*number)).collect();
+            layer.add_search_keys(&keys);
+            let bytes = |number: &u64| key(*number).as_bytes().to_vec();
+            let taken = numbers.iter().filter(|(_, is_taken)| **is_taken);
+            let taken = taken.map(|(number, _)| (bytes(number), None));
+            if later {
+                let mut next = Layer::default();
+                next.extend(taken);
+                layer.append(next);
+            } else {
+                layer.extend(taken);
+            }
+            let value = |is_taken: &bool| (!is_taken).then(Vec::new);
+            let whole: Pairs =
+                numbers.iter().map(|(number, is_taken)| (bytes(number), value(is_taken))).collect();
+            for (key, value) in &whole {
+                prop_assert_eq!(&layer.get(key), &Some(value.clone()));
+            }
+            let (start, end) = (bytes(&from), bytes(&to));
+            let mut found = Pairs::new();
+            layer.collect(&start, &end, limit, &mut found);
+            let expected = in_range(&whole, &start, &end);
+            prop_assert!(found.iter().take(limit).eq(expected.take(limit)));
+            let last = in_range(&whole, &start, &end).next_back().map(|(key, _)| key.clone());
+            prop_assert_eq!(layer.last(&start, &end), last);
+        }
     }
 }

@@ -40,6 +40,7 @@ mod sequencer;
 mod session;
 mod signatures;
 mod standby;
+mod survey;
 mod tls;
 mod view;
 
@@ -71,6 +72,7 @@ pub use error::{Fence, PostgresError};
 pub use lay::PostgresLogWriter;
 pub use options::{PostgresOptions, check_address};
 pub use rebuild::PostgresReport;
+pub use survey::{LeaseSeen, Said, Survey, Writer, survey};
 
 use crate::embedded::checkpoint;
 use crate::embedded::disk::{Disk, RealDisk};
@@ -397,12 +399,6 @@ impl PostgresLedger {
         self.shared.commits.load(Ordering::Relaxed)
     }
 
-    /// How many questions standbys have answered instead of the primary.
-    #[must_use]
-    pub fn answered_by_standbys(&self) -> u64 {
-        self.shared.standbys.answered()
-    }
-
     /// Makes a proof on a thread that may block.
     async fn prove(
         &self,
@@ -546,6 +542,10 @@ impl Ledger for PostgresLedger {
 
     fn syncs(&self) -> u64 {
         self.commits()
+    }
+
+    fn answered_by_standbys(&self) -> u64 {
+        self.shared.standbys.answered()
     }
 
     async fn end(&self, why: &str) -> Result<Head, CommitError> {

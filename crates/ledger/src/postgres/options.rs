@@ -48,7 +48,8 @@ pub struct PostgresOptions {
     pub partition: u64,
     /// Whether a log that has ended there is opened all the same, to be read.
     pub may_have_ended: bool,
-    /// Whether checkpoints are signed and kept in the directory; not while a log is laid into the database.
+    /// Whether checkpoints are kept in the directory as the log grows: not by whoever only reads, nor while a log is laid
+    /// into the database.
     pub publishes: bool,
 }
 

@@ -144,6 +144,17 @@ impl Server {
         Self { own: Some(own), address }
     }
 
+    /// Has it do something.
+    pub(crate) fn tell(&self, statement: &str) {
+        let own = self.own.as_ref().expect("started here");
+        let mut psql = unprivileged(&own.programs.join("psql"));
+        let told = psql
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.address])
+            .output()
+            .unwrap();
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    }
+
     /// Lets a standby go on by itself.
     pub(crate) fn promote(&self) {
         let own = self.own.as_ref().expect("started here");

@@ -21,6 +21,8 @@ use super::place::Place;
 use super::{CrlRules, PublishError, PublishedCrl, StatusIssuer};
 use crate::board::{StatusBoard, StatusNews};
 
+/// What the leases of parts and of full lists are called.
+const WORKS: [&str; 2] = ["crl-parts", "crl-full"];
 /// How long to wait after lists could not be published.
 const RETRY: Duration = Duration::from_secs(2);
 /// The longest sleep: the clock may have been set meanwhile.
@@ -101,7 +103,7 @@ impl CrlPublisher {
         Self {
             places: ArcSwap::from_pointee(places),
             directory: directory.to_owned(),
-            turns: ["crl-parts", "crl-full"].map(|work| Turn::new(Arc::clone(&ledger), work)),
+            turns: WORKS.map(|work| Turn::new(Arc::clone(&ledger), work)),
             ledger,
             clock,
             board,
@@ -184,6 +186,11 @@ impl CrlPublisher {
         for turn in &self.turns {
             turn.give_up().await;
         }
+    }
+
+    /// The turns that it takes, by their work.
+    pub fn turns(&self) -> impl Iterator<Item = (&'static str, &Turn)> {
+        WORKS.into_iter().zip(&self.turns)
     }
 
     fn turn(&self, kind: Kind) -> &Turn {

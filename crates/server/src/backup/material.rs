@@ -116,6 +116,7 @@ impl Walk<'_> {
         let status = config.directory.join("status");
         Some(path) == config.ledger.directory()
             || path == status
+            || config.tiles.as_deref() == Some(path)
             || matches!(&config.ledger, LedgerPlace::Postgres(place) if place.checkpoints == path)
             || Some(path) == run
             || path == config.admin_socket

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chancery_ledger::embedded::{KeptSignatures, published_checkpoint, read_log};
-use chancery_ledger::{EmbeddedLedger, IssuedSignature, Ledger, Options};
+use chancery_ledger::{EmbeddedLedger, IssuedSignature, Ledger, Options, PostgresLedger, PostgresOptions};
 use chancery_merkle::SignedNote;
 use chancery_types::Random;
 use tokio::runtime::Handle;
@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::BackupError;
 use crate::authority::{OpenError, note_signer, open_keys};
 use crate::config::{Config, LedgerPlace};
-use crate::storage::open_to_read;
+use crate::storage::postgres_options;
 
 /// Entries or signatures that a database is asked for at once: some megabytes.
 const CHUNK: u64 = 1024;
@@ -33,13 +33,19 @@ pub(super) struct Database {
 impl<'a> Source<'a> {
     /// The log of an authority.
     pub(super) fn open(config: &'a Config, random: &dyn Random) -> Result<Self, BackupError> {
-        if let LedgerPlace::Directory(directory) = &config.ledger {
-            return Ok(Self::Directory { config, directory: directory.clone() });
-        }
+        let place = match &config.ledger {
+            LedgerPlace::Directory(directory) => {
+                return Ok(Self::Directory { config, directory: directory.clone() });
+            }
+            LedgerPlace::Postgres(place) => place,
+        };
         let keys = open_keys(config)?;
         let (signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
+        // What is published from here is the business of the server that runs beside it.
+        let options = PostgresOptions { may_have_ended: true, publishes: false, ..postgres_options(place)? };
         let runtime = Handle::current();
-        let ledger = runtime.block_on(open_to_read(&config.ledger, signer, random))?;
+        let ledger = runtime.block_on(PostgresLedger::open(options, signer, random));
+        let ledger = Arc::new(ledger.map_err(OpenError::from)?);
         Ok(Self::Database(Database { ledger, runtime }))
     }
 

@@ -6,7 +6,7 @@ mod parts;
 mod scenarios;
 
 use chancery_api::ExportHeader;
-use chancery_entry::HoldTarget;
+use chancery_entry::{Body, HoldTarget, Tidy};
 use chancery_types::{RevocationReason, SignatureAlgorithm};
 use chancery_x509::crl::{CrlSpec, RevokedCertificate};
 
@@ -55,6 +55,18 @@ fn a_sound_log_passes_without_a_finding() {
         Some(authority.checkpoint(authority.len()).to_string().as_str())
     );
     assert_eq!(report.kinds["token-spent"], 2);
+}
+
+#[test]
+fn what_had_ended_may_be_tidied_away() {
+    let mut authority = busy();
+    let serials = authority.issuances().into_iter().map(|index| authority.serial(index)).collect();
+    authority.wait(40 * 86_400);
+    let ended_before = authority.now();
+    authority.record(Body::Tidied(Tidy { ended_before, serials }));
+    let report = audited(&authority);
+    assert!(!report.findings.counts().contains_key(&Check::Tidied), "{:#?}", report.findings.list());
+    assert_eq!(report.kinds["tidied"], 1);
 }
 
 #[test]
