@@ -214,8 +214,8 @@ operations! {
     CrlDer, "crl-der", Get, "/crl/full.der", Anybody, "The full CRL, as DER.";
     CrlPem, "crl-pem", Get, "/crl/full.pem", Anybody, "The full CRL, as PEM.";
     IssuerCrl, "issuer-crl", Get, "/crl/{file}", Anybody,
-        "The full CRL of one issuer, as DER: `1.crl` for epoch 1; `root.crl`: the root's, where somebody made one; \
-         `chain.pem`: all of these, as PEM.";
+        "The full CRL of one issuer, as DER: `1.crl` for epoch 1; `root.crl`, `root-2.crl`: those of roots, where \
+         somebody made them; `roots.pem`: these, and `chain.pem`: all of them, as PEM.";
     ShardCrl, "shard-crl", Get, "/crl/{epoch}/{shards}/{file}", Anybody,
         "The CRL of one part of an issuer's certificates, as DER: the target of CRLDP.";
     OcspGet, "ocsp-get", Get, "/ocsp/{*request}", Anybody, "Answers an OCSP request in the path (RFC 6960 A.1).";

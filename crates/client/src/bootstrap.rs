@@ -3,7 +3,7 @@
 //! The bundle is fetched from a server that is not yet trusted. The one root in it whose SHA-256 is the
 //! fingerprint is kept; everything else, the connection included, is thrown away.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use chancery_api::Operation;
 use chancery_types::Digest;
@@ -34,7 +34,7 @@ impl ClientBuilder {
         let tls = Arc::new(dangerous_unauthenticated_config());
         let untrusting = Client(Arc::new(Inner {
             pool: Pool::new(endpoint, Some(tls), connect_timeout),
-            anchors: None,
+            credentials: Mutex::default(),
             http_version: HttpVersion::Http1,
             request_timeout,
             response_bytes: BUNDLE_BYTES,

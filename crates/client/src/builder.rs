@@ -1,11 +1,11 @@
 //! Choosing what a client trusts, who it is, and how patient it is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chancery_types::{Random, SystemRandom};
 
-use crate::exchange::Inner;
+use crate::exchange::{Credentials, Inner};
 use crate::pool::Pool;
 use crate::tls::client_config;
 use crate::{Client, ClientError, Endpoint, HttpVersion, RetryPolicy, TlsIdentity, TrustAnchors, TrustError};
@@ -110,7 +110,7 @@ impl ClientBuilder {
         };
         Ok(Client(Arc::new(Inner {
             pool: Pool::new(self.endpoint, tls, self.connect_timeout),
-            anchors,
+            credentials: Mutex::new(Credentials { anchors, identity: self.identity }),
             http_version: self.http_version,
             request_timeout: self.request_timeout,
             response_bytes: self.response_bytes,

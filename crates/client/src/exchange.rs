@@ -1,6 +1,6 @@
 //! One request and its answer: built, sent, repeated if it may be, read within limits, decoded.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use crate::pool::{Lease, Pool};
 use crate::tls::client_config;
 use crate::{
     ByteStream, ClientBuilder, ClientError, Endpoint, HttpVersion, RetryPolicy, TlsIdentity, TrustAnchors,
+    TrustError,
 };
 
 /// A client of one server. Clones share their connections.
@@ -29,12 +30,20 @@ pub struct Client(pub(crate) Arc<Inner>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) pool: Pool,
-    pub(crate) anchors: Option<TrustAnchors>,
+    /// Whom it believes and what it shows; anchors are absent for sockets.
+    pub(crate) credentials: Mutex<Credentials>,
     pub(crate) http_version: HttpVersion,
     pub(crate) request_timeout: Duration,
     pub(crate) response_bytes: usize,
     pub(crate) retry: RetryPolicy,
     pub(crate) random: Arc<dyn Random>,
+}
+
+/// Whom a client believes, and what it shows.
+#[derive(Debug, Default)]
+pub(crate) struct Credentials {
+    pub(crate) anchors: Option<TrustAnchors>,
+    pub(crate) identity: Option<TlsIdentity>,
 }
 
 /// The caller's own name for a request: a repetition with the same key has the first one's answer.
@@ -200,10 +209,30 @@ impl Client {
     /// # Errors
     /// [`ClientError::Trust`] when the key does not fit; the old identity stays.
     pub fn replace_identity(&self, identity: Option<&TlsIdentity>) -> Result<(), ClientError> {
+        self.replace(|credentials| credentials.identity = identity.cloned())
+    }
+
+    /// Believes servers by these roots from now on. Requests under way finish on their connections.
+    ///
+    /// # Errors
+    /// [`ClientError::Trust`]; the roots before stay.
+    pub fn replace_trust(&self, anchors: TrustAnchors) -> Result<(), ClientError> {
+        self.replace(|credentials| credentials.anchors = Some(anchors))
+    }
+
+    fn replace(&self, edit: impl FnOnce(&mut Credentials)) -> Result<(), ClientError> {
+        let mut credentials = self.0.credentials.lock().unwrap_or_else(PoisonError::into_inner);
         // A socket has no TLS and the caller is known by its user id.
-        let Some(anchors) = &self.0.anchors else { return Ok(()) };
-        let config = client_config(anchors, identity, self.0.http_version)?;
+        if credentials.anchors.is_none() {
+            return Ok(());
+        }
+        let mut next =
+            Credentials { anchors: credentials.anchors.clone(), identity: credentials.identity.clone() };
+        edit(&mut next);
+        let anchors = next.anchors.as_ref().ok_or(TrustError::Empty("trust bundle"))?;
+        let config = client_config(anchors, next.identity.as_ref(), self.0.http_version)?;
         self.0.pool.replace_tls(Arc::new(config));
+        *credentials = next;
         Ok(())
     }
 

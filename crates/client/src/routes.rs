@@ -360,9 +360,9 @@ impl Client {
         self.crl_file(&format!("{epoch}.crl"), known).await
     }
 
-    /// The CRL of the root, as DER; nothing while it is still the one with this tag. Not found where none was made.
-    pub async fn root_crl(&self, known: Option<&str>) -> Result<Option<Tagged>, ClientError> {
-        self.crl_file("root.crl", known).await
+    /// The CRLs of the roots, as PEM; nothing while they are still those with this tag. Not found where none was made.
+    pub async fn root_crls(&self, known: Option<&str>) -> Result<Option<Tagged>, ClientError> {
+        self.crl_file("roots.pem", known).await
     }
 
     async fn crl_file(&self, file: &str, known: Option<&str>) -> Result<Option<Tagged>, ClientError> {

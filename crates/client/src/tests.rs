@@ -187,6 +187,22 @@ async fn shows_its_certificate_and_the_new_one_after_a_swap() {
 }
 
 #[tokio::test]
+async fn believes_other_roots_after_a_swap_and_shows_the_same_certificate() {
+    let server = TestServer::start(|request| {
+        let name = request.extensions().get::<server::PeerName>().map_or("nobody", |name| name.0.as_str());
+        answer(&format!(r#"{{"state":"ok","version":"{name}"}}"#))
+    })
+    .await;
+    let client = client(&server);
+    client.replace_identity(Some(&server.authority.client("first"))).unwrap();
+    let anchors = |authority: &Authority| TrustAnchors::from_pem(authority.root_pem().as_bytes()).unwrap();
+    client.replace_trust(anchors(&Authority::new())).unwrap();
+    assert!(matches!(client.healthz().await, Err(ClientError::Tls { .. })));
+    client.replace_trust(anchors(&server.authority)).unwrap();
+    assert_eq!(client.healthz().await.unwrap().version, "first");
+}
+
+#[tokio::test]
 async fn repeats_what_is_transient_and_keeps_the_idempotency_key() {
     let calls = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&calls);

@@ -24,6 +24,7 @@ use std::time::Duration;
 use chancery_agent::notify::Supervisor;
 use chancery_client::{Client, ClientError};
 use chancery_types::{Clock, Timestamp};
+use chancery_x509::PemError;
 
 pub use self::config::{CrlSyncConfig, FileForm, OutputConfig, RawCrlSync, RawOutput};
 use self::health::Health;
@@ -45,6 +46,9 @@ pub enum SyncError {
     /// The authority does not answer.
     #[error("the authority's lists cannot be fetched: {0}")]
     Client(#[from] ClientError),
+    /// The roots that it names cannot be read.
+    #[error("the authority's trust bundle cannot be read: {0}")]
+    Bundle(#[source] PemError),
     /// It names an issuer that no root vouches for.
     #[error("issuer {0} is under none of the roots in the trust bundle")]
     Stranger(String),

@@ -1,10 +1,11 @@
 //! The lists that are held, one for each authority of the chain, and how they are brought up to date.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use chancery_api::{IssuerState, ProblemCode};
-use chancery_client::Client;
+use chancery_client::{Client, ClientError, TrustAnchors};
 use chancery_types::{IssuerEpoch, Timestamp};
 use chancery_x509::{Certificate, check_issued_by, read_certificates, read_pem};
 
@@ -14,6 +15,9 @@ use super::{ListError, OutputError, SyncError};
 
 /// Everything that is known of every authority whose lists are kept.
 pub(super) struct Held {
+    /// From the configuration.
+    configured: Vec<Certificate>,
+    /// Those, and what the authority says of others that follow them.
     roots: Vec<Certificate>,
     /// Files with lists of the roots, which are made by hand where the root is kept.
     also: Vec<PathBuf>,
@@ -35,11 +39,12 @@ struct Issuer {
 
 impl Held {
     pub(super) fn new(roots: Vec<Certificate>, also: Vec<PathBuf>, in_place: Vec<Vec<u8>>) -> Self {
-        Self { roots, also, in_place, issuers: Vec::new(), of_roots: None }
+        Self { configured: roots.clone(), roots, also, in_place, issuers: Vec::new(), of_roots: None }
     }
 
     /// Fetches what has changed. A failure leaves the list before it; the others are fetched all the same.
     pub(super) async fn refresh(&mut self, client: &Client, now: Timestamp) -> Result<(), SyncError> {
+        self.learn_roots(client).await?;
         self.learn_issuers(client, now).await?;
         let mut failure = None;
         for issuer in &mut self.issuers {
@@ -47,13 +52,13 @@ impl Held {
                 failure = failure.or(Some(error));
             }
         }
-        let published = match client.root_crl(None).await {
-            Ok(list) => list.map(|list| list.bytes.to_vec()),
+        let published = match client.root_crls(None).await {
+            Ok(lists) => lists.map_or_else(Vec::new, |lists| documents(lists.bytes.to_vec())),
             // Nobody has made one.
-            Err(error) if error.code() == Some(ProblemCode::NotFound) => None,
+            Err(error) if error.code() == Some(ProblemCode::NotFound) => Vec::new(),
             Err(error) => {
                 failure = failure.or(Some(error.into()));
-                None
+                Vec::new()
             }
         };
         match self.read_roots(published, now) {
@@ -61,6 +66,22 @@ impl Held {
             Err(error) => failure = failure.or(Some(error)),
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Roots follow each other: one that is believed has verified the connection on which the authority names the
+    /// others.
+    async fn learn_roots(&mut self, client: &Client) -> Result<(), SyncError> {
+        let told = read_certificates(&client.bundle().await?, MOST_ROOTS).map_err(SyncError::Bundle)?;
+        let mut roots = self.configured.clone();
+        roots.extend(told.iter().filter_map(|der| Certificate::from_der(der).ok()));
+        let mut seen = HashSet::new();
+        roots.retain(|root| seen.insert(root.fingerprint()));
+        if roots != self.roots {
+            let anchors = roots.iter().map(|root| root.der().to_vec().into());
+            client.replace_trust(TrustAnchors::from_certificates(anchors).map_err(ClientError::from)?)?;
+            self.roots = roots;
+        }
+        Ok(())
     }
 
     async fn learn_issuers(&mut self, client: &Client, now: Timestamp) -> Result<(), SyncError> {
@@ -88,10 +109,10 @@ impl Held {
         Ok(())
     }
 
-    /// The lists of the roots: from files, and the one that the authority hands on; of each root the newest.
+    /// The lists of the roots: from files, and those that the authority hands on; of each root the newest.
     fn read_roots(
         &self,
-        published: Option<Vec<u8>>,
+        published: Vec<Vec<u8>>,
         now: Timestamp,
     ) -> Result<Vec<Arc<RevocationList>>, SyncError> {
         let mut found: Vec<Vec<u8>> = Vec::new();
@@ -192,5 +213,7 @@ pub(super) fn documents(bytes: Vec<u8>) -> Vec<Vec<u8>> {
 
 /// The PEM label of a list.
 pub(super) const LABEL: &str = "X509 CRL";
+/// Roots that are read.
+const MOST_ROOTS: usize = 64;
 /// Lists in one file.
 const MOST_LISTS: usize = 256;

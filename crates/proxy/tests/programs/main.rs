@@ -10,6 +10,7 @@ mod nginx;
 mod openssl;
 #[path = "../../../server/tests/running/mod.rs"]
 mod running;
+mod succession;
 mod tunnel;
 mod tunnel_programs;
 mod world;

@@ -23,7 +23,7 @@ pub struct RootRotated {
 }
 
 /// Makes a root in an empty directory, and has the one in `old` vouch for it: relying parties that know only the old
-/// one believe chains under the new one.
+/// one believe chains under the new one. `root.crt` is its certificate, and `vouched.crt` that with the old root's word.
 ///
 /// # Errors
 /// [`InitError`]; no root is ever touched, and without its certificate a new directory holds no root.
@@ -66,8 +66,11 @@ pub fn rotate_root(
     let root = VouchedRoot::from_certificates(vec![certificate, voucher]).map_err(|error| failed(&error))?;
     root.check(&trust_domain).map_err(|error| failed(&error))?;
     root.vouched_for_by(&elder).map_err(|error| failed(&error))?;
-    // The certificate comes last: with it the directory counts as a root.
     let pem = write_pem("CERTIFICATE", root.certificate().der());
+    let vouched =
+        root.vouchers().iter().fold(pem.clone(), |text, one| text + &write_pem("CERTIFICATE", one.der()));
+    write_new(&directory.join("vouched.crt"), vouched.as_bytes(), 0o644)?;
+    // The certificate comes last: with it the directory counts as a root.
     write_new(&directory.join("root.crt"), pem.as_bytes(), 0o644)?;
     Ok(RootRotated { fingerprint: root.certificate().fingerprint(), vouched_until, root })
 }
@@ -90,4 +93,69 @@ fn next_name(elder: &Certificate) -> Result<DistinguishedName, InitError> {
     let ending = format!(" {}", number.saturating_add(1));
     let stem: String = stem.chars().take(64 - ending.len()).collect();
     DistinguishedName::common_name(&format!("{stem}{ending}")).map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_types::{Clock as _, SystemClock, SystemRandom, TrustDomain};
+
+    use super::super::make_root;
+    use super::*;
+
+    fn rotate(around: &Path, from: &str, to: &str) -> RootRotated {
+        let passphrase = SecretString::new("a long passphrase".into());
+        let (from, to) = (around.join(from), around.join(to));
+        let (old, new) = ((from.as_path(), &passphrase), (to.as_path(), &passphrase));
+        rotate_root(old, new, KeyAlgorithm::P256, &SystemRandom, SystemClock.now()).unwrap()
+    }
+
+    fn make(around: &Path) -> TrustDomain {
+        let (trust_domain, passphrase) =
+            ("example.org".parse().unwrap(), SecretString::new("a long passphrase".into()));
+        let (random, now) = (SystemRandom, SystemClock.now());
+        make_root(&around.join("1"), &trust_domain, KeyAlgorithm::P256, &passphrase, &random, now).unwrap();
+        trust_domain
+    }
+
+    #[test]
+    fn each_root_has_the_next_number_begins_later_and_keeps_the_word_for_it() {
+        let around = tempfile::tempdir().unwrap();
+        make(around.path());
+        let mut before = read_root(&around.path().join("1")).unwrap();
+        for number in 2..4 {
+            let made = rotate(around.path(), &(number - 1).to_string(), &number.to_string());
+            let root = made.root.certificate();
+            assert_eq!(root.tbs().subject_text(), format!("CN=example.org Root {number}"));
+            assert!(root.tbs().not_before() > before.tbs().not_before());
+            assert!(made.root.vouched_for_by(&before).is_ok());
+            let kept = std::fs::read(around.path().join(format!("{number}/vouched.crt"))).unwrap();
+            let kept = chancery_x509::read_certificates(&kept, 2).unwrap().concat();
+            assert_eq!(VouchedRoot::from_der(&kept).unwrap(), made.root);
+            before = root.clone();
+        }
+    }
+
+    #[test]
+    fn a_root_without_room_is_followed_by_one_of_its_name() {
+        let around = tempfile::tempdir().unwrap();
+        let trust_domain = make(around.path());
+        let directory = around.path().join("1");
+        let wide = read_root(&directory).unwrap();
+        let protection = Protection::Passphrase(SecretString::new("a long passphrase".into()));
+        let signer = store::open(&key_location(&directory), &protection).unwrap();
+        let tbs = wide.tbs();
+        let narrow = AuthoritySpec {
+            subject: &DistinguishedName::from_der(tbs.subject_der()).unwrap(),
+            public_key: signer.public_key(),
+            trust_domain: &trust_domain,
+            validity: Validity { not_before: tbs.not_before(), not_after: tbs.not_after() },
+            path_length: 1,
+            issuer: None,
+        };
+        let narrow = narrow.sign(signer.as_ref(), &SystemRandom, SystemClock.now()).unwrap();
+        std::fs::write(directory.join("root.crt"), write_pem("CERTIFICATE", narrow.der())).unwrap();
+        let made = rotate(around.path(), "1", "2");
+        assert_eq!(made.root.certificate().tbs().subject_der(), tbs.subject_der());
+        assert!(made.root.vouched_for_by(&narrow).is_ok());
+    }
 }

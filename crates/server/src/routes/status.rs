@@ -165,6 +165,13 @@ pub(crate) async fn issuer_crl(
     if file == "chain.pem" {
         return Ok(Published::new("application/x-pem-file", chain(&site)?, LIST_AGE).answer(&headers));
     }
+    if file == "roots.pem" {
+        let lists: String = root_lists(&site)?.iter().map(|(_, list)| write_pem("X509 CRL", list)).collect();
+        if lists.is_empty() {
+            return Err(no_list(file));
+        }
+        return Ok(Published::new("application/x-pem-file", lists, LIST_AGE).answer(&headers));
+    }
     if file.starts_with("root") {
         let found = root_lists(&site)?.into_iter().find(|(name, _)| *name == file);
         let (_, list) = found.ok_or_else(|| no_list(file))?;

@@ -76,7 +76,7 @@ fn openssl_believes(test: &str, chain: &str, root: &str) -> Option<Result<(), St
 
 /// Waits until `is_so`; how it stands then.
 async fn until(running: &Running, what: &str, is_so: impl Fn(&CaStatusResponse) -> bool) -> CaStatusResponse {
-    for _ in 0..300 {
+    for _ in 0..600 {
         let now = status(running).await;
         if is_so(&now) {
             return now;
