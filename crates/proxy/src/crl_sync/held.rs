@@ -31,6 +31,8 @@ pub(super) struct Held {
 /// An issuer, and the list of it.
 struct Issuer {
     epoch: IssuerEpoch,
+    /// It has signed nothing yet. Its list is to be in place before it does.
+    is_prepared: bool,
     certificate: Certificate,
     list: Option<Arc<RevocationList>>,
     /// By which to ask for the next one.
@@ -48,8 +50,11 @@ impl Held {
         self.learn_issuers(client, now).await?;
         let mut failure = None;
         for issuer in &mut self.issuers {
-            if let Err(error) = issuer.refresh(client, now).await {
-                failure = failure.or(Some(error));
+            match issuer.refresh(client, now).await {
+                // Nobody misses it yet, and it may be about to be made.
+                Err(SyncError::Client(_)) if issuer.is_prepared => {}
+                Err(error) => failure = failure.or(Some(error)),
+                Ok(()) => {}
             }
         }
         let published = match client.root_crls(None).await {
@@ -87,8 +92,8 @@ impl Held {
     async fn learn_issuers(&mut self, client: &Client, now: Timestamp) -> Result<(), SyncError> {
         let views = client.issuers().await?.issuers;
         let mut issuers = Vec::with_capacity(views.len());
-        // One that is prepared has signed nothing yet, and one that has ended signed nothing that is still valid.
-        for view in views.iter().filter(|view| view.state != IssuerState::Prepared && view.not_after > now) {
+        // One that has ended signed nothing that is still valid.
+        for view in views.iter().filter(|view| view.not_after > now) {
             let stranger = || SyncError::Stranger(view.subject.clone());
             let der =
                 read_certificates(view.certificate.as_bytes(), 1).ok().and_then(|mut found| found.pop());
@@ -97,12 +102,14 @@ impl Held {
                 return Err(stranger());
             }
             let known = self.issuers.iter_mut().find(|known| known.certificate.der() == certificate.der());
-            issuers.push(match known {
+            let mut issuer = match known {
                 Some(known) => known.take(),
                 None => Issuer::new(view.epoch, certificate, &self.in_place),
-            });
+            };
+            issuer.is_prepared = view.state == IssuerState::Prepared;
+            issuers.push(issuer);
         }
-        if issuers.is_empty() {
+        if issuers.iter().all(|issuer| issuer.is_prepared) {
             return Err(SyncError::NoIssuer);
         }
         self.issuers = issuers;
@@ -145,9 +152,11 @@ impl Held {
         Ok(lists)
     }
 
-    /// All of them, or nothing while there is an issuer without one: programs refuse everybody when one is missing.
+    /// All of them, or nothing while there is an issuer that has signed without one: programs refuse everybody when one
+    /// is missing.
     pub(super) fn lists(&self) -> Option<Vec<Arc<RevocationList>>> {
-        let own = self.issuers.iter().map(|issuer| issuer.list.clone());
+        let wanted = self.issuers.iter().filter(|issuer| issuer.list.is_some() || !issuer.is_prepared);
+        let own = wanted.map(|issuer| issuer.list.clone());
         let mut lists: Vec<_> = own.collect::<Option<_>>()?;
         lists.extend(self.of_roots.as_ref()?.iter().cloned());
         (!lists.is_empty()).then_some(lists)
@@ -172,12 +181,13 @@ impl Issuer {
     fn new(epoch: IssuerEpoch, certificate: Certificate, in_place: &[Vec<u8>]) -> Self {
         let found = in_place.iter().filter_map(|der| RevocationList::read(der, &certificate).ok());
         let list = found.max_by_key(RevocationList::number).map(Arc::new);
-        Self { epoch, certificate, list, tag: None }
+        Self { epoch, is_prepared: false, certificate, list, tag: None }
     }
 
     fn take(&mut self) -> Self {
         Self {
             epoch: self.epoch,
+            is_prepared: self.is_prepared,
             certificate: self.certificate.clone(),
             list: self.list.take(),
             tag: self.tag.take(),
