@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::error::Error;
 
 /// Proposals of one commit at the most.
-const MOST: usize = 4096;
+const MOST: usize = 8192;
 /// Simulated seconds; the first is not counted.
 const SECONDS: f64 = 11.0;
 const WARM_UP: f64 = 1.0;
@@ -54,6 +54,8 @@ enum Load {
 enum Event {
     /// Somebody asks it.
     Asked(usize),
+    /// It has waited for company.
+    Gathered(usize),
     /// Its batch is durable.
     Recorded(usize),
 }
@@ -64,8 +66,10 @@ struct Replica {
     waiting: VecDeque<f64>,
     /// When each was asked that is in the batch under way.
     under_way: Vec<f64>,
-    /// Whether it has asked for the lock or holds it.
+    /// Whether it gathers, waits for the lock or holds it.
     is_busy: bool,
+    /// Proposals in its last batch.
+    last: usize,
 }
 
 /// One ledger: its head row, which one replica at a time has locked, and its replicas.
@@ -166,6 +170,7 @@ impl Simulation {
             self.now = now;
             match event {
                 Event::Asked(replica) => self.asked(replica),
+                Event::Gathered(replica) => self.gathered(replica),
                 Event::Recorded(replica) => self.recorded(replica),
             }
         }
@@ -185,16 +190,28 @@ impl Simulation {
         self.begin(replica);
     }
 
-    /// A replica that has something to record asks for the lock.
+    /// A replica that has something to record waits for company where its last batch had some.
     fn begin(&mut self, replica: usize) {
         let one = &mut self.replicas[replica];
         if one.is_busy || one.waiting.is_empty() {
             return;
         }
         one.is_busy = true;
-        // What it gathers is settled before it asks for the lock.
+        let wait = match one.last {
+            0..3 => 0.0,
+            3..8 => 0.5e-3,
+            8..32 => 2e-3,
+            _ => 4e-3,
+        };
+        self.at(self.now + wait, Event::Gathered(replica));
+    }
+
+    /// What is in a batch is settled before the lock is asked for.
+    fn gathered(&mut self, replica: usize) {
+        let one = &mut self.replicas[replica];
         let count = one.waiting.len().min(MOST);
         one.under_way = one.waiting.drain(..count).collect();
+        one.last = count;
         self.queue.push_back(replica);
         self.grant();
     }

@@ -80,6 +80,10 @@ pub struct News {
 #[error("the ledger cannot be read: {0}")]
 pub struct ReadError(pub String);
 
+pub(crate) fn read_error(error: impl std::fmt::Display) -> ReadError {
+    ReadError(error.to_string())
+}
+
 /// The ledger as its callers see it. Every backend passes the same conformance suite.
 #[async_trait]
 pub trait Ledger: ReadModel + Leases {

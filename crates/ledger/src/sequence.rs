@@ -52,8 +52,28 @@ pub(crate) fn gather(first: Request, last: usize, requests: &mut mpsc::Receiver<
     batch
 }
 
+/// Decides a batch whose first entry would have this index: what is accepted, and an outcome for each proposal of each
+/// request.
+pub(crate) fn decide_all<'b, E>(
+    first_index: u64,
+    batch: &'b [Request],
+    view: &mut BatchView<'_>,
+    failed: impl Fn(ModelError) -> E,
+) -> Result<(Vec<&'b ProposedEntry>, Vec<Vec<Outcome>>), E> {
+    let mut accepted = Vec::new();
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for request in batch {
+        let of_request = request.proposals.iter().map(|proposal| {
+            let next = first_index + accepted.len() as u64;
+            decide(next, proposal, view, &mut accepted)
+        });
+        outcomes.push(of_request.collect::<Result<Vec<_>, _>>().map_err(&failed)?);
+    }
+    Ok((accepted, outcomes))
+}
+
 /// Decides one proposal whose first entry would have this index.
-pub(crate) fn decide<'b>(
+fn decide<'b>(
     first_index: u64,
     proposal: &'b Proposal,
     view: &mut BatchView<'_>,

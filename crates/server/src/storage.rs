@@ -25,14 +25,7 @@ pub(crate) async fn open_ledger(
     signer: CheckpointSigner,
     random: &dyn Random,
 ) -> Result<Arc<dyn Ledger>, OpenError> {
-    Ok(match place {
-        LedgerPlace::Directory(directory) => {
-            Arc::new(EmbeddedLedger::open(directory, signer, Options::default())?)
-        }
-        LedgerPlace::Postgres(place) => {
-            Arc::new(PostgresLedger::open(postgres_options(place)?, signer, random).await?)
-        }
-    })
+    open(place, signer, random, false).await
 }
 
 /// Opens the ledger at a place though it may have ended there.
@@ -41,13 +34,22 @@ pub(crate) async fn open_to_read(
     signer: CheckpointSigner,
     random: &dyn Random,
 ) -> Result<Arc<dyn Ledger>, OpenError> {
+    open(place, signer, random, true).await
+}
+
+async fn open(
+    place: &LedgerPlace,
+    signer: CheckpointSigner,
+    random: &dyn Random,
+    may_have_ended: bool,
+) -> Result<Arc<dyn Ledger>, OpenError> {
     Ok(match place {
         LedgerPlace::Directory(directory) => {
-            let options = Options { may_have_ended: true, ..Options::default() };
+            let options = Options { may_have_ended, ..Options::default() };
             Arc::new(EmbeddedLedger::open(directory, signer, options)?)
         }
         LedgerPlace::Postgres(place) => {
-            let options = PostgresOptions { may_have_ended: true, ..postgres_options(place)? };
+            let options = PostgresOptions { may_have_ended, ..postgres_options(place)? };
             Arc::new(PostgresLedger::open(options, signer, random).await?)
         }
     })

@@ -4,6 +4,7 @@
 //! server runs as a process of its own, so that its CPU time can be told from that of its clients, which share
 //! the machine with it. What is spent (keys, tokens, certificates to renew) is made before the clock starts.
 
+mod bare;
 mod feed;
 mod floor;
 mod load;
@@ -28,6 +29,7 @@ use crate::authority_side::in_process::InProcess;
 use crate::commands::database::DatabaseFlags;
 use crate::loopback::{Door, ServerProcess, free_addresses};
 use crate::terminal::Terminal;
+use bare::Bare;
 use feed::FeedFigures;
 use floor::Floor;
 use load::{Load, drive};
@@ -373,7 +375,12 @@ impl Run<'_> {
             let ports = wire.status_ports(clients).await?;
             self.measure(what, None, server, None, wire::ask_status(ports, requests, by_get, limit)).await?;
         }
-        Ok(())
+        let request = wire.ocsp_request(&serials.first().context("nobody was enrolled")?.serial);
+        let mut port = wire.status_ports(1).await?.pop().context("one was asked for")?;
+        let bare = Bare::serve(port.post_ocsp("/ocsp", &request).await?).await?;
+        let (ports, requests) = (bare.ports(clients).await?, vec![request; self.most(10.0)]);
+        let load = wire::ask_status(ports, requests, true, limit);
+        self.measure("bare axum, the same bytes", None, std::process::id(), None, load).await
     }
 
     /// One line.

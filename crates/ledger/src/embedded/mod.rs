@@ -56,7 +56,7 @@ pub use outside::{KeptSignatures, LogWriter, published_checkpoint, read_log};
 
 use crate::lease::{Lease, Leases};
 use crate::model::change::{self, ChangeRecord};
-use crate::model::query::{self, IdentityQuery, Page, PageRequest, Recorded};
+use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
     CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, KeyRecord, LineageRecord,
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
@@ -66,7 +66,7 @@ use crate::model::{ModelError, ReadModel, taken, tidy};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
 use crate::scratch::Scratch;
 use crate::sequence::Request;
-use crate::{Head, IssuedSignature, Ledger, News, ReadError};
+use crate::{Head, IssuedSignature, Ledger, News, ReadError, read_error};
 
 /// What can be chosen about an embedded ledger.
 #[derive(Debug, Clone)]
@@ -236,10 +236,6 @@ impl Drop for EmbeddedLedger {
     }
 }
 
-fn read_error(error: impl std::fmt::Display) -> ReadError {
-    ReadError(error.to_string())
-}
-
 /// Nobody else can have the directory open.
 #[async_trait]
 impl Leases for EmbeddedLedger {
@@ -406,12 +402,7 @@ impl ReadModel for EmbeddedLedger {
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<CertificateRecord>, ModelError> {
         match query::recorded(&self.shared.memtable, serial)? {
             None => Ok(None),
-            Some(Recorded::Whole(record)) => Ok(Some(record)),
-            Some(Recorded::Remains(remains)) => {
-                let entry = self.entry(remains.index).await;
-                let entry = entry.map_err(|error| ModelError::Engine(error.to_string()))?;
-                remains.record(serial, entry.as_deref()).map(Some)
-            }
+            Some(recorded) => recorded.record(serial, self).await.map(Some),
         }
     }
 

@@ -21,7 +21,7 @@ use super::memtable::Reached;
 use crate::model::apply::changes_standing;
 use crate::model::batch_view::{BatchView, Familiar};
 use crate::proposal::{CommitError, Outcome, ProposedEntry};
-use crate::sequence::{Request, decide, gather, is_news, refuse_all};
+use crate::sequence::{Request, decide_all, gather, is_news, refuse_all};
 use crate::{Head, News};
 
 pub(crate) struct Sequencer {
@@ -91,17 +91,8 @@ impl Sequencer {
         let shared = Arc::clone(&self.shared);
         let first_index = self.frontier.size();
         let mut view = BatchView::with(&shared.memtable, &mut self.familiar);
-        let mut accepted: Vec<&ProposedEntry> = Vec::new();
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for request in batch {
-            let of_request = request.proposals.iter().map(|proposal| {
-                let next = first_index + accepted.len() as u64;
-                decide(next, proposal, &mut view, &mut accepted)
-            });
-            let of_request: Result<Vec<_>, _> = of_request.collect();
-            outcomes
-                .push(of_request.map_err(|error| shared.halt(format!("the read model failed: {error}")))?);
-        }
+        let failed = |error| shared.halt(format!("the read model failed: {error}"));
+        let (accepted, outcomes) = decide_all(first_index, batch, &mut view, failed)?;
         let changes = view.into_changes();
         if accepted.is_empty() {
             return Ok(outcomes);

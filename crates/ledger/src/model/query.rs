@@ -13,6 +13,7 @@ use super::record::{
 };
 use super::tidy::Remains;
 use super::{ModelError, Table, View, prefix_end};
+use crate::Ledger;
 
 /// Which identities are meant.
 #[derive(Debug, Clone, Default)]
@@ -174,6 +175,24 @@ pub(crate) enum Recorded {
     Whole(CertificateRecord),
     /// It was tidied away.
     Remains(Remains),
+}
+
+impl Recorded {
+    /// The record, from the log where only remains of it stand here.
+    pub(crate) async fn record(
+        self,
+        serial: SerialNumber,
+        log: &(impl Ledger + ?Sized),
+    ) -> Result<CertificateRecord, ModelError> {
+        match self {
+            Self::Whole(record) => Ok(record),
+            Self::Remains(remains) => {
+                let entry = log.entry(remains.index).await;
+                let entry = entry.map_err(|error| ModelError::Engine(error.to_string()))?;
+                remains.record(serial, entry.as_deref())
+            }
+        }
+    }
 }
 
 pub(crate) fn recorded(view: &dyn View, serial: SerialNumber) -> Result<Option<Recorded>, ModelError> {

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use tokio_postgres::types::Type;
 
 use super::session::{Parameter, Statement, column};
-use super::{PostgresLedger, Shared, read_error};
-use crate::ReadError;
+use super::{PostgresLedger, Shared};
 use crate::lease::{Lease, Leases};
 use crate::scratch::Scratch;
+use crate::{ReadError, read_error};
 
 const ACQUIRE: Statement = Statement {
     name: "acquire_lease",

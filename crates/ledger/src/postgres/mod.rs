@@ -79,7 +79,7 @@ use crate::embedded::disk::{Disk, RealDisk};
 use crate::proposal::{CommitError, MAX_CALL, Outcome, Proposal};
 use crate::scratch::Scratch;
 use crate::sequence::Request;
-use crate::{Head, IssuedSignature, Ledger, News, ReadError};
+use crate::{Head, IssuedSignature, Ledger, News, ReadError, read_error};
 
 /// News that a slow listener may be behind before it is told that it has missed some.
 const NEWS: usize = 8192;
@@ -423,10 +423,6 @@ impl Drop for PostgresLedger {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn read_error(error: impl std::fmt::Display) -> ReadError {
-    ReadError(error.to_string())
 }
 
 #[async_trait]

@@ -10,9 +10,8 @@ use super::PostgresLedger;
 use super::lookups::look_up;
 use super::session::{Session, SqlError};
 use super::view::{Drive, SqlView};
-use crate::Ledger as _;
 use crate::model::change::{self, ChangeRecord};
-use crate::model::query::{self, IdentityQuery, Page, PageRequest, Recorded};
+use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
     CertificateRecord, CrlDivisionRecord, CrlRecord, IdentityRecord, IssuerRecord, KeyRecord, LineageRecord,
     RevokedCertificate, StatusSetRecord, TemplateRecord, TokenRecord, WishRecord,
@@ -102,12 +101,7 @@ impl ReadModel for PostgresLedger {
         let key = Table::Certificate.key(&[serial.as_bytes()]);
         match self.ask_value(key, |view| query::recorded(view, serial)).await? {
             None => Ok(None),
-            Some(Recorded::Whole(record)) => Ok(Some(record)),
-            Some(Recorded::Remains(remains)) => {
-                let entry = self.entry(remains.index).await;
-                let entry = entry.map_err(|error| ModelError::Engine(error.to_string()))?;
-                remains.record(serial, entry.as_deref()).map(Some)
-            }
+            Some(recorded) => recorded.record(serial, self).await.map(Some),
         }
     }
 

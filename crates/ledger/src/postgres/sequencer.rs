@@ -27,7 +27,7 @@ use crate::model::Changes;
 use crate::model::apply::changes_standing;
 use crate::model::batch_view::BatchView;
 use crate::proposal::{CommitError, Outcome, Proposal, ProposedEntry};
-use crate::sequence::{Request, decide, gather, is_news, refuse_all};
+use crate::sequence::{Request, decide_all, gather, is_news, refuse_all};
 use crate::{Head, News};
 
 /// How often the head is looked at when nothing is heard.
@@ -394,16 +394,8 @@ impl Shared {
     ) -> Result<(Decided, Option<Writes>), Failure> {
         let first_index = row.head.size;
         let mut view = BatchView::new(below);
-        let mut accepted: Vec<&ProposedEntry> = Vec::new();
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for request in batch {
-            let of_request = request.proposals.iter().map(|proposal| {
-                let next = first_index + accepted.len() as u64;
-                decide(next, proposal, &mut view, &mut accepted)
-            });
-            let of_request: Result<Vec<_>, _> = of_request.collect();
-            outcomes.push(of_request.map_err(|error| below.failure(&error))?);
-        }
+        let failed = |error| below.failure(&error);
+        let (accepted, outcomes) = decide_all(first_index, batch, &mut view, failed)?;
         let changes = view.into_changes();
         let (decided, writes) = assemble(outcomes, &accepted, row, changes);
         Ok((decided, (!accepted.is_empty()).then_some(writes)))
