@@ -15,7 +15,7 @@ use super::head::{HeadRow, LOCK, READ};
 use super::migrate::migrate;
 use super::open::admit;
 use super::session::{Parameter, Session, Statement, column};
-use super::view::{ANEW, Drive, SqlView, write};
+use super::view::{ANEW, Drive, Prefetched, SqlView, write};
 use super::{ENTRIES, Fence, PostgresError, PostgresLedger, PostgresOptions};
 use crate::model::Changes;
 use crate::model::apply::apply;
@@ -215,5 +215,5 @@ fn replay_part(
         }
     }
     let changes = view.into_changes();
-    Ok(drive.wait(write(session, ANEW, changes, LONGEST))?)
+    Ok(drive.wait(write(session, ANEW, changes, &Prefetched::default(), LONGEST))?)
 }

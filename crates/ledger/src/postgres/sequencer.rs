@@ -319,6 +319,7 @@ impl Sequencer {
         }
         let view = SqlView::with(session, Drive::Own(&self.runtime), known);
         let (decided, writes) = shared.decide(batch, &view, &row)?;
+        let known = view.known;
         let Some(writes) = writes else {
             self.runtime.block_on(session.run(&ROLLBACK))?;
             return Ok(decided.outcomes);
@@ -331,7 +332,7 @@ impl Sequencer {
             // Others' news first: the log's order.
             let (news, ()) = tokio::try_join!(biased;
                 news_between(session, told, row.head.size),
-                write_batch(session, &shared, &row, writes, number))?;
+                write_batch(session, &shared, &row, writes, &known, number))?;
             Ok::<_, SqlError>(news)
         })?;
         let mut decided = decided;
@@ -463,6 +464,7 @@ async fn write_batch(
     shared: &Shared,
     row: &HeadRow,
     writes: Writes,
+    known: &Prefetched,
     number: i64,
 ) -> Result<(), SqlError> {
     let Writes { first_index, news, leaves, bytes, levels, places, hashes, changes, frontier } = writes;
@@ -496,7 +498,7 @@ async fn write_batch(
     tokio::try_join!(biased;
         session.change_exactly(&ENTRIES, &entries, bytes.len(), extra),
         above,
-        write(session, session.schema(), changes, extra),
+        write(session, session.schema(), changes, known, extra),
         session.change_exactly(&MOVE, &moved, 1, extra),
         session.change_exactly(&NOTE, &noted, 1, extra),
         session.row(&TELL, &[]))?;

@@ -53,6 +53,10 @@ const PUT: Statement = Statement {
            ON CONFLICT (key) DO UPDATE SET value = excluded.value",
 };
 
+/// Of keys that nothing stands under: half of what [`PUT`] costs.
+const ADD: Statement =
+    Statement { name: "model_add", text: "INSERT INTO @.model (key, value) SELECT * FROM unnest($1, $2)" };
+
 const REMOVE: Statement = Statement { name: "model_remove", text: "DELETE FROM @.model WHERE key = ANY($1)" };
 
 /// The first pairs of each of several ranges.
@@ -74,6 +78,11 @@ pub(super) struct Prefetched {
 }
 
 impl Prefetched {
+    /// Whether it is known that nothing stands under this key.
+    fn is_absent(&self, key: &[u8]) -> bool {
+        matches!(self.values.get(key), Some(None))
+    }
+
     /// The value under a key that was asked for; nothing where there is none.
     pub(super) fn value(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.values.get(key).cloned().flatten()
@@ -130,7 +139,7 @@ pub(super) struct SqlView<'a> {
     drive: Drive<'a>,
     /// Which the model is in.
     schema: &'a str,
-    known: Prefetched,
+    pub(super) known: Prefetched,
     /// Why the last read failed, whole: [`ModelError`] has only words for it.
     failure: RefCell<Option<SqlError>>,
 }
@@ -199,41 +208,56 @@ impl View for SqlView<'_> {
     }
 }
 
-/// Writes changes into the model, in the order of their keys.
+/// Writes changes into the model, in the order of their keys; `known` was read in the same transaction, under the lock.
 pub(super) async fn write(
     session: &Session,
     schema: &str,
     changes: crate::model::Changes,
+    known: &Prefetched,
     extra: Duration,
 ) -> Result<(), SqlError> {
-    let mut set: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(changes.pairs.len() + changes.search.len());
-    let mut removed = Vec::new();
+    // What finds a certificate ends in its serial number, which was never used before.
+    let mut added: Pairs = Vec::with_capacity(changes.pairs.len() + changes.search.len());
+    added.extend(changes.search.iter().map(|key| (key.as_bytes().to_vec(), Vec::new())));
+    let (mut set, mut removed) = (Pairs::new(), Vec::new());
     for (key, value) in changes.pairs {
         match value {
+            Some(value) if known.is_absent(&key) => added.push((key, value)),
             Some(value) => set.push((key, value)),
             None => removed.push(key),
         }
     }
-    set.extend(changes.search.iter().map(|key| (key.as_bytes().to_vec(), Vec::new())));
-    set.sort_unstable();
-    set.dedup_by(|later, earlier| later.0 == earlier.0);
-    let putting = async {
-        if set.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<&[u8]> = set.iter().map(|(key, _)| key.as_slice()).collect();
-        let values: Vec<&[u8]> = set.iter().map(|(_, value)| value.as_slice()).collect();
-        let parameters: [Parameter<'_>; 2] = [(&keys, Type::BYTEA_ARRAY), (&values, Type::BYTEA_ARRAY)];
-        match session.change_in(schema, &PUT, &parameters, extra).await? {
-            changed if changed == set.len() as u64 => Ok(()),
-            changed => Err(SqlError::refused(PUT.name, format!("{changed} of {} rows were set", set.len()))),
-        }
-    };
+    let adding = put(session, schema, &ADD, added, extra);
+    let putting = put(session, schema, &PUT, set, extra);
     let removing = async {
         if removed.is_empty() {
             return Ok(0);
         }
         session.change_in(schema, &REMOVE, &[(&removed, Type::BYTEA_ARRAY)], extra).await
     };
-    tokio::try_join!(biased; putting, removing).map(|_| ())
+    tokio::try_join!(biased; adding, putting, removing).map(|_| ())
+}
+
+/// Writes each pair once.
+async fn put(
+    session: &Session,
+    schema: &str,
+    statement: &Statement,
+    mut pairs: Pairs,
+    extra: Duration,
+) -> Result<(), SqlError> {
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    pairs.sort_unstable();
+    pairs.dedup_by(|later, earlier| later.0 == earlier.0);
+    let keys: Vec<&[u8]> = pairs.iter().map(|(key, _)| key.as_slice()).collect();
+    let values: Vec<&[u8]> = pairs.iter().map(|(_, value)| value.as_slice()).collect();
+    let parameters: [Parameter<'_>; 2] = [(&keys, Type::BYTEA_ARRAY), (&values, Type::BYTEA_ARRAY)];
+    match session.change_in(schema, statement, &parameters, extra).await? {
+        changed if changed == pairs.len() as u64 => Ok(()),
+        changed => {
+            Err(SqlError::refused(statement.name, format!("{changed} of {} rows were set", pairs.len())))
+        }
+    }
 }

@@ -72,6 +72,7 @@ macro_rules! conformance_suite {
             a_hold_wins_or_loses_against_renewals_but_never_both
             counters_are_given_once_and_above_what_is_recorded
             readers_never_see_half_a_proposal_after_its_answer
+            each_of_many_questions_at_once_has_its_own_answer
             certificates_are_found_by_everything_that_names_them
             pages_give_each_result_once_and_in_order
             a_search_that_matches_little_goes_on_in_pages

@@ -201,3 +201,36 @@ pub(crate) async fn readers_never_see_half_a_proposal_after_its_answer(harness: 
     stop.store(true, Ordering::Relaxed);
     watcher.await.unwrap();
 }
+
+pub(crate) async fn each_of_many_questions_at_once_has_its_own_answer(harness: &dyn Harness) {
+    let ledger = harness.create().await;
+    for number in 0..32 {
+        accept(&*ledger, workload::registration(number)).await;
+    }
+    let (token, creation) = token(1);
+    accept(&*ledger, creation).await;
+    let tasks: Vec<_> = (0..2000_u64)
+        .map(|question| {
+            let ledger = Arc::clone(&ledger);
+            tokio::spawn(async move {
+                let number = question % 64;
+                let found = ledger.identity(&identity(number)).await.unwrap();
+                assert_eq!(
+                    found.map(|record| record.identity.spiffe_id),
+                    (number < 32).then(|| identity(number))
+                );
+                assert!(ledger.token(token).await.unwrap().is_some());
+                assert!(ledger.certificate(serial(question)).await.unwrap().is_none());
+            })
+        })
+        .collect();
+    for (question, task) in tasks.into_iter().enumerate() {
+        // Some lose interest; that is nobody else's loss.
+        if question % 7 == 0 {
+            task.abort();
+            continue;
+        }
+        task.await.unwrap();
+    }
+    assert!(ledger.token(token).await.unwrap().is_some());
+}
