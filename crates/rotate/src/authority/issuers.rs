@@ -1,5 +1,7 @@
 //! Issuers: which comes next, when, and what becomes of those before.
 
+use std::cmp::Reverse;
+
 use chancery_types::Timestamp;
 
 use super::{Change, Issuer, Phase, Reason, Rules, State, Subject, TaintStep, What, Wish};
@@ -162,9 +164,16 @@ fn class(issuer: &Issuer, state: &State, rules: &Rules, at: Timestamp) -> Class 
     }
 }
 
-/// Whichever can be used first of the best class.
-fn order(issuer: &Issuer, state: &State, rules: &Rules, at: Timestamp) -> (Class, Timestamp, u16) {
-    (class(issuer, state, rules, at), issuer.life.from.max(at), issuer.epoch.0)
+/// Whichever can be used first of the best class; of those that are short, whichever ends last.
+fn order(
+    issuer: &Issuer,
+    state: &State,
+    rules: &Rules,
+    at: Timestamp,
+) -> (Class, Reverse<Timestamp>, Timestamp, u16) {
+    let class = class(issuer, state, rules, at);
+    let end = if class.is_short { issuer.life.until } else { Timestamp::MAX };
+    (class, Reverse(end), issuer.life.from.max(at), issuer.epoch.0)
 }
 
 /// Whether it may sign next: nobody distrusts it, its root may be used, some of its life is left then; and, unless there

@@ -168,6 +168,15 @@ fn a_tainted_issuer_that_never_signed_is_gone_at_once_and_never_comes_back() {
 }
 
 #[test]
+fn of_spares_that_are_all_short_the_one_that_ends_last_takes_over() {
+    let mut state = state();
+    state.issuers.extend([issuer(4, 10, Phase::Spare), issuer(5, 5, Phase::Spare)]);
+    state.issuers.retain(|issuer| issuer.epoch != IssuerEpoch(3));
+    state.issuers[0].taint = Some(Taint { at: day(70), step: TaintStep::Marked });
+    assert_eq!(issuers_due(&state, day(70)), [What::PublishIssuer(IssuerEpoch(4))]);
+}
+
+#[test]
 fn every_phase_can_be_rolled_back() {
     let mut state = state();
     let rolled = |state: &State| rollback(state, Subject::Issuer, day(31));

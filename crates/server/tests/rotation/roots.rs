@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use chancery_api::{ProblemCode, RollbackRequest, RotateRequest, RotationSubject};
 use chancery_client::ClientError;
-use chancery_types::{Clock as _, SystemClock};
 use chancery_x509::{BasicConstraints, KeyUsages, read_certificates};
 
 use super::ceremony::{Hand, Says, asking, pem, request, rotate};
@@ -66,7 +65,6 @@ async fn a_root_for_which_no_trusted_root_vouches_is_refused_whoever_brings_it()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roots_that_say_something_else_than_a_root_of_this_trust_domain_are_refused() {
     let running = with_spares(0).await;
-    let now = SystemClock.now().whole_second();
     let cases: [(&str, fn(&mut Says)); 10] = [
         ("this trust domain is spiffe://example.org", |says| {
             says.names = vec!["spiffe://example.com".parse().unwrap()];
@@ -116,7 +114,7 @@ async fn roots_that_say_something_else_than_a_root_of_this_trust_domain_are_refu
         let told = refused(&running, pem(&hand.root(&Says::good())) + &pem(&hand.voucher(&says))).await;
         assert!(told.contains(expected), "voucher, {expected}: {told}");
     }
-    assert!(status(&running).await.roots[0].not_before <= now);
+    assert_eq!(status(&running).await.roots.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

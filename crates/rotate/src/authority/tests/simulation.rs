@@ -1,7 +1,7 @@
 //! Decades of an authority whose scheduler crashes, sleeps, hears operators and is lied to by its clock; judged by
 //! what a bystander with a true clock has seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -64,7 +64,6 @@ struct World {
     published: BTreeMap<String, Timestamp>,
     superseded: BTreeMap<String, Timestamp>,
     asked: BTreeMap<IssuerEpoch, Timestamp>,
-    roots_used: BTreeSet<Digest>,
     activations: u32,
     withdrawals: u32,
 }
@@ -82,7 +81,6 @@ impl World {
             published: BTreeMap::new(),
             superseded: BTreeMap::new(),
             asked: BTreeMap::new(),
-            roots_used: BTreeSet::new(),
             activations: 0,
             withdrawals: 0,
         };
@@ -189,7 +187,6 @@ impl World {
             What::ActivateRoot(id) => {
                 let known = self.published[&id.to_string()];
                 assert!(truth.since(known) >= notice, "{what} at {truth}: published {known}");
-                self.roots_used.insert(*id);
             }
             What::WithdrawRoot(id) => {
                 let lives = |issuer: &&Issuer| issuer.root == *id && issuer.life.until > truth;
