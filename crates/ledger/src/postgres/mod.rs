@@ -267,14 +267,15 @@ impl Shared {
 
     /// The log's size, looked up where what is asked for lies beyond what is known here.
     async fn size(&self, wanted: u64) -> Result<u64, ReadError> {
-        let known = self.head().size;
-        if wanted <= known {
-            return Ok(known);
+        // Known before it is asked: what is recorded meanwhile is not missing from the answer.
+        let known = self.known();
+        if wanted <= known.head.size {
+            return Ok(known.head.size);
         }
         let rows = self.read(&READ, &[]).await?;
         let row = rows.first().ok_or_else(|| ReadError("the head row is gone".to_owned()))?;
         let row = HeadRow::read(&READ, row).map_err(read_error)?;
-        row.check(&self.known()).map_err(|fence| {
+        row.check(&known).map_err(|fence| {
             self.fence(&fence);
             read_error(fence)
         })?;

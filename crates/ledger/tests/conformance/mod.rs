@@ -73,6 +73,7 @@ macro_rules! conformance_suite {
             counters_are_given_once_and_above_what_is_recorded
             readers_never_see_half_a_proposal_after_its_answer
             each_of_many_questions_at_once_has_its_own_answer
+            asking_for_what_is_not_recorded_yet_stops_nobody_who_records
             certificates_are_found_by_everything_that_names_them
             pages_give_each_result_once_and_in_order
             a_search_that_matches_little_goes_on_in_pages

@@ -234,3 +234,25 @@ pub(crate) async fn each_of_many_questions_at_once_has_its_own_answer(harness: &
     }
     assert!(ledger.token(token).await.unwrap().is_some());
 }
+
+pub(crate) async fn asking_for_what_is_not_recorded_yet_stops_nobody_who_records(harness: &dyn Harness) {
+    let ledger = harness.create().await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let asking: Vec<_> = (0..8)
+        .map(|_| {
+            let (ledger, is_over) = (Arc::clone(&ledger), Arc::clone(&is_over));
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    ledger.entry(ledger.head().size + 1).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for number in 0..400 {
+        accept(&*ledger, workload::registration(number)).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for task in asking {
+        task.await.unwrap();
+    }
+}
