@@ -195,7 +195,11 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(matches!(AdminSocket::bind(&path).await, Err(AdminSocketError::NotASocket(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-        let nowhere = directory.path().join("missing/admin.sock");
+        let below = directory.path().join("missing/admin.sock");
+        drop(AdminSocket::bind(&below).await.unwrap());
+        assert!(below.parent().unwrap().is_dir(), "its directory is made");
+        std::fs::write(directory.path().join("file"), "precious").unwrap();
+        let nowhere = directory.path().join("file/admin.sock");
         assert!(matches!(AdminSocket::bind(&nowhere).await, Err(AdminSocketError::Io { .. })));
     }
 }

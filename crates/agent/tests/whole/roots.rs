@@ -211,6 +211,13 @@ async fn programs_meet_through_a_rotation_of_issuer_and_root_and_no_handshake_fa
     let new = CertificateDer::from(made.root.certificate().der().to_vec());
     let modern = knowing(std::slice::from_ref(&new));
     let stubborn = knowing(std::slice::from_ref(&old));
+    // The programs hear from the agent a moment after the agent knows.
+    let heard = async {
+        while meet((&web, &modern), (&db, &modern)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("both programs show certificates under the new root");
     for _ in 0..20 {
         for (one, other) in [(&modern, &stubborn), (&stubborn, &modern), (&modern, &modern)] {
             meet((&web, one), (&db, other)).await.unwrap();
