@@ -26,7 +26,7 @@ const WARM_UP: f64 = 1.0;
 /// Of PostgreSQL, measured: bytes of an enrolment in `entries` and `signatures`, in `model`, in the write-ahead log.
 const LOG_BYTES: f64 = 1500.0;
 const MODEL_BYTES: f64 = 860.0;
-const WAL_BYTES: f64 = 4000.0;
+const WAL_BYTES: f64 = 3050.0;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
