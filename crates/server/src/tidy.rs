@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use chancery_entry::{Body, Entry, Tidy};
 use chancery_ledger::{CommitError, Ledger, ModelError, PageRequest, Proposal, Turn};
-use chancery_types::{Clock, Timestamp};
+use chancery_rotate::authority::Steady;
+use chancery_types::Clock;
 
 /// How often it is looked whether something has ended.
 const LOOK: Duration = Duration::from_mins(10);
@@ -18,8 +19,6 @@ const PAGE: usize = 4096;
 const TOGETHER: usize = 256;
 /// How many times as long as an entry took others are left alone after it.
 const REST: u32 = 2;
-/// Clocks that differ by more since the last look were set.
-const EVEN: Duration = Duration::from_secs(5);
 
 /// Why not everything was tidied away. It goes on with the next look.
 #[derive(Debug, thiserror::Error)]
@@ -33,22 +32,12 @@ pub(crate) enum TidyError {
 }
 
 /// Tidies the read model.
-#[derive(Debug)]
 pub(crate) struct Tidier {
-    ledger: Ledgered,
+    ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     after: Duration,
     settle: Duration,
     turn: Turn,
-}
-
-/// Without its contents in debug output.
-struct Ledgered(Arc<dyn Ledger>);
-
-impl std::fmt::Debug for Ledgered {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Ledger")
-    }
 }
 
 impl Tidier {
@@ -62,14 +51,16 @@ impl Tidier {
         settle: Duration,
     ) -> Self {
         let turn = Turn::new(Arc::clone(&ledger), "tidy");
-        Self { ledger: Ledgered(ledger), clock, after, settle, turn }
+        Self { ledger, clock, after, settle, turn }
     }
 
     /// Tidies whenever something is due, until it is dropped.
     pub(crate) async fn run(&self) {
-        let mut steady = Steady::new(self.clock.now());
+        let (mut steady, started) = (Steady::default(), Instant::now());
         loop {
-            if steady.at(self.clock.now()) >= self.settle && self.turn.ask().await.is_some() {
+            if steady.look(self.clock.now(), started.elapsed()) >= self.settle
+                && self.turn.ask().await.is_some()
+            {
                 tokio::select! {
                     tidied = self.round() => match tidied {
                         Ok(0) => {}
@@ -93,7 +84,7 @@ impl Tidier {
         let mut page = PageRequest::first(PAGE);
         let mut done = 0;
         loop {
-            let found = self.ledger.0.ended(ended_before, &page).await?;
+            let found = self.ledger.ended(ended_before, &page).await?;
             for serials in found.items.chunks(TOGETHER) {
                 // Where it has gone to another process, that one goes on.
                 if self.turn.fence().is_none() && self.turn.ask().await.is_none() {
@@ -103,7 +94,7 @@ impl Tidier {
                 let entry = Entry::new(self.clock.now(), Body::Tidied(tidy));
                 let proposal = Proposal::new(Vec::new(), vec![entry]).expect("so many serials fit an entry");
                 let began = Instant::now();
-                self.ledger.0.commit(vec![proposal]).await?;
+                self.ledger.commit(vec![proposal]).await?;
                 done += serials.len() as u64;
                 tokio::time::sleep(began.elapsed() * REST).await;
             }
@@ -117,29 +108,6 @@ impl Tidier {
     /// Lets another process go on at once.
     pub(crate) async fn give_up(&self) {
         self.turn.give_up().await;
-    }
-}
-
-/// For how long a clock has gone as evenly as one that nobody sets.
-struct Steady {
-    since: Instant,
-    last: (Timestamp, Instant),
-}
-
-impl Steady {
-    fn new(now: Timestamp) -> Self {
-        let here = Instant::now();
-        Self { since: here, last: (now, here) }
-    }
-
-    fn at(&mut self, now: Timestamp) -> Duration {
-        let (then, there) = std::mem::replace(&mut self.last, (now, Instant::now()));
-        let by_clock = now.millis() - then.millis();
-        let passed = i64::try_from(self.last.1.duration_since(there).as_millis()).unwrap_or(i64::MAX);
-        if Duration::from_millis(by_clock.abs_diff(passed)) > EVEN {
-            self.since = self.last.1;
-        }
-        self.last.1.duration_since(self.since)
     }
 }
 
@@ -213,15 +181,5 @@ mod tests {
         clock.set(log_start() + 40 * DAY);
         assert_eq!(tidier.round().await.unwrap(), 600);
         assert_eq!(tidied(&*log.ledger, COUNT).await, COUNT);
-    }
-
-    #[tokio::test]
-    async fn a_clock_that_was_set_is_waited_for_anew() {
-        let clock = ManualClock::at(log_start());
-        let mut steady = Steady::new(clock.now());
-        steady.since = Instant::now() - Duration::from_hours(2);
-        assert!(steady.at(clock.now()) >= Duration::from_hours(2));
-        clock.set(log_start() + 400 * DAY);
-        assert!(steady.at(clock.now()) < Duration::from_hours(1));
     }
 }

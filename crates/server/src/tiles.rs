@@ -98,10 +98,9 @@ impl TileStore {
 
     /// How far it reaches.
     async fn reach(&self, ledger: &dyn Ledger) -> Result<Reach, TileError> {
-        let note = ledger.checkpoint()?;
-        let origin = Checkpoint::parse(note.text()).map_err(|error| ReadError(error.to_string()))?;
+        let origin = checkpoint(ledger)?.origin().to_owned();
         let first = ledger.entry(0).await?.unwrap_or_default();
-        let ours = Reach { origin: origin.origin().to_owned(), genesis: leaf_hash(&first), entries: 0 };
+        let ours = Reach { origin, genesis: leaf_hash(&first), entries: 0 };
         let path = self.directory.join(NAME);
         let found: Reach = match std::fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ours),
@@ -135,6 +134,11 @@ impl TileStore {
         let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         written.and_then(|()| replace_file(&path, bytes)).map_err(|error| failed(&path, error))
     }
+}
+
+/// What the log has signed of itself.
+fn checkpoint(ledger: &dyn Ledger) -> Result<Checkpoint, ReadError> {
+    Checkpoint::parse(ledger.checkpoint()?.text()).map_err(|error| ReadError(error.to_string()))
 }
 
 fn failed(path: &Path, error: io::Error) -> TileError {
@@ -192,9 +196,7 @@ impl TileKeeper {
     /// Writes every tile that is full and not there, while it is this process's turn; the entries that they reach to.
     pub(crate) async fn round(&self) -> Result<u64, TileError> {
         let mut reach = self.store.reach(self.ledger.as_ref()).await?;
-        let note = self.ledger.checkpoint()?;
-        let checkpoint = Checkpoint::parse(note.text()).map_err(|error| ReadError(error.to_string()))?;
-        let (mut next, end) = (reach.entries / WIDTH, checkpoint.size() / WIDTH);
+        let (mut next, end) = (reach.entries / WIDTH, checkpoint(self.ledger.as_ref())?.size() / WIDTH);
         while next < end {
             // Where it has gone to another process, that one goes on.
             if self.turn.fence().is_none() && self.turn.ask().await.is_none() {

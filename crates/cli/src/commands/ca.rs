@@ -59,6 +59,16 @@ pub(crate) struct Status {
     connection: Connection,
 }
 
+/// What is said of something that changes the authority, and where.
+#[derive(Debug, Args)]
+struct Act {
+    /// Why, for the log.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    note: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Rotate {
     /// What: issuer, jwt, or root for one that was brought and rests.
@@ -70,11 +80,8 @@ pub(crate) struct Rotate {
     /// Only say what would happen.
     #[arg(long)]
     dry_run: bool,
-    /// Why, for the log.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    note: String,
     #[command(flatten)]
-    connection: Connection,
+    act: Act,
 }
 
 #[derive(Debug, Args)]
@@ -85,11 +92,8 @@ pub(crate) struct Rollback {
     /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
-    /// Why, for the log.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    note: String,
     #[command(flatten)]
-    connection: Connection,
+    act: Act,
 }
 
 #[derive(Debug, Args)]
@@ -100,11 +104,8 @@ pub(crate) struct Taint {
     /// Only say what would happen.
     #[arg(long)]
     dry_run: bool,
-    /// Why, for the log.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    note: String,
     #[command(flatten)]
-    connection: Connection,
+    act: Act,
 }
 
 /// Roots.
@@ -123,11 +124,8 @@ pub(crate) struct AddRoot {
     /// Only say whether it would be taken.
     #[arg(long)]
     dry_run: bool,
-    /// Why, for the log.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    note: String,
     #[command(flatten)]
-    connection: Connection,
+    act: Act,
 }
 
 /// Issuers in reserve.
@@ -162,24 +160,27 @@ impl Ca {
                 let request = RotateRequest {
                     subject: rotate.subject,
                     dry_run: rotate.dry_run,
-                    note: rotate.note.clone(),
+                    note: rotate.act.note.clone(),
                 };
-                let answer = rotate.connection.open(globals).await?.ca_rotate(&request).await?;
+                let answer = rotate.act.connection.open(globals).await?.ca_rotate(&request).await?;
                 report(terminal, &answer)
             }
             Self::Rollback(back) => {
-                let request =
-                    RollbackRequest { subject: back.subject, dry_run: back.dry_run, note: back.note.clone() };
-                let answer = back.connection.open(globals).await?.ca_rollback(&request).await?;
+                let request = RollbackRequest {
+                    subject: back.subject,
+                    dry_run: back.dry_run,
+                    note: back.act.note.clone(),
+                };
+                let answer = back.act.connection.open(globals).await?.ca_rollback(&request).await?;
                 report(terminal, &answer)
             }
             Self::Taint(taint) => {
                 let request = TaintRequest {
                     issuer: IssuerEpoch(taint.issuer),
                     dry_run: taint.dry_run,
-                    note: taint.note.clone(),
+                    note: taint.act.note.clone(),
                 };
-                let answer = taint.connection.open(globals).await?.ca_taint(&request).await?;
+                let answer = taint.act.connection.open(globals).await?.ca_taint(&request).await?;
                 report(terminal, &answer)
             }
             Self::Spare(Spare::Add(add)) => add.run(globals, terminal),
@@ -195,9 +196,9 @@ impl AddRoot {
         let request = AddRootRequest {
             certificates: texts?.join("\n"),
             dry_run: self.dry_run,
-            note: self.note.clone(),
+            note: self.act.note.clone(),
         };
-        let answer = self.connection.open(globals).await?.ca_add_root(&request).await?;
+        let answer = self.act.connection.open(globals).await?.ca_add_root(&request).await?;
         report(terminal, &answer)
     }
 }

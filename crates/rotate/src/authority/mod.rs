@@ -22,6 +22,7 @@ mod issuers;
 mod keys;
 mod observer;
 mod state;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -32,6 +33,7 @@ pub use self::observer::Observer;
 pub use self::state::{
     Credential, Issuer, Key, Life, List, Phase, Root, Rules, Since, State, Subject, Taint, TaintStep, Wish,
 };
+pub use self::steady::Steady;
 pub use self::timeline::timeline;
 
 use chancery_types::Timestamp;

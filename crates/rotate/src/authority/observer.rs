@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use chancery_types::{Digest, IssuerEpoch, Timestamp};
 
-use super::{Phase, State, Subject};
-
-/// Clocks that differ by more since the last look were set.
-const EVEN: Duration = Duration::from_secs(5);
+use super::{Phase, State, Steady, Subject};
 
 /// What a process has seen since it started. Nothing of it is kept: after a start everything is waited for anew.
 #[derive(Debug, Clone, Default)]
 pub struct Observer {
-    last: Option<(Timestamp, Duration)>,
-    steady_since: Duration,
+    steady: Steady,
     seen: BTreeMap<Thing, Duration>,
 }
 
@@ -36,17 +32,7 @@ impl Observer {
     /// Looks at how things stand and fills in for how long they have been seen so. `uptime` is how long the process has
     /// run, by a clock that nobody sets.
     pub fn look(&mut self, state: &mut State, now: Timestamp, uptime: Duration) {
-        if let Some((then, up)) = self.last {
-            let by_clock = now.millis() - then.millis();
-            let by_uptime = i64::try_from(uptime.saturating_sub(up).as_millis()).unwrap_or(i64::MAX);
-            if Duration::from_millis(by_clock.abs_diff(by_uptime)) > EVEN {
-                self.steady_since = uptime;
-            }
-        } else {
-            self.steady_since = uptime;
-        }
-        self.last = Some((now, uptime));
-        state.steady_for = uptime.saturating_sub(self.steady_since);
+        state.steady_for = self.steady.look(now, uptime);
         let before = std::mem::take(&mut self.seen);
         let mut look = |id: Id, phase: &mut Phase| {
             let number = number(*phase);
