@@ -12,7 +12,7 @@ use chancery_entry::{Body, Entry, StatusSetPublished};
 use chancery_ledger::{
     CommitError, Ledger, ModelError, News, Outcome, Precondition, Proposal, ReadError, StatusSetRecord, Turn,
 };
-use chancery_merkle::{NoteSigner, NoteVerifier};
+use chancery_merkle::LogSigners;
 use chancery_status::{BuildError, DeltaError, ExactSet, OpenError, SetBuilder, SignedSet, replace_file};
 use chancery_telemetry::step;
 use chancery_types::{Clock, Digest, IssuerEpoch, Timestamp, TrustDomain};
@@ -51,10 +51,8 @@ pub struct SetPublisherSpec {
     pub clock: Arc<dyn Clock>,
     /// Whose certificates.
     pub trust_domain: TrustDomain,
-    /// The ledger's key.
-    pub signer: Arc<dyn NoteSigner + Send + Sync>,
-    /// What verifies it.
-    pub verifier: NoteVerifier,
+    /// The log's keys.
+    pub signers: Arc<LogSigners>,
     /// Where the set lies.
     pub file: PathBuf,
     /// How old a version gets while nothing changes.
@@ -334,7 +332,7 @@ impl SetPublisher {
             return Ok(true);
         }
         let Some(bytes) = scratch.get(KEY).await? else { return Ok(false) };
-        let signed = SignedSet::open(bytes.into(), &self.spec.trust_domain, &self.spec.verifier)?;
+        let signed = SignedSet::open(bytes.into(), &self.spec.trust_domain, &self.spec.signers.verifiers())?;
         if signed.set().hash() != last.hash {
             return Ok(false);
         }
@@ -364,15 +362,14 @@ impl SetPublisher {
 
     /// Builds, signs, and reads what was signed as a relying party would, on a thread that may take its time.
     async fn sign(&self, sequence: u64, made: Timestamp, lists: Lists) -> Result<SignedSet, SetPublishError> {
-        let (domain, signer) = (self.spec.trust_domain.clone(), Arc::clone(&self.spec.signer));
-        let verifier = self.spec.verifier.clone();
+        let (domain, signers) = (self.spec.trust_domain.clone(), Arc::clone(&self.spec.signers));
         let sign = move || {
             let mut builder = SetBuilder::new(sequence, made);
             for (epoch, counters) in &lists {
                 builder.issuer(*epoch, counters.iter().copied())?;
             }
-            let signed = SignedSet::sign(builder.build()?, &domain, signer.as_ref())?;
-            let read = SignedSet::open(signed.to_bytes(), &domain, &verifier)?;
+            let signed = SignedSet::sign(builder.build()?, &domain, &signers)?;
+            let read = SignedSet::open(signed.to_bytes(), &domain, &signers.verifiers())?;
             match names_exactly(read.set(), &lists) {
                 true => Ok(read),
                 false => Err(SetPublishError::Unexpected),
@@ -478,7 +475,7 @@ fn read_back(spec: &SetPublisherSpec) -> Option<SignedSet> {
             return None;
         }
     };
-    let opened = SignedSet::open(bytes.into(), &spec.trust_domain, &spec.verifier);
+    let opened = SignedSet::open(bytes.into(), &spec.trust_domain, &spec.signers.verifiers());
     let warn =
         |error| tracing::warn!(%error, file = %spec.file.display(), "the exact set on disk is replaced");
     opened.map_err(warn).ok()

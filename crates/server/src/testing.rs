@@ -7,7 +7,7 @@ use std::time::Duration;
 use chancery_client::{Client, ClientBuilder, Endpoint, RetryPolicy, TlsIdentity, TrustAnchors};
 use chancery_entry::{Body, Entry, TokenBinding, TokenCreation};
 use chancery_ledger::{EmbeddedLedger, Ledger, Options, Outcome, Proposal};
-use chancery_merkle::{Ed25519NoteSigner, NoteVerifier};
+use chancery_merkle::{Ed25519NoteSigner, LogSigners, NoteSigner as _, NoteVerifier};
 use chancery_types::{Digest, FixedRandom, Timestamp, TokenId};
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
@@ -96,7 +96,8 @@ impl TestLog {
         let directory = tempfile::tempdir().unwrap();
         let random = FixedRandom::dangerous_seeded(1);
         let ledger =
-            EmbeddedLedger::create(directory.path(), Box::new(signer), Options::default(), &random).unwrap();
+            EmbeddedLedger::create(directory.path(), LogSigners::of(signer), Options::default(), &random)
+                .unwrap();
         Self { ledger: Arc::new(ledger), verifier, _directory: directory }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chancery_api::{EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 use chancery_entry::{
@@ -10,7 +11,7 @@ use chancery_entry::{
     Release, Revocation, TokenBinding, TokenCreation, TokenSpend,
 };
 use chancery_merkle::{
-    Checkpoint, Ed25519NoteSigner, Frontier, MemoryHashes, NoteKeyKind, NoteVerifier, Receipt, SignedNote,
+    Checkpoint, Frontier, LogSigners, MemoryHashes, NoteKeyKind, NoteVerifier, Receipt, SignedNote,
     inclusion_proof, leaf_hash,
 };
 use chancery_types::{
@@ -31,6 +32,10 @@ use x509_cert::crl::{RevokedCert, TbsCertList};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::CrlNumber;
 
+mod log_keys;
+
+pub(crate) use log_keys::{log_keys, log_signer, stated};
+
 pub(crate) const ORIGIN: &str = "example.org/ledger";
 pub(crate) const EPOCH: IssuerEpoch = IssuerEpoch(1);
 /// What URLs of status begin with.
@@ -46,7 +51,7 @@ pub(crate) struct Recorded {
 }
 
 pub(crate) struct Authority {
-    log_key: Ed25519KeyPair,
+    pub(crate) log_signers: Arc<LogSigners>,
     root_key: EcdsaKeyPair,
     root: Certificate,
     pub(crate) issuer_key: EcdsaKeyPair,
@@ -69,9 +74,8 @@ impl Authority {
         let issuer = issuer_certificate(&root, &root_key, &issuer_key);
         let text = reference_profile("workload");
         let profile = Profile::from_toml(&text, &domain()).unwrap();
-        let log_key = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
         let mut authority = Self {
-            log_key,
+            log_signers: LogSigners::new(ORIGIN, vec![log_signer(1)]),
             root_key,
             root: root.clone(),
             issuer_key,
@@ -388,8 +392,7 @@ impl Authority {
     }
 
     pub(crate) fn verifier(&self) -> NoteVerifier {
-        let public = self.log_key.public_key().as_ref().try_into().unwrap();
-        NoteVerifier::new(ORIGIN, NoteKeyKind::Ed25519, public).unwrap()
+        log_signer(1).verifier().clone()
     }
 
     fn grown(&self, size: usize) -> (Frontier, MemoryHashes) {
@@ -404,9 +407,7 @@ impl Authority {
     /// The signed checkpoint of the first `size` entries.
     pub(crate) fn checkpoint(&self, size: usize) -> SignedNote {
         let checkpoint = Checkpoint::new(ORIGIN, size as u64, self.grown(size).0.root()).unwrap();
-        let public = *self.verifier().public_key();
-        let sign = |text: &[u8]| Ok::<_, std::io::Error>(self.log_key.sign(text).as_ref().to_vec());
-        checkpoint.sign(&[&Ed25519NoteSigner::new(ORIGIN, public, sign).unwrap()]).unwrap()
+        self.log_signers.sign(&checkpoint.text()).unwrap()
     }
 
     pub(crate) fn receipt(&self, index: usize) -> String {
@@ -432,7 +433,7 @@ impl Authority {
         ExportHeader {
             chancery_export: EXPORT_VERSION,
             origin: ORIGIN.to_owned(),
-            vkey: self.verifier().vkey(),
+            vkey: self.log_signers.in_force()[0].verifier().vkey(),
             trust_domain: Some(domain().as_str().to_owned()),
             size: self.log.len() as u64,
             checkpoint: self.checkpoint(self.log.len()).to_string(),
