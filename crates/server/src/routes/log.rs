@@ -203,7 +203,7 @@ mod tests {
         let receipt: Receipt = receipt_of(log.ledger.as_ref(), 3).await.unwrap().parse().unwrap();
         let verified = receipt.verify(&entry, &log.verifier.clone().into(), &[]).unwrap();
         assert_eq!(verified.checkpoint().size(), 5);
-        assert!(receipt.verify(b"another entry", &log.verifier, &[]).is_err());
+        assert!(receipt.verify(b"another entry", &log.verifier.clone().into(), &[]).is_err());
         assert!(receipt_of(log.ledger.as_ref(), 5).await.is_err());
     }
 
