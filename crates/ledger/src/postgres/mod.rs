@@ -354,6 +354,7 @@ pub struct PostgresLedger {
     shared: Arc<Shared>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     signatures: mpsc::Sender<Keep>,
+    turns: crate::Turns,
     scratched: lease::Scratched,
     thread: Mutex<Option<JoinHandle<()>>>,
 }

@@ -142,6 +142,7 @@ impl PostgresLedger {
             shared,
             requests: Mutex::new(Some(requests)),
             signatures: keep,
+            turns: crate::Turns::default(),
             scratched: super::lease::Scratched::default(),
             thread: Mutex::new(Some(thread)),
         })
