@@ -33,6 +33,7 @@ mod listener;
 pub mod maintenance;
 mod metrics;
 pub mod openapi;
+mod outbound;
 mod peer;
 pub mod presence;
 mod prober;
