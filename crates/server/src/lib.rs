@@ -53,7 +53,7 @@ mod ssf;
 mod standing;
 mod storage;
 mod tidy;
-mod tiles;
+pub mod tiles;
 mod tls;
 
 #[cfg(test)]

@@ -61,6 +61,11 @@ impl Connection {
         self.sender.is_ready()
     }
 
+    /// Waits until it can take a request, which may be a moment after the end of an answer; `false` if it never will.
+    pub(crate) async fn ready(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+
     /// Sends a request whose target is a path (RFC 9112 section 3.2.1) and which names its host.
     pub(crate) async fn send(
         &mut self,
