@@ -266,7 +266,8 @@ impl Server {
     pub async fn stop(&self) -> Drained {
         let drained = self.site.chassis.shutdown().finish(DRAIN).await;
         presence::end(&self.site.authority).await;
-        tokio::join!(self.site.crl.give_up(), self.site.set.give_up());
+        let Site { crl, set, rotation, .. } = &self.site;
+        tokio::join!(crl.give_up(), set.give_up(), rotation.give_up());
         self.site.authority.ledger().close();
         drained
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chancery_ledger::Turn;
+use chancery_ledger::Turns;
 use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher, StatusBoard};
 use chancery_telemetry::Counts;
 use prometheus_client::collector::Collector;
@@ -105,7 +105,7 @@ impl Collector for StandingCollector {
         let behind = ledger.head().size.saturating_sub(board.read().position());
         let help = "Entries that are recorded and not yet on the board that status is answered from";
         encode_gauge(&mut encoder, "chancery_status_behind_entries", help, number(behind))?;
-        encode_leases(&mut encoder, crl.turns().chain([set.turn()]))?;
+        encode_leases(&mut encoder, ledger.turns())?;
         encode_tiles(&mut encoder, tiles.as_deref())?;
         let help = "Times that this process made something durable in the ledger";
         encode_counter(&mut encoder, "chancery_ledger_syncs", help, ledger.syncs())?;
@@ -153,15 +153,11 @@ fn encode_tiles(encoder: &mut DescriptorEncoder<'_>, tiles: Option<&TileStore>) 
 }
 
 /// What only one of several replicas does at a time, and whether it is this one.
-fn encode_leases<'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    turns: impl Iterator<Item = (&'static str, &'a Turn)>,
-) -> Result<(), fmt::Error> {
+fn encode_leases(encoder: &mut DescriptorEncoder<'_>, turns: &Turns) -> Result<(), fmt::Error> {
     let help = "1 while this process does what only one does at a time";
     let mut family = encoder.encode_descriptor("chancery_lease_held", help, None, MetricType::Gauge)?;
-    for (work, turn) in turns {
-        let held = i64::from(turn.fence().is_some());
-        ConstGauge::new(held).encode(family.encode_family(&[("work", work)])?)?;
+    for (work, is_held) in turns.held() {
+        ConstGauge::new(i64::from(is_held)).encode(family.encode_family(&[("work", work)])?)?;
     }
     Ok(())
 }

@@ -53,7 +53,9 @@ impl ObjectStore {
         let python = std::env::var("CHANCERY_TEST_MOTO").unwrap_or_else(|_| "python3".into());
         let tried = Command::new(&python).args(["-c", "import moto.server, boto3, flask_cors"]).output();
         if !tried.is_ok_and(|tried| tried.status.success()) {
-            println!("SKIPPED tiles in an object store: moto is not installed (pip install 'moto[s3]' flask flask-cors)");
+            println!(
+                "SKIPPED tiles in an object store: moto is not installed (pip install 'moto[s3]' flask flask-cors)"
+            );
             return None;
         }
         let mut child = Command::new(python)
