@@ -69,6 +69,9 @@ pub enum ServeError {
     /// The streams of security events cannot be read.
     #[error("{}: {_1}; it holds the streams of security events", _0.display())]
     EventStreams(std::path::PathBuf, std::io::Error),
+    /// The place of full tiles cannot be used.
+    #[error("{0}")]
+    Tiles(String),
     /// The directory of lists cannot be made.
     #[error("{path}: {error}")]
     Directory {
@@ -159,6 +162,7 @@ impl Server {
             board: Arc::clone(&board),
             rotation: Arc::clone(&rotation),
             tidier: site.tidier.clone(),
+            tiles: site.tiles.clone(),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
@@ -442,12 +446,10 @@ fn tidier(authority: &Authority) -> Option<Arc<Tidier>> {
 }
 
 async fn tile_store(authority: &Authority) -> Result<Option<Arc<TileStore>>, ServeError> {
-    let Some(directory) = &authority.config().tiles else { return Ok(None) };
-    let opened = TileStore::open(directory, authority.ledger().as_ref()).await;
-    let store = opened.map_err(|error| ServeError::Directory {
-        path: directory.display().to_string(),
-        error: std::io::Error::other(error),
-    })?;
+    let Some(place) = &authority.config().tiles else { return Ok(None) };
+    let (clock, random) = (Arc::clone(authority.clock()), Arc::clone(authority.random()));
+    let opened = TileStore::open(place, authority.ledger().as_ref(), clock, random).await;
+    let store = opened.map_err(|error| ServeError::Tiles(error.to_string()))?;
     Ok(Some(Arc::new(store)))
 }
 
