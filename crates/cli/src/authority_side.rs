@@ -15,7 +15,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use chancery_server::authority::{OnlineRoot, Rules};
 use chancery_server::bootstrap::{self, InitPlan, RevokedIssuer};
-use chancery_server::config::{Config, LedgerPlace, RawPostgres, RawStorage, ServerName};
+use chancery_server::config::{Config, LedgerPlace, RawPostgres, RawStorage, ServerName, TilePlace};
 use chancery_server::{Drained, Server, maintenance, presence, relocation};
 use chancery_telemetry::TelemetryConfig;
 use chancery_types::{
@@ -31,6 +31,7 @@ use crate::place::roots_beside;
 #[cfg(test)]
 pub(crate) use chancery_server::presence::{LeaseSeen, Presence, Survey, Writer};
 pub(crate) use chancery_server::presence::{Seen, Standing};
+pub(crate) use chancery_server::tiles::{Examination as TileExamination, Writing as TileWriting};
 
 pub(crate) use backup::{BackupOrder, Known, RestoreOrder, RestoredAuthority, backup, restore};
 
@@ -397,6 +398,8 @@ pub(crate) struct HealthRecord {
     pub(crate) tokens: usize,
     /// The file with the keys' passphrase.
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// The file with an object store's credentials.
+    pub(crate) tile_credentials: Option<PathBuf>,
     /// Whether the root's key can be read from here.
     pub(crate) root_readable: bool,
     /// The base of the URLs in certificates.
@@ -415,6 +418,7 @@ pub(crate) fn health_record(file: &Path) -> Result<HealthRecord> {
         tokens: keys.len() - key_files.len(),
         key_files,
         root_readable: config.root_is_readable(),
+        tile_credentials: config.tiles.as_ref().and_then(TilePlace::credentials).map(Path::to_owned),
         status_url: config.status_url.clone(),
         set_refresh: config.set_refresh.as_secs(),
         // Of a log in a database, what it leaves outside.
@@ -430,6 +434,11 @@ pub(crate) fn health_record(file: &Path) -> Result<HealthRecord> {
 /// How the replicas on this configuration's database stand; nothing when its ledger is in a directory.
 pub(crate) async fn replicas(file: &Path) -> Result<Option<Standing>> {
     Ok(presence::look(&Config::load(file)?).await?)
+}
+
+/// Whether the place of full tiles can be read and written; nothing when they are kept nowhere.
+pub(crate) async fn tiles(file: &Path) -> Result<Option<TileExamination>> {
+    Ok(chancery_server::tiles::examine(&Config::load(file)?).await)
 }
 
 /// What was moved to the archive.

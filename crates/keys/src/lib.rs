@@ -32,7 +32,7 @@ pub use location::{KeyLocation, LocationError};
 pub use material::KeyFormatError;
 pub use pem::PemError;
 pub use pkcs11::TokenError;
-pub use secret_file::{SecretFileError, read_secret};
+pub use secret_file::{SecretFileError, read as read_secret_file, read_secret};
 pub use signer::{Custody, SignError, SignErrorKind, Signer};
 pub use store::KeyError;
 pub use uri::{Pkcs11Uri, UriError};

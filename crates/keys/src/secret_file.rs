@@ -91,7 +91,10 @@ pub fn read_secret(path: &Path) -> Result<SecretString, SecretFileError> {
 }
 
 /// Reads a key file of at most 64 KiB, after checking on the open file that nobody else can use it.
-pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+///
+/// # Errors
+/// [`SecretFileError`] when the file is missing, open to others, no regular file or larger.
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())

@@ -4,7 +4,8 @@
 //! process that was suspended and wakes can be told from the one that took over. What is recorded never rests on a
 //! lease alone: the preconditions of its entry decide.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -51,6 +52,30 @@ pub trait Leases: Send + Sync {
     /// # Errors
     /// [`ReadError`]; it runs out by itself then.
     async fn release(&self, lease: &Lease) -> Result<(), ReadError>;
+
+    /// The turns that this process has asked for.
+    fn turns(&self) -> &Turns;
+}
+
+/// The turns that a process has asked for, for those who watch it: every [`Turn`] notes itself here.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<BTreeMap<String, watch::Receiver<Option<Lease>>>>);
+
+impl Turns {
+    /// Every piece of work that is asked for, and whether it is this process's turn at it.
+    #[must_use]
+    pub fn held(&self) -> Vec<(String, bool)> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What nobody keeps any more is nobody's work.
+        turns.retain(|_, lease| lease.has_changed().is_ok());
+        let is_held =
+            |lease: &watch::Receiver<Option<Lease>>| lease.borrow().as_ref().is_some_and(Lease::is_held);
+        turns.iter().map(|(work, lease)| (work.clone(), is_held(lease))).collect()
+    }
+
+    fn note(&self, work: &str, lease: watch::Receiver<Option<Lease>>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(work.to_owned(), lease);
+    }
 }
 
 /// This process's turn at a piece of work: kept while it lives, taken over within seconds when another one dies.
@@ -83,6 +108,7 @@ impl Turn {
 
     /// Asks once; the fencing number if it is this process's turn.
     pub async fn ask(&self) -> Option<u64> {
+        self.ledger.turns().note(&self.work, self.lease.subscribe());
         match self.ledger.acquire(&self.work, LIFETIME).await {
             Ok(lease) => {
                 let fence = |lease: &Option<Lease>| lease.as_ref().map(|lease| lease.fence);

@@ -25,7 +25,7 @@ mod sequence;
 
 pub use copy::{CopyError, copy_log};
 pub use embedded::{CheckError, CheckReport, EmbeddedLedger, OpenError, Options};
-pub use lease::{Lease, Leases, Turn};
+pub use lease::{Lease, Leases, Turn, Turns};
 pub use model::change::{ChangeRecord, ChangeState, change_name, change_number};
 pub use model::query::{IdentityQuery, Page, PageRequest};
 pub use model::record::{

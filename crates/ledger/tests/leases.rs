@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chancery_ledger::{
-    EmbeddedLedger, Leases as _, Options, PostgresLedger, PostgresOptions, Scratch as _, Turn,
+    EmbeddedLedger, Leases as _, Options, PostgresLedger, PostgresOptions, Scratch as _, Turn, postgres,
 };
 use chancery_types::SystemRandom;
 use server::Server;
@@ -92,6 +92,35 @@ async fn a_turn_is_taken_over_within_seconds_when_its_holder_dies_and_at_once_wh
     let _waiting = keep(&turns[0]);
     turns[1].give_up().await;
     assert_eq!(turns[1].fence(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_watches_sees_who_asks_for_what_has_it_and_gave_it_back() {
+    let Some(server) = Server::find() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let (schema, random) = (server::schema(), &SystemRandom);
+    let options = |name: &str| options(&server, &schema, &directory.path().join(name));
+    let first = PostgresLedger::create(options("first"), workload::signer(), random).await.unwrap();
+    let second = PostgresLedger::open(options("second"), workload::signer(), random).await.unwrap();
+    let ledgers = [Arc::new(first), Arc::new(second)];
+    let turn = |which: usize, work: &str| Turn::new(ledgers[which].clone(), work);
+    let seen = |which: usize| ledgers[which].turns().held();
+    let said = |work: &str, is_held| (work.to_owned(), is_held);
+    let [lists, other, tidy] = [turn(0, "lists"), turn(1, "lists"), turn(0, "tidy")];
+    assert_eq!(seen(0), [], "nobody asked");
+    lists.ask().await.unwrap();
+    assert_eq!(other.ask().await, None);
+    tidy.ask().await.unwrap();
+    assert_eq!(seen(0), [said("lists", true), said("tidy", true)]);
+    assert_eq!(seen(1), [said("lists", false)]);
+    tidy.give_up().await;
+    assert_eq!(seen(0), [said("lists", true), said("tidy", false)]);
+    let survey = postgres::survey(&options("nobody"), b"").await.unwrap();
+    let left: Vec<_> =
+        survey.leases.iter().map(|lease| (lease.work.as_str(), lease.left.is_some())).collect();
+    assert_eq!(left, [("lists", true), ("tidy", false)]);
+    drop((lists, tidy));
+    assert_eq!(seen(0), [], "what nobody keeps is nobody's work");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -261,12 +261,6 @@ impl SetPublisher {
         }
     }
 
-    /// The turn that it takes, by its work.
-    #[must_use]
-    pub fn turn(&self) -> (&'static str, &Turn) {
-        (WORK, &self.turn)
-    }
-
     /// Publishes a version of how things stand now.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod federation;
 mod rotation;
 mod ssf;
 mod storage;
+mod tiles;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +24,8 @@ pub use federation::{BundleSource, FederationConfig, RawFederation};
 pub use rotation::{RawRotation, RotationConfig};
 pub use ssf::{EventPushConfig, RawSsf};
 pub use storage::{DatabaseTls, LedgerPlace, PostgresPlace, RawPostgres, RawStorage};
+pub use tiles::{BucketPlace, TilePlace};
+pub(crate) use tiles::{endpoint, region};
 
 /// A name that clients reach the server under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +115,7 @@ pub struct Config {
     /// How long after their end certificates leave what searches find; `None` for never.
     pub tidy_after: Option<Duration>,
     /// Where full tiles of the log are kept and served from; `None`: they are made as they are asked for.
-    pub tiles: Option<PathBuf>,
+    pub tiles: Option<TilePlace>,
     /// Where the issuer's key is.
     pub issuer_key: KeyLocation,
     /// Where the keys of issuers before it are: they sign the status of what they issued.
@@ -458,6 +461,7 @@ impl Config {
         let limits = check_limits(&raw.limits, &mut mistakes);
         let storage = raw.storage;
         let tidy_after = storage::check_tidy(&storage, raw.status.crl_validity.0, &mut mistakes);
+        let tiles = TilePlace::check(&storage, directory, &mut mistakes);
         let ledger = LedgerPlace::check(&storage.ledger, storage.postgres, directory, &mut mistakes);
         if !(1..=100).contains(&raw.revocation.limit_share) {
             let share = raw.revocation.limit_share;
@@ -533,7 +537,7 @@ impl Config {
             status_url,
             ledger,
             tidy_after,
-            tiles: storage.tiles.map(|tiles| directory.join(tiles)),
+            tiles,
             issuer_key,
             former_issuer_keys,
             ledger_key,

@@ -33,6 +33,7 @@ mod listener;
 pub mod maintenance;
 mod metrics;
 pub mod openapi;
+mod outbound;
 mod peer;
 pub mod presence;
 mod prober;
@@ -52,7 +53,7 @@ mod ssf;
 mod standing;
 mod storage;
 mod tidy;
-mod tiles;
+pub mod tiles;
 mod tls;
 
 #[cfg(test)]

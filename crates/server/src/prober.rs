@@ -13,9 +13,9 @@ use chancery_revoke::{CrlPublisher, Place, StatusBoard};
 use chancery_types::{Clock, RevocationReason, Timestamp};
 use chancery_x509::crl::{CrlView, MAX_CRL};
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http_body_util::{BodyExt as _, Full, Limited};
+
+use crate::outbound::Connection;
 
 /// Between two rounds.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -180,24 +180,14 @@ async fn fetch(url: &str) -> Result<Bytes, String> {
     let (Some(host), Some(path)) = (uri.host(), uri.path_and_query()) else {
         return Err("it is no URL with a host and a path".to_owned());
     };
-    let address = (host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80));
-    let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    let connection = tokio::spawn(connection);
+    let mut connection = Connection::open(&uri, None).await.map_err(|error| failed(&error))?;
     let authority = uri.authority().map_or(host, |authority| authority.as_str());
-    let request =
-        Request::get(path.as_str()).header(http::header::HOST, authority).body(Empty::<Bytes>::new());
+    let request = Request::get(path.as_str()).header(http::header::HOST, authority).body(Full::default());
     let request = request.map_err(|error| failed(&error))?;
-    let answered = async {
-        let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("it was answered with {}", response.status()));
-        }
-        let body = Limited::new(response.into_body(), MAX_CRL).collect().await;
-        body.map(http_body_util::Collected::to_bytes).map_err(|error| failed(&error))
-    };
-    let answer = answered.await;
-    connection.abort();
-    answer
+    let response = connection.send(request).await.map_err(|error| failed(&error))?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("it was answered with {}", response.status()));
+    }
+    let body = Limited::new(response.into_body(), MAX_CRL).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| failed(&error))
 }

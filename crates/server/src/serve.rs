@@ -69,6 +69,9 @@ pub enum ServeError {
     /// The streams of security events cannot be read.
     #[error("{}: {_1}; it holds the streams of security events", _0.display())]
     EventStreams(std::path::PathBuf, std::io::Error),
+    /// The place of full tiles cannot be used.
+    #[error("{0}")]
+    Tiles(String),
     /// The directory of lists cannot be made.
     #[error("{path}: {error}")]
     Directory {
@@ -143,6 +146,7 @@ impl Server {
             feed: Arc::clone(&feed),
             ssf: Arc::clone(&ssf),
             tiles: tile_store(&authority).await?,
+            tidier: tidier(&authority),
             chassis: Arc::clone(&chassis),
         };
         watch_health(&site);
@@ -157,6 +161,8 @@ impl Server {
             ssf: Arc::clone(&ssf),
             board: Arc::clone(&board),
             rotation: Arc::clone(&rotation),
+            tidier: site.tidier.clone(),
+            tiles: site.tiles.clone(),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
 
@@ -262,7 +268,8 @@ impl Server {
     pub async fn stop(&self) -> Drained {
         let drained = self.site.chassis.shutdown().finish(DRAIN).await;
         presence::end(&self.site.authority).await;
-        tokio::join!(self.site.crl.give_up(), self.site.set.give_up());
+        let Site { crl, set, rotation, .. } = &self.site;
+        tokio::join!(crl.give_up(), set.give_up(), rotation.give_up());
         self.site.authority.ledger().close();
         drained
     }
@@ -298,10 +305,7 @@ impl Server {
                 }
             }
         });
-        let config = site.authority.config();
-        if let Some(after) = config.tidy_after {
-            let (ledger, clock) = (Arc::clone(site.authority.ledger()), Arc::clone(site.authority.clock()));
-            let tidier = Tidier::new(ledger, clock, after, config.rotation.rules.settle);
+        if let Some(tidier) = site.tidier.clone() {
             let stop = shutdown.clone();
             shutdown.spawn(async move {
                 tokio::select! {
@@ -433,13 +437,18 @@ fn exact_set(authority: &Authority, board: &Arc<StatusBoard>) -> Result<Arc<SetP
     })))
 }
 
+fn tidier(authority: &Authority) -> Option<Arc<Tidier>> {
+    let (ledger, clock) = (Arc::clone(authority.ledger()), Arc::clone(authority.clock()));
+    let settle = authority.config().rotation.rules.settle;
+    let after = authority.config().tidy_after?;
+    Some(Arc::new(Tidier::new(ledger, clock, after, settle)))
+}
+
 async fn tile_store(authority: &Authority) -> Result<Option<Arc<TileStore>>, ServeError> {
-    let Some(directory) = &authority.config().tiles else { return Ok(None) };
-    let opened = TileStore::open(directory, authority.ledger().as_ref()).await;
-    let store = opened.map_err(|error| ServeError::Directory {
-        path: directory.display().to_string(),
-        error: std::io::Error::other(error),
-    })?;
+    let Some(place) = &authority.config().tiles else { return Ok(None) };
+    let (clock, random) = (Arc::clone(authority.clock()), Arc::clone(authority.random()));
+    let opened = TileStore::open(place, authority.ledger().as_ref(), clock, random).await;
+    let store = opened.map_err(|error| ServeError::Tiles(error.to_string()))?;
     Ok(Some(Arc::new(store)))
 }
 

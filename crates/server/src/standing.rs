@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chancery_ledger::Turn;
+use chancery_ledger::Turns;
 use chancery_revoke::{CrlPublisher, OcspResponder, SetPublisher, StatusBoard};
 use chancery_telemetry::Counts;
 use prometheus_client::collector::Collector;
@@ -20,6 +20,8 @@ use crate::prober::Prober;
 use crate::process::encode_gauge;
 use crate::rotation::Rotation;
 use crate::ssf::Transmitter;
+use crate::tidy::Tidier;
+use crate::tiles::{Tallies, TileStore};
 
 /// The state of the ledger and of the published list.
 #[derive(Debug)]
@@ -34,11 +36,14 @@ pub(crate) struct StandingCollector {
     pub(crate) ssf: Arc<Transmitter>,
     pub(crate) board: Arc<StatusBoard>,
     pub(crate) rotation: Arc<Rotation>,
+    pub(crate) tidier: Option<Arc<Tidier>>,
+    pub(crate) tiles: Option<Arc<TileStore>>,
 }
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl, ocsp, prober, set, agents, feed, ssf, board, rotation } = self;
+        let Self { authority, crl, ocsp, prober, set, agents, feed, ssf, board, rotation, tidier, tiles } =
+            self;
         let ledger = authority.ledger();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -103,7 +108,12 @@ impl Collector for StandingCollector {
         let behind = ledger.head().size.saturating_sub(board.read().position());
         let help = "Entries that are recorded and not yet on the board that status is answered from";
         encode_gauge(&mut encoder, "chancery_status_behind_entries", help, number(behind))?;
-        encode_leases(&mut encoder, crl.turns().chain([set.turn()]))?;
+        encode_leases(&mut encoder, ledger.turns())?;
+        let help =
+            "Certificates that ended long ago and that this process has taken out of what searches find";
+        let tidied = tidier.as_ref().map_or(0, |tidier| tidier.tidied());
+        encode_counter(&mut encoder, "chancery_certificates_tidied", help, tidied)?;
+        encode_tiles(&mut encoder, tiles.as_deref())?;
         let help = "Times that this process made something durable in the ledger";
         encode_counter(&mut encoder, "chancery_ledger_syncs", help, ledger.syncs())?;
         let help = "Searches and parts of exports that a standby of the database answered";
@@ -132,16 +142,29 @@ fn encode_spans(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     Ok(())
 }
 
+/// Full tiles outside the ledger; zero where they are kept nowhere.
+fn encode_tiles(encoder: &mut DescriptorEncoder<'_>, tiles: Option<&TileStore>) -> Result<(), fmt::Error> {
+    let nothing = Tallies::default();
+    let tallies = tiles.map_or(&nothing, TileStore::tallies);
+    let help = "Tiles that were served where full ones are kept outside the ledger, by where they came from";
+    let mut family = encoder.encode_descriptor("chancery_tile_answers", help, None, MetricType::Counter)?;
+    for (from, count) in [("store", &tallies.kept), ("ledger", &tallies.made)] {
+        let count = ConstCounter::new(count.load(Ordering::Relaxed));
+        count.encode(family.encode_family(&[("from", from)])?)?;
+    }
+    let help = "Entries whose full tiles are kept outside the ledger, as far as this process knows";
+    encode_gauge(encoder, "chancery_tiles_entries", help, number(tallies.entries.load(Ordering::Relaxed)))?;
+    let help = "1 while full tiles cannot be kept outside the ledger";
+    let is_in_trouble = tallies.is_in_trouble.load(Ordering::Relaxed);
+    encode_gauge(encoder, "chancery_tiles_trouble", help, i64::from(is_in_trouble))
+}
+
 /// What only one of several replicas does at a time, and whether it is this one.
-fn encode_leases<'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    turns: impl Iterator<Item = (&'static str, &'a Turn)>,
-) -> Result<(), fmt::Error> {
+fn encode_leases(encoder: &mut DescriptorEncoder<'_>, turns: &Turns) -> Result<(), fmt::Error> {
     let help = "1 while this process does what only one does at a time";
     let mut family = encoder.encode_descriptor("chancery_lease_held", help, None, MetricType::Gauge)?;
-    for (work, turn) in turns {
-        let held = i64::from(turn.fence().is_some());
-        ConstGauge::new(held).encode(family.encode_family(&[("work", work)])?)?;
+    for (work, is_held) in turns.held() {
+        ConstGauge::new(i64::from(is_held)).encode(family.encode_family(&[("work", work)])?)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! got to needs no note: what was tidied away is not found again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chancery_entry::{Body, Entry, Tidy};
@@ -38,6 +39,13 @@ pub(crate) struct Tidier {
     after: Duration,
     settle: Duration,
     turn: Turn,
+    tidied: AtomicU64,
+}
+
+impl std::fmt::Debug for Tidier {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Tidier").field("after", &self.after).finish_non_exhaustive()
+    }
 }
 
 impl Tidier {
@@ -51,7 +59,12 @@ impl Tidier {
         settle: Duration,
     ) -> Self {
         let turn = Turn::new(Arc::clone(&ledger), "tidy");
-        Self { ledger, clock, after, settle, turn }
+        Self { ledger, clock, after, settle, turn, tidied: AtomicU64::default() }
+    }
+
+    /// Certificates that this process has tidied away.
+    pub(crate) fn tidied(&self) -> u64 {
+        self.tidied.load(Ordering::Relaxed)
     }
 
     /// Tidies whenever something is due, until it is dropped.
@@ -96,6 +109,7 @@ impl Tidier {
                 let began = Instant::now();
                 self.ledger.commit(vec![proposal]).await?;
                 done += serials.len() as u64;
+                self.tidied.fetch_add(serials.len() as u64, Ordering::Relaxed);
                 tokio::time::sleep(began.elapsed() * REST).await;
             }
             match found.next {
@@ -181,5 +195,6 @@ mod tests {
         clock.set(log_start() + 40 * DAY);
         assert_eq!(tidier.round().await.unwrap(), 600);
         assert_eq!(tidied(&*log.ledger, COUNT).await, COUNT);
+        assert_eq!(tidier.tidied(), COUNT);
     }
 }

@@ -62,10 +62,12 @@ async fn all_are_exposed_by(running: Running) {
     let page = loop {
         let page = String::from_utf8(running.admin().metrics().await.unwrap().to_vec()).unwrap();
         // The first exact set is made in the first moments, and the first request is counted when it was answered.
-        if ["chancery_status_set_age_seconds", "chancery_http_request_seconds"]
-            .iter()
-            .all(|name| page.contains(name))
-        {
+        let mut awaited =
+            vec!["chancery_status_set_age_seconds".to_owned(), "chancery_http_request_seconds".to_owned()];
+        for work in ["crl-full", "crl-parts", "rotation", "status-set"] {
+            awaited.push(format!("chancery_lease_held{{work=\"{work}\"}} 1"));
+        }
+        if awaited.iter().all(|words| page.contains(words)) {
             break page;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -91,6 +93,7 @@ async fn all_are_exposed_by(running: Running) {
     let shown = dashboard.to_string();
     for name in [
         "chancery_agent_streams",
+        "chancery_certificates_tidied_total",
         "chancery_feed_followers",
         "chancery_lease_held",
         "chancery_rotation_trouble",

@@ -131,6 +131,12 @@ impl Authority {
         (at, self.record(Body::IssuerActivated(activation)))
     }
 
+    /// Another issuer below the root, of which nothing is on record.
+    pub(crate) fn next_issuer(&self) -> IssuerActivation {
+        let issuer = issuer_certificate(&self.root, &self.root_key, &ecdsa_key());
+        IssuerActivation { epoch: IssuerEpoch(2), certificate: Blob(issuer.der().to_vec()), by: by() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.log.len()
     }

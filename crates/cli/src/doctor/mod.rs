@@ -1,12 +1,13 @@
 //! `chancery doctor`: looks at a deployment from its own host, and says what to do.
 //!
-//! Nothing is changed. What lies on the disk is looked at first, then the server as clients and relying parties meet it;
+//! Nothing is changed, but for one small object in a bucket of tiles, which shows that it can be written to. What lies on the disk is looked at first, then the server as clients and relying parties meet it;
 //! when the server does not answer, that is one finding and the rest is said to be unknown.
 
 mod finding;
 mod local;
 mod replicas;
 mod served;
+mod tiles;
 
 use std::path::PathBuf;
 
@@ -22,8 +23,8 @@ use crate::place::{self, Place};
 use crate::terminal::{Terminal, Tone};
 use finding::{Findings, State};
 
-/// Checks a deployment on the server's host: clock, permissions, keys, lists, OCSP, issuers, disk, log, agents, and with the
-/// ledger in PostgreSQL the database and its replicas. Says what is wrong and what to do. Ends with 4 when something is.
+/// Checks a deployment on the server's host: clock, permissions, keys, lists, OCSP, issuers, disk, log, tiles, agents, and
+/// with the ledger in PostgreSQL the database and its replicas. Says what is wrong and what to do. Ends with 4 when something is.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// A checkpoint that was kept earlier: the log must not be shorter.
@@ -51,6 +52,9 @@ impl Doctor {
                         format!("{error:#}"),
                         "is it running, does the network lead there, are [storage.postgres] and its files right?",
                     ),
+                }
+                if let Some(seen) = authority_side::tiles(&file).await? {
+                    tiles::look(&seen, &mut findings);
                 }
                 let now = SystemClock.now();
                 if let Some(place) = &place {

@@ -179,7 +179,7 @@ fn presence(standing: &Standing, findings: &mut Findings) {
     }
     // A program from before this one says nothing, and is seen by what it does.
     let known = |name: &str| standing.replicas.iter().any(|seen| seen.presence.name == name);
-    for lease in standing.leases().iter().filter(|lease| lease.left > 0.0) {
+    for lease in standing.leases().iter().filter(|lease| lease.left > Some(0.0)) {
         if let Some(name) = lease.holder.as_deref().filter(|name| !known(name)) {
             findings.warn(
                 "replicas",
@@ -228,20 +228,23 @@ fn agreement(standing: &Standing, findings: &mut Findings) {
 }
 
 fn leases(standing: &Standing, findings: &mut Findings) {
-    let mut held = 0;
+    let (mut held, mut lost) = (0, 0);
     for lease in standing.leases() {
-        if lease.left > -LEFT_ALONE {
+        // Whoever gave one back has nothing to do, or stopped: whether enough run is looked at elsewhere.
+        let Some(left) = lease.left else { continue };
+        if left > -LEFT_ALONE {
             held += 1;
             continue;
         }
+        lost += 1;
         let last = lease.holder.as_deref().unwrap_or("somebody who wrote nothing");
         findings.bad(
             "leases",
-            format!("nobody has done {} for {:.0} s; {last} did", lease.work, -lease.left),
+            format!("nobody has done {} for {:.0} s; {last} did", lease.work, -left),
             "start a replica, or read what those log that run: lists and the exact set run out",
         );
     }
-    if held == standing.leases().len() {
+    if lost == 0 {
         findings.good("leases", format!("{held} pieces of work are somebody's"));
     }
 }
@@ -300,7 +303,11 @@ mod tests {
                 connections: 12,
                 standbys: (0, 0),
                 is_standby: false,
-                leases: vec![LeaseSeen { work: "crl-full".into(), holder: Some("a".into()), left: 2.0 }],
+                leases: vec![LeaseSeen {
+                    work: "crl-full".into(),
+                    holder: Some("a".into()),
+                    left: Some(2.0),
+                }],
                 writers: vec![Writer { name: "b".into(), ago: 90.0 }],
                 said: Vec::new(),
                 hears: Ok(()),
@@ -340,7 +347,7 @@ mod tests {
             (|it| it.replicas[1].presence.rules = "x".into(), "agreement", State::Bad, "policy"),
             (|it| it.ahead = -7.0, "database clock", State::Bad, "-7.0 s"),
             (|it| it.ahead = 2.0, "database clock", State::Warning, "+2.0 s"),
-            (|it| it.database.leases[0].left = -30.0, "leases", State::Bad, "crl-full for 30 s; a did"),
+            (|it| it.database.leases[0].left = Some(-30.0), "leases", State::Bad, "crl-full for 30 s; a did"),
             (|it| it.database.leases[0].holder = Some("old".into()), "replicas", State::Warning, "old does"),
             (|it| it.database.is_standby = true, "database", State::Bad, "standby"),
             (|it| it.database.standbys = (2, 0), "database", State::Warning, "2 standbys"),

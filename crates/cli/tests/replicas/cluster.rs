@@ -1,6 +1,7 @@
 //! PostgreSQL, three replicas with a network each, and a balancer before them.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,8 @@ use crate::process::{command, free_port, run};
 use crate::server::Server;
 
 pub(crate) const REPLICAS: usize = 3;
+/// The root's, in a file beside the replicas.
+pub(crate) const PASSPHRASE: &str = "root.passphrase";
 
 /// The identity that everybody enrols as.
 pub(crate) fn web() -> SpiffeId {
@@ -51,6 +54,19 @@ impl Drop for Cluster {
 impl Cluster {
     /// Makes an authority on a new database and serves it three times.
     pub(crate) async fn start(database: Server) -> Self {
+        Self::begin(database, &[], |_| {}).await
+    }
+
+    /// The same, made with these flags, of one that rotates within seconds and whose replicas share keys and certificates.
+    pub(crate) async fn start_rotating(database: Server, flags: &[&str]) -> Self {
+        let soon = |cluster: &Self| {
+            ["keys", "certs"].iter().for_each(|name| cluster.share(name));
+            (0..REPLICAS).for_each(|which| rotate_soon(&cluster.path(which).join("chancery.toml")));
+        };
+        Self::begin(database, flags, soon).await
+    }
+
+    async fn begin(database: Server, flags: &[&str], prepare: impl Fn(&Self)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut networks = Vec::new();
         for _ in 0..REPLICAS {
@@ -60,7 +76,8 @@ impl Cluster {
         let addresses: Vec<SocketAddr> = (0..REPLICAS).map(|_| local(free_port())).collect();
         let balancer = balance(addresses.clone()).await;
         let mut cluster = Self { database, networks, directory, addresses, balancer, replicas: Vec::new() };
-        tokio::task::block_in_place(|| cluster.make());
+        tokio::task::block_in_place(|| cluster.make(flags));
+        prepare(&cluster);
         for which in 0..REPLICAS {
             cluster.replicas.push(None);
             cluster.spawn(which);
@@ -70,10 +87,11 @@ impl Cluster {
     }
 
     /// `chancery init` on the database, and a copy of the directory for each replica with addresses of its own.
-    fn make(&self) {
+    fn make(&self, flags: &[&str]) {
         let (listen, status) = (self.addresses[0].to_string(), format!("127.0.0.1:{}", free_port()));
         let url = format!("https://localhost:{}", self.balancer.port());
         let database = &self.networks[0].address;
+        std::fs::write(self.beside().join(PASSPHRASE), "a long passphrase of the root\n").unwrap();
         let init = [
             "init",
             "--yes",
@@ -83,6 +101,8 @@ impl Cluster {
             "replica-0",
             "--root-dir",
             "root",
+            "--passphrase-file",
+            PASSPHRASE,
             "--listen",
             &listen,
             "--status-listen",
@@ -92,7 +112,7 @@ impl Cluster {
             "--database",
             database,
         ];
-        run(self.directory.path(), &init).success();
+        run(self.directory.path(), &[&init, flags].concat()).success();
         let first = self.path(0);
         (1..REPLICAS).for_each(|which| copy(&first, &self.path(which)));
         for which in 0..REPLICAS {
@@ -107,6 +127,14 @@ impl Cluster {
                 .replace(database.as_str(), &self.networks[which].address);
             std::fs::write(&file, text).unwrap();
         }
+    }
+
+    /// From here on this directory of the first replica is that of all.
+    fn share(&self, name: &str) {
+        let shared = self.beside().join(name);
+        std::fs::rename(self.path(0).join(name), &shared).unwrap();
+        (1..REPLICAS).for_each(|which| std::fs::remove_dir_all(self.path(which).join(name)).unwrap());
+        (0..REPLICAS).for_each(|which| symlink(&shared, self.path(which).join(name)).unwrap());
     }
 
     pub(crate) fn path(&self, which: usize) -> PathBuf {
@@ -189,6 +217,18 @@ impl Cluster {
     }
 }
 
+/// Four seconds of notice instead of many minutes.
+fn rotate_soon(config: &Path) {
+    let mut text = std::fs::read_to_string(config).unwrap();
+    for (name, usual, soon) in [("refresh_hint", "5m", "1s"), ("margin", "5m", "0s"), ("settle", "1h", "0s")]
+    {
+        let (usual, soon) = (format!("{name} = \"{usual}\""), format!("{name} = \"{soon}\""));
+        assert!(text.contains(&usual), "{text}");
+        text = text.replace(&usual, &soon);
+    }
+    std::fs::write(config, text).unwrap();
+}
+
 pub(crate) fn token() -> CreateTokenRequest {
     serde_json::from_value(serde_json::json!({ "identity": web() })).unwrap()
 }
@@ -199,7 +239,12 @@ pub(crate) fn operator(directory: &Path) -> TlsIdentity {
 }
 
 pub(crate) fn client(directory: &Path, address: SocketAddr, identity: Option<TlsIdentity>) -> Client {
-    let anchors = TrustAnchors::from_pem(&std::fs::read(directory.join("certs/root.crt")).unwrap()).unwrap();
+    client_of(&directory.join("certs/root.crt"), address, identity)
+}
+
+/// One that believes this root, and nothing else.
+pub(crate) fn client_of(root: &Path, address: SocketAddr, identity: Option<TlsIdentity>) -> Client {
+    let anchors = TrustAnchors::from_pem(&std::fs::read(root).unwrap()).unwrap();
     let url = format!("https://localhost:{}", address.port());
     let mut builder = Client::builder(url.parse().unwrap())
         .trust(anchors)

@@ -111,14 +111,14 @@ impl Worker {
             let operator = self.operator.clone();
             let wish = token();
             let Some(token) = self.insist(|| operator.create_token(&wish)).await else { continue };
-            let Some((key, first)) = self.enroll(&token.token).await else { continue };
-            self.tally.enrolled.push(first.serial);
+            let Some(first) = self.enroll(&token.token).await else { continue };
+            self.tally.enrolled.push(first.response.serial);
             if round.is_multiple_of(3) {
                 self.spend_again(&token.token).await;
             }
-            let mut last = first.serial;
+            let mut last = first.response.serial;
             if round.is_multiple_of(2)
-                && let Some(renewed) = self.renew(&key, &first).await
+                && let Some(renewed) = self.renew(&first).await
             {
                 self.tally.renewed.push(renewed.serial);
                 last = renewed.serial;
@@ -130,12 +130,12 @@ impl Worker {
         self.tally
     }
 
-    async fn enroll(&mut self, token: &SecretString) -> Option<(SubjectKey, EnrollResponse)> {
+    async fn enroll(&mut self, token: &SecretString) -> Option<Held> {
         let key = SubjectKey::generate(KeyAlgorithm::P256).unwrap();
         let request = enrolment(&key, token);
         let (anybody, same) = (self.anybody.clone(), fresh());
         let response = self.insist(|| anybody.enroll(&request, &same)).await?;
-        Some((key, response))
+        Some(Held { key, response })
     }
 
     /// Somebody else with the same token, at every replica at once.
@@ -158,10 +158,8 @@ impl Worker {
         }
     }
 
-    async fn renew(&mut self, key: &SubjectKey, before: &EnrollResponse) -> Option<EnrollResponse> {
-        let chain = format!("{}{}", before.certificate, before.chain);
-        let identity = TlsIdentity::from_pem(chain.as_bytes(), key.to_pkcs8_pem().as_bytes()).unwrap();
-        let holder = client(&self.directory, self.balancer, Some(identity));
+    async fn renew(&mut self, before: &Held) -> Option<EnrollResponse> {
+        let holder = client(&self.directory, self.balancer, Some(before.identity()));
         let key = SubjectKey::generate(KeyAlgorithm::P256).unwrap();
         let request = RenewRequest { csr: CsrDer::from_der(csr(&key)), lifetime: None, receipt: false };
         let same = fresh();
@@ -213,6 +211,29 @@ impl Worker {
     }
 }
 
+/// A key and what it holds.
+pub(crate) struct Held {
+    pub(crate) key: SubjectKey,
+    pub(crate) response: EnrollResponse,
+}
+
+impl Held {
+    /// What it shows.
+    pub(crate) fn identity(&self) -> TlsIdentity {
+        let chain = format!("{}{}", self.response.certificate, self.response.chain);
+        TlsIdentity::from_pem(chain.as_bytes(), self.key.to_pkcs8_pem().as_bytes()).unwrap()
+    }
+}
+
+/// Enrols at one replica.
+pub(crate) async fn enroll_at(cluster: &Cluster, address: SocketAddr) -> Held {
+    let bought = cluster.operator(address).create_token(&token()).await.unwrap();
+    let key = SubjectKey::generate(KeyAlgorithm::P256).unwrap();
+    let request = enrolment(&key, &bought.token);
+    let response = cluster.client(address, None).enroll(&request, &fresh()).await.unwrap();
+    Held { key, response }
+}
+
 fn operator_of(directory: &std::path::Path) -> TlsIdentity {
     operator(directory)
 }
@@ -245,7 +266,7 @@ fn enrolment(key: &SubjectKey, token: &SecretString) -> EnrollRequest {
     }
 }
 
-fn csr(key: &SubjectKey) -> Vec<u8> {
+pub(crate) fn csr(key: &SubjectKey) -> Vec<u8> {
     let spec = RequestSpec {
         public_key: key.public_key(),
         signature_algorithm: key.signature_algorithm(),
@@ -256,7 +277,7 @@ fn csr(key: &SubjectKey) -> Vec<u8> {
     spec.build(|message| key.sign(message)).unwrap()
 }
 
-fn fresh() -> IdempotencyKey {
+pub(crate) fn fresh() -> IdempotencyKey {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     IdempotencyKey::parse(&format!("load-{}-{number}", std::process::id())).unwrap()

@@ -4,9 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chancery_merkle::{Checkpoint, LogSigner, LogSigners, NoteError, NoteVerifier, SignedNote, root_at};
 use chancery_types::Digest;
+use data_encoding::HEXLOWER;
 
 use super::OpenError;
 use super::derived::Derived;
@@ -14,14 +16,55 @@ use super::disk::{Disk, DiskFile, How};
 use super::open::io_error;
 use crate::Head;
 
-/// Replaces the checkpoint file, durably and whole.
-pub(crate) fn write(disk: &Arc<dyn Disk>, directory: &Path, note: &SignedNote) -> io::Result<()> {
-    let temporary = directory.join("checkpoint.new");
+/// Where the next one is gathered by who has the directory alone.
+pub(crate) const GATHERED: &str = "checkpoint.new";
+/// For how long nobody works on what lies in the place of a next one: writing takes moments.
+pub(super) const LEFT_ALONE: Duration = Duration::from_secs(60);
+
+/// Where it is gathered by one of several processes on one directory.
+pub(crate) fn gathered_by(process: &[u8]) -> String {
+    format!("checkpoint.{}.new", HEXLOWER.encode(process))
+}
+
+/// Replaces the checkpoint file, durably and whole; gathered in a file of this name, which nobody else may write.
+pub(crate) fn write(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    gathered: &str,
+    note: &SignedNote,
+) -> io::Result<()> {
+    let temporary = directory.join(gathered);
     let file = DiskFile::open(disk, &temporary, How::Anew)?;
     file.write(note.to_string().as_bytes(), 0)?;
     file.sync()?;
     disk.rename(&temporary, &directory.join("checkpoint"))?;
     disk.sync_directory(directory)
+}
+
+/// Removes what processes have left that died while they wrote. By the times of the file system alone: what is older by
+/// far than the checkpoint in place is nobody's.
+pub(crate) fn tidy(directory: &Path) -> io::Result<()> {
+    let Ok(published) = fs::metadata(directory.join("checkpoint")).and_then(|file| file.modified()) else {
+        return Ok(());
+    };
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_next =
+            name.to_str().is_some_and(|name| name.starts_with("checkpoint.") && name.ends_with(".new"));
+        // Another process may have removed or renamed it meanwhile.
+        let Some(modified) = entry.metadata().ok().filter(|_| is_next).and_then(|file| file.modified().ok())
+        else {
+            continue;
+        };
+        if published.duration_since(modified).is_ok_and(|older| older > LEFT_ALONE) {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Signs a checkpoint of this head.

@@ -185,7 +185,7 @@ impl Indexer {
                 return Ok(Step::Later);
             }
         };
-        match checkpoint::write(&shared.disk, &shared.directory, &note) {
+        match checkpoint::write(&shared.disk, &shared.directory, checkpoint::GATHERED, &note) {
             Ok(()) => {
                 self.published = size;
                 Ok(Step::Done)

@@ -54,7 +54,7 @@ pub use journal::JournalError;
 pub use open::OpenError;
 pub use outside::{KeptSignatures, LogWriter, published_checkpoint, read_log};
 
-use crate::lease::{Lease, Leases};
+use crate::lease::{Lease, Leases, Turns};
 use crate::model::change::{self, ChangeRecord};
 use crate::model::query::{self, IdentityQuery, Page, PageRequest};
 use crate::model::record::{
@@ -164,6 +164,7 @@ pub struct EmbeddedLedger {
     shared: Arc<Shared>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    turns: Turns,
     _lock: std::fs::File,
 }
 
@@ -238,6 +239,10 @@ impl Leases for EmbeddedLedger {
 
     async fn release(&self, _lease: &Lease) -> Result<(), ReadError> {
         Ok(())
+    }
+
+    fn turns(&self) -> &Turns {
+        &self.turns
     }
 }
 

@@ -306,6 +306,7 @@ fn open(
             shared: Arc::clone(&shared),
             requests: Mutex::new(Some(sender)),
             threads: Mutex::new(vec![sequencer, indexer]),
+            turns: crate::Turns::default(),
             _lock: lock,
         })
     })();

@@ -213,7 +213,7 @@ impl LogWriter {
     pub fn finish(self, published: &SignedNote) -> Result<(), OpenError> {
         let failed = |error| OpenError::Io { path: self.directory.display().to_string(), error };
         self.signatures.sync().map_err(failed)?;
-        checkpoint::write(&self.disk, &self.directory, published).map_err(failed)
+        checkpoint::write(&self.disk, &self.directory, checkpoint::GATHERED, published).map_err(failed)
     }
 }
 

@@ -111,7 +111,8 @@ impl PostgresLogWriter {
         let laid = self.check()?;
         self.ledger.close();
         let disk = Arc::new(RealDisk) as Arc<dyn Disk>;
-        let written = checkpoint::write(&disk, &self.directory, published);
+        let gathered = checkpoint::gathered_by(&self.ledger.shared.replica);
+        let written = checkpoint::write(&disk, &self.directory, &gathered, published);
         let path = self.directory.display().to_string();
         written.map_err(|error| PostgresError::Io { path, error })?;
         Ok(laid)

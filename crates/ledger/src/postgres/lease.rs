@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::session::{Parameter, Statement, column};
 use super::{PostgresLedger, Shared};
-use crate::lease::{Lease, Leases};
+use crate::lease::{Lease, Leases, Turns};
 use crate::scratch::Scratch;
 use crate::{ReadError, read_error};
 
@@ -88,6 +88,10 @@ impl Leases for PostgresLedger {
         let parameters: [Parameter<'_>; 3] =
             [(&lease.work, Type::TEXT), (&holder, Type::BYTEA), (&fence, Type::INT8)];
         self.shared.read(&RELEASE, &parameters).await.map(|_| ())
+    }
+
+    fn turns(&self) -> &Turns {
+        &self.turns
     }
 }
 

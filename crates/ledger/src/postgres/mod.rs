@@ -236,7 +236,8 @@ impl Shared {
         let found = checkpoint::Published::read(&self.directory).map_err(read_error)?;
         if found.is_none_or(|found| found.head.size < size) {
             let disk = Arc::new(RealDisk) as Arc<dyn Disk>;
-            checkpoint::write(&disk, &self.directory, &note).map_err(read_error)?;
+            let gathered = checkpoint::gathered_by(&self.replica);
+            checkpoint::write(&disk, &self.directory, &gathered, &note).map_err(read_error)?;
         }
         Ok(size)
     }
@@ -345,6 +346,7 @@ pub struct PostgresLedger {
     shared: Arc<Shared>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     signatures: mpsc::Sender<Keep>,
+    turns: crate::Turns,
     scratched: lease::Scratched,
     thread: Mutex<Option<JoinHandle<()>>>,
 }

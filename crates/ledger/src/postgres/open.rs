@@ -24,7 +24,7 @@ use super::session::{Parameter, Session, Statement, column};
 use super::standby::Standbys;
 use super::{NEWS, PostgresError, PostgresLedger, PostgresOptions, Shared, signatures};
 use crate::Head;
-use crate::embedded::checkpoint::Published;
+use crate::embedded::checkpoint::{self, Published};
 
 /// Commits that may wait in the queue before callers wait for a place.
 const QUEUE: usize = 4096;
@@ -98,6 +98,11 @@ impl PostgresLedger {
         let mut replica = vec![0; 16];
         random.fill(&mut replica)?;
         prepare(&options.directory)?;
+        if options.publishes
+            && let Err(error) = checkpoint::tidy(&options.directory)
+        {
+            tracing::warn!(%error, "half-written checkpoints may lie beside the one that was published");
+        }
         let session = target.connect().await?;
         migrate(&session, false).await?;
         let (row, published) = admit(&session, &options, &signers).await?;
@@ -137,6 +142,7 @@ impl PostgresLedger {
             shared,
             requests: Mutex::new(Some(requests)),
             signatures: keep,
+            turns: crate::Turns::default(),
             scratched: super::lease::Scratched::default(),
             thread: Mutex::new(Some(thread)),
         })

@@ -44,8 +44,8 @@ pub struct LeaseSeen {
     pub work: String,
     /// Who has it, by name, if it has ever written anything.
     pub holder: Option<String>,
-    /// Seconds until it runs out; less than nothing when it has.
-    pub left: f64,
+    /// Seconds until it runs out; less than nothing when it has, and nothing when it was given back.
+    pub left: Option<f64>,
 }
 
 /// A process that has written entries.
@@ -88,7 +88,7 @@ const CONNECTIONS: Statement = Statement {
 
 const LEASES: Statement = Statement {
     name: "survey_leases",
-    text: "SELECT l.work, r.name, extract(epoch FROM l.until - clock_timestamp())::float8 \
+    text: "SELECT l.work, r.name, extract(epoch FROM nullif(l.until, '-infinity') - clock_timestamp())::float8 \
            FROM @.leases l LEFT JOIN @.replicas r ON r.id = l.holder ORDER BY l.work",
 };
 

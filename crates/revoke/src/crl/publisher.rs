@@ -188,11 +188,6 @@ impl CrlPublisher {
         }
     }
 
-    /// The turns that it takes, by their work.
-    pub fn turns(&self) -> impl Iterator<Item = (&'static str, &Turn)> {
-        WORKS.into_iter().zip(&self.turns)
-    }
-
     fn turn(&self, kind: Kind) -> &Turn {
         &self.turns[usize::from(kind == Kind::Full)]
     }

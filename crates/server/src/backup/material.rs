@@ -9,7 +9,7 @@ use chancery_keys::KeyLocation;
 
 use super::make::KeysIn;
 use super::{BackupError, FILES};
-use crate::config::{Config, LedgerPlace};
+use crate::config::{Config, LedgerPlace, TilePlace};
 
 /// Larger files are none of an authority's.
 const MAX_FILE: u64 = 64 << 20;
@@ -116,7 +116,7 @@ impl Walk<'_> {
         let status = config.directory.join("status");
         Some(path) == config.ledger.directory()
             || path == status
-            || config.tiles.as_deref() == Some(path)
+            || config.tiles.as_ref().and_then(TilePlace::directory) == Some(path)
             || matches!(&config.ledger, LedgerPlace::Postgres(place) if place.checkpoints == path)
             || Some(path) == run
             || path == config.admin_socket
@@ -154,6 +154,7 @@ impl Walk<'_> {
         let is_key = |location: &KeyLocation| *location == KeyLocation::File(path.to_owned());
         if keys.chain(&config.former_issuer_keys).any(is_key)
             || config.passphrase_file.as_deref() == Some(path)
+            || config.tiles.as_ref().and_then(TilePlace::credentials) == Some(path)
             || ["keys", "secrets"].iter().any(|name| path.starts_with(config.directory.join(name)))
         {
             return Ok(true);

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use chancery_keys::{KeyLocation, Protection, Signer, store};
 use chancery_telemetry::RawTelemetry;
-use chancery_types::{IssuerEpoch, KeyAlgorithm, Random, SecretString, TrustDomain};
+use chancery_types::{IssuerEpoch, KeyAlgorithm, Random, SecretString, SystemRandom, TrustDomain};
 use chancery_x509::{DistinguishedName, Profile, RequestPurpose, RequestSpec, write_pem};
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use zeroize::Zeroizing;
 
 use super::{InitError, InitPlan};
@@ -301,12 +301,43 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Init
     write().map_err(|error| InitError::file(path, error))
 }
 
-/// Replaces a file, durably and whole.
+/// Replaces a file, durably and whole, also while other servers that share the directory do the same.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitError> {
-    let temporary = path.with_extension("new");
-    let _ = std::fs::remove_file(&temporary);
-    write_new(&temporary, bytes, mode)?;
-    std::fs::rename(&temporary, path).map_err(|error| InitError::file(path, error))?;
+    let mut own = [0; 8];
+    SystemRandom.fill(&mut own)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", HEXLOWER.encode(&own)));
+    let replaced = write_new(&temporary, bytes, mode)
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(|error| InitError::file(path, error)));
+    if replaced.is_err() {
+        // Nobody else has this name; what cannot be removed is in nobody's way.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    replaced?;
     let directory = path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all());
     directory.map_err(|error| InitError::file(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_share_a_directory_replace_one_whole_file_by_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bundle.pem");
+        let text = |number: usize| vec![b'0' + u8::try_from(number).unwrap(); 4096 * (1 + number)];
+        replace(&path, &text(9), 0o644).unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let path = &path;
+                scope.spawn(move || (0..50).for_each(|_| replace(path, &text(number), 0o644).unwrap()));
+            }
+            for _ in 0..200 {
+                let found = fs::read(&path).unwrap();
+                assert_eq!(found, text(usize::from(found[0] - b'0')), "whole");
+            }
+        });
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing is left beside it");
+    }
 }

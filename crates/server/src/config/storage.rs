@@ -64,9 +64,24 @@ pub struct RawStorage {
     pub tidy: bool,
     /// How long after their end.
     pub tidy_after: HumanDuration,
-    /// A directory for full tiles of the log, which replicas share.
+    /// A directory for full tiles of the log, which replicas share, or `s3://BUCKET/PREFIX`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tiles: Option<String>,
+    /// The address of the object store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles_endpoint: Option<String>,
+    /// Its region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles_region: Option<String>,
+    /// The file with the credentials for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles_credentials: Option<String>,
+    /// PEM file with the roots of its certificate; the system's if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles_roots: Option<String>,
+    /// Whether it may be spoken to in the clear across a network.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tiles_plain_http: bool,
     /// More about the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres: Option<RawPostgres>,
@@ -81,6 +96,11 @@ impl Default for RawStorage {
             tidy: true,
             tidy_after: HumanDuration(30 * DAY),
             tiles: None,
+            tiles_endpoint: None,
+            tiles_region: None,
+            tiles_credentials: None,
+            tiles_roots: None,
+            tiles_plain_http: false,
             postgres: None,
         }
     }

@@ -66,7 +66,12 @@ impl Rotation {
             }
         }
         tracing::info!(change = %what, by, why = note, "issuers or keys were changed");
-        self.adopt().await
+        let adopted = self.adopt().await;
+        // This process signs with it since it was committed, so that following the ledger finds nothing new.
+        if matches!(what, What::ActivateIssuer { .. }) {
+            self.succeeded.notify_one();
+        }
+        adopted
     }
 
     /// Says that an issuer is not to be trusted.
@@ -146,9 +151,7 @@ impl Rotation {
             self.commit(requires, bodies, hands.also).await?;
             Ok::<_, RotationError>(issuer)
         };
-        self.authority.workflow().succeed(commit).await?;
-        self.succeeded.notify_one();
-        Ok(())
+        self.authority.workflow().succeed(commit).await
     }
 
     /// The wish goes to the agents, and the log says until when they have time.

@@ -148,9 +148,10 @@ impl Rotation {
     /// Follows the ledger and, while it is this process's turn, the plan; until it is dropped.
     pub async fn run(&self) {
         let pause = (self.rules.notice() / 8).clamp(SHORTEST, LOOK);
+        let is_enabled = self.authority.config().rotation.enabled;
         let looks = async {
             loop {
-                if self.authority.config().rotation.enabled && self.turn.ask().await.is_some() {
+                if is_enabled && self.turn.ask().await.is_some() {
                     self.look().await;
                 } else if let Err(error) = self.state().await {
                     tracing::warn!(%error, "it is not known how issuers and keys stand");
@@ -158,7 +159,18 @@ impl Rotation {
                 tokio::time::sleep(pause).await;
             }
         };
-        tokio::join!(looks, self.follow());
+        // The turn lasts less long than the pause between two looks.
+        let keep = async {
+            if is_enabled {
+                self.turn.keep().await;
+            }
+        };
+        tokio::join!(looks, keep, self.follow());
+    }
+
+    /// Lets another process look after issuers and keys at once: this one stops.
+    pub async fn give_up(&self) {
+        self.turn.give_up().await;
     }
 
     /// Does what is due.

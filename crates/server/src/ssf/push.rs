@@ -9,18 +9,13 @@ use chancery_types::{IdentityState, SecretString};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
 
 use super::record::{Delivery, check_address};
 use super::stream::Stream;
 use super::token::Due;
 use super::{SsfError, Transmitter};
+use crate::outbound::{ConnectError, Connection};
 
 /// How long a receiver may take for one token.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,10 +34,8 @@ pub(super) struct Pusher {
 /// Why a token was not taken.
 #[derive(Debug, thiserror::Error)]
 enum PushError {
-    #[error("{0} cannot be reached: {1}")]
-    Connect(String, std::io::Error),
-    #[error("the name {0:?} can stand in no certificate")]
-    Name(String),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("the request failed: {0}")]
     Http(#[from] hyper::Error),
     #[error("the request cannot be made: {0}")]
@@ -59,11 +52,10 @@ enum PushError {
     Own(#[from] SsfError),
 }
 
-/// A connection that is used again, and the task that drives it.
-struct Connection {
+/// A connection that is used again, and for which address.
+struct Kept {
     url: String,
-    sender: SendRequest<Full<Bytes>>,
-    _driver: JoinSet<Result<(), hyper::Error>>,
+    connection: Connection,
 }
 
 impl Transmitter {
@@ -81,18 +73,18 @@ impl Transmitter {
 
     async fn push_all(&self, stream: &Stream) {
         let mut changed = self.changed.subscribe();
-        let mut connection = None;
+        let mut kept = None;
         let mut failures = 0;
         while !stream.is_removed() {
             changed.borrow_and_update();
             let Some(due) = self.next(stream) else {
-                connection = None;
+                kept = None;
                 if changed.changed().await.is_err() {
                     return;
                 }
                 continue;
             };
-            let pushed = tokio::time::timeout(PATIENCE, self.push(stream, &due, &mut connection)).await;
+            let pushed = tokio::time::timeout(PATIENCE, self.push(stream, &due, &mut kept)).await;
             match pushed.unwrap_or(Err(PushError::Late)) {
                 Ok(()) => {
                     failures = 0;
@@ -100,7 +92,7 @@ impl Transmitter {
                     stream.succeeded(self.authority.clock().now());
                 }
                 Err(error) => {
-                    connection = None;
+                    kept = None;
                     let wait = pause(failures);
                     failures += 1;
                     tracing::warn!(stream = stream.id, %error, ?wait, "a security event was not taken");
@@ -121,12 +113,7 @@ impl Transmitter {
         stream.due(1, &self.facts()).0.pop()
     }
 
-    async fn push(
-        &self,
-        stream: &Stream,
-        due: &Due,
-        connection: &mut Option<Connection>,
-    ) -> Result<(), PushError> {
+    async fn push(&self, stream: &Stream, due: &Due, kept: &mut Option<Kept>) -> Result<(), PushError> {
         let record = stream.record();
         let Delivery::Push { url, authorization } = &record.delivery else { return Ok(()) };
         let owner = self.authority.ledger().identity(&record.owner).await.map_err(SsfError::from)?;
@@ -137,37 +124,21 @@ impl Transmitter {
         let uri = check_address(url, self.push_hosts())?;
         let pusher = self.pusher.as_ref().ok_or(PushError::Nowhere)?;
         let token = self.sign(&record, due).await?;
-        let mut used = match connection.take() {
-            Some(used) if used.url == *url && used.sender.is_ready() => used,
-            _ => Connection::open(url, &uri, Arc::clone(&pusher.tls)).await?,
+        let mut connection = match kept.take() {
+            Some(Kept { url: kept, connection }) if kept == *url && connection.is_ready() => connection,
+            _ => Connection::open(&uri, Some(Arc::clone(&pusher.tls))).await?,
         };
-        let response = used.sender.send_request(request(&uri, token, authorization.as_ref())?).await?;
+        let response = connection.send(request(&uri, token, authorization.as_ref())?).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         if status.is_success() {
             if body.is_ok() {
-                *connection = Some(used);
+                *kept = Some(Kept { url: url.clone(), connection });
             }
             return Ok(());
         }
         let text = body.map(|body| body.to_bytes()).unwrap_or_default();
         Err(PushError::Refused(refusal(status, &text)))
-    }
-}
-
-impl Connection {
-    async fn open(url: &str, uri: &Uri, tls: Arc<ClientConfig>) -> Result<Self, PushError> {
-        let host = uri.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = uri.port_u16().unwrap_or(443);
-        let unreachable = |error| PushError::Connect(format!("{host}:{port}"), error);
-        let stream = TcpStream::connect((bare.as_str(), port)).await.map_err(unreachable)?;
-        let name = ServerName::try_from(bare).map_err(|_| PushError::Name(host.to_owned()))?;
-        let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(unreachable)?;
-        let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(driver);
-        Ok(Self { url: url.to_owned(), sender, _driver: tasks })
     }
 }
 

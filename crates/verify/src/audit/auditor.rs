@@ -366,21 +366,21 @@ impl<'a> Auditor<'a> {
                 mismatch(format!("the root is {root}, expected was {pinned}"));
             }
         }
-        let activated: HashSet<Digest> = self.history.issuer_fingerprints().into_iter().collect();
+        let recorded: HashSet<Digest> = self.history.issuer_fingerprints().into_iter().collect();
         for (position, issuer) in header.issuers.iter().enumerate() {
             let certificate =
                 BASE64.decode(issuer.as_bytes()).ok().and_then(|der| Certificate::from_der(&der).ok());
             match certificate {
-                Some(certificate) if activated.contains(&certificate.fingerprint()) => {}
+                Some(certificate) if recorded.contains(&certificate.fingerprint()) => {}
                 Some(_) => {
-                    mismatch(format!("issuers: certificate {position} was never activated in the log"))
+                    mismatch(format!("issuers: certificate {position} was never published in the log"))
                 }
                 None => mismatch(format!("issuers: certificate {position} cannot be read")),
             }
         }
-        if !header.issuers.is_empty() && header.issuers.len() < activated.len() {
-            let (listed, known) = (header.issuers.len(), activated.len());
-            mismatch(format!("issuers: {listed} listed, the log has activated {known}"));
+        if !header.issuers.is_empty() && header.issuers.len() < recorded.len() {
+            let (listed, known) = (header.issuers.len(), recorded.len());
+            mismatch(format!("issuers: {listed} listed, the log has published {known}"));
         }
     }
 }

@@ -44,16 +44,26 @@ pub(crate) struct History {
     last_set: Option<(u64, Digest)>,
     /// Versions of the exact set, with their entries.
     sets: Vec<(u64, StatusSetPublished)>,
-    /// When issuers were activated, by entry.
-    activated: Vec<(u64, IssuerEpoch)>,
+    /// When issuers were published, by entry; the first one is activated at once.
+    published: Vec<(u64, IssuerEpoch)>,
     tidied: Vec<Tidied>,
 }
 
 struct IssuerRecord {
     /// Nothing when its certificate is unreadable.
     issuer: Option<Arc<Issuer>>,
-    retired: bool,
-    withdrawn: bool,
+    /// SHA-256 of its certificate as it was recorded.
+    certificate: Digest,
+    phase: IssuerPhase,
+}
+
+/// How an issuer stands: published, with lists of its own, before it signs; and after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IssuerPhase {
+    Prepared,
+    Active,
+    Retired,
+    Withdrawn,
 }
 
 struct Lineage {
@@ -110,7 +120,7 @@ impl History {
         self.genesis.as_ref()
     }
 
-    /// The certificates of all issuers that were activated.
+    /// The certificates of all issuers that were published or activated.
     pub(crate) fn issuer_fingerprints(&self) -> Vec<Digest> {
         let readable = self.issuers.values().filter_map(|record| record.issuer.as_ref());
         readable.map(|issuer| issuer.fingerprint()).collect()
@@ -128,7 +138,7 @@ impl History {
             divisions: self.divisions,
             issuers,
             sets: self.sets,
-            activated: self.activated,
+            published: self.published,
             tidied: self.tidied,
         };
         Status::of(collected, findings)
@@ -155,7 +165,6 @@ impl History {
             | Body::TemplateRemoved(_)
             | Body::PolicyChanged(_)
             | Body::OperatorAction(_)
-            | Body::IssuerPrepared(_)
             | Body::IssuerTainted(_)
             | Body::RotationWished(_)
             | Body::Ceremony(_) => {}
@@ -204,28 +213,36 @@ impl History {
             Body::TokenCreated(creation) => self.tokens.create(creation, report),
             Body::TokenSpent(spend) => self.tokens.spend(index, time, spend, report),
             Body::TokenRevoked(revocation) => self.tokens.withdraw(revocation.token, report),
-            Body::IssuerActivated(activation) => {
-                self.activated.push((index, activation.epoch));
-                self.follow_activation(activation, report);
-            }
-            Body::IssuerRetired(retirement) => match self.issuers.get_mut(&retirement.epoch) {
-                Some(record) if !record.retired => record.retired = true,
+            Body::IssuerPrepared(preparation) => self.follow_preparation(index, preparation, report),
+            Body::IssuerActivated(activation) => self.follow_activation(index, activation, report),
+            Body::IssuerRetired(retirement) => {
+                let record = self.issuers.get_mut(&retirement.epoch);
                 // One that was withdrawn too early is published again.
-                Some(record) if record.withdrawn => record.withdrawn = false,
-                _ => {
-                    let detail = format!("issuer {} is retired and was not active", retirement.epoch);
-                    report(Finding::new(Check::IssuerInactive, detail));
+                let may = |phase| matches!(phase, IssuerPhase::Active | IssuerPhase::Withdrawn);
+                match record.filter(|record| may(record.phase)) {
+                    Some(record) => record.phase = IssuerPhase::Retired,
+                    None => {
+                        let detail = format!("issuer {} is retired and was not active", retirement.epoch);
+                        report(Finding::new(Check::IssuerInactive, detail));
+                    }
                 }
-            },
-            Body::IssuerWithdrawn(withdrawal) => match self.issuers.get_mut(&withdrawal.epoch) {
-                Some(record) if !record.retired => {
-                    let detail = format!("issuer {} is withdrawn and signs still", withdrawal.epoch);
-                    report(Finding::new(Check::IssuerInactive, detail));
+            }
+            Body::IssuerWithdrawn(withdrawal) => {
+                let record = self.issuers.get_mut(&withdrawal.epoch);
+                let fault = match record.as_ref().map(|record| record.phase) {
+                    Some(IssuerPhase::Active) => Some("signs still"),
+                    Some(_) => None,
+                    None => Some("was never published"),
+                };
+                match (fault, record) {
+                    (None, Some(record)) => record.phase = IssuerPhase::Withdrawn,
+                    (fault, _) => {
+                        let fault = fault.unwrap_or_default();
+                        let detail = format!("issuer {} is withdrawn and {fault}", withdrawal.epoch);
+                        report(Finding::new(Check::IssuerInactive, detail));
+                    }
                 }
-                Some(record) => record.withdrawn = true,
-                // It was prepared, and never signed.
-                None => {}
-            },
+            }
             Body::KeyChanged(change) => {
                 if change.purpose == KeyPurpose::Root {
                     self.follow_root(&change.content.0, report);
@@ -288,22 +305,62 @@ impl History {
         }
     }
 
-    fn follow_activation(&mut self, activation: &IssuerActivation, report: &mut impl FnMut(Finding)) {
-        let epoch = activation.epoch;
-        if let Some(before) = self.issuers.get_mut(&epoch) {
-            // A rotation was rolled back: the one before signs again.
-            if before.retired && !before.withdrawn {
-                before.retired = false;
-                return;
+    /// It is published; one that was withdrawn before it signed anything may be published again.
+    fn follow_preparation(
+        &mut self,
+        index: u64,
+        preparation: &IssuerActivation,
+        report: &mut impl FnMut(Finding),
+    ) {
+        let epoch = preparation.epoch;
+        match self.issuers.get(&epoch).map(|record| record.phase) {
+            None | Some(IssuerPhase::Withdrawn) => {
+                self.insert_issuer(index, preparation, IssuerPhase::Prepared, report)
             }
-            let detail = format!("issuer {epoch} is activated a second time");
-            report(Finding::new(Check::IssuerCertificate, detail));
-            return;
+            Some(_) => {
+                let detail = format!("issuer {epoch} is published a second time");
+                report(Finding::new(Check::IssuerCertificate, detail));
+            }
         }
-        let (issuer, finding) = Issuer::read(epoch, &activation.certificate.0, &self.roots);
+    }
+
+    fn follow_activation(
+        &mut self,
+        index: u64,
+        activation: &IssuerActivation,
+        report: &mut impl FnMut(Finding),
+    ) {
+        let epoch = activation.epoch;
+        let Some(before) = self.issuers.get_mut(&epoch) else {
+            return self.insert_issuer(index, activation, IssuerPhase::Active, report);
+        };
+        let mut fault = |what| {
+            report(Finding::new(Check::IssuerCertificate, format!("issuer {epoch} is activated {what}")));
+        };
+        if before.certificate != Digest::of(&activation.certificate.0) {
+            fault("with another certificate than was published");
+        }
+        match before.phase {
+            // After retirement a rotation was rolled back: the one before signs again.
+            IssuerPhase::Prepared | IssuerPhase::Retired => before.phase = IssuerPhase::Active,
+            IssuerPhase::Active => fault("a second time"),
+            IssuerPhase::Withdrawn => fault("and was withdrawn"),
+        }
+    }
+
+    fn insert_issuer(
+        &mut self,
+        index: u64,
+        recorded: &IssuerActivation,
+        phase: IssuerPhase,
+        report: &mut impl FnMut(Finding),
+    ) {
+        let (issuer, finding) = Issuer::read(recorded.epoch, &recorded.certificate.0, &self.roots);
         finding.into_iter().for_each(report);
-        self.issuers
-            .insert(epoch, IssuerRecord { issuer: issuer.map(Arc::new), retired: false, withdrawn: false });
+        let certificate = Digest::of(&recorded.certificate.0);
+        let record = IssuerRecord { issuer: issuer.map(Arc::new), certificate, phase };
+        self.published.push((index, recorded.epoch));
+        self.issuers.insert(recorded.epoch, record);
     }
 
     fn follow_issuance(
@@ -315,10 +372,14 @@ impl History {
         let serial = issuance.serial;
         let mut report = |check, detail: String| report(Finding::new(check, detail).of(serial));
         let record = self.issuers.get(&serial.epoch());
-        match record {
-            Some(record) if !record.retired => {}
-            Some(_) => report(Check::IssuerInactive, format!("issuer {} was retired", serial.epoch())),
-            None => report(Check::IssuerInactive, format!("issuer {} was never activated", serial.epoch())),
+        let fault = match record.map(|record| record.phase) {
+            Some(IssuerPhase::Active) => None,
+            Some(IssuerPhase::Retired | IssuerPhase::Withdrawn) => Some("was retired"),
+            Some(IssuerPhase::Prepared) => Some("was published and not yet activated"),
+            None => Some("was never activated"),
+        };
+        if let Some(fault) = fault {
+            report(Check::IssuerInactive, format!("issuer {} {fault}", serial.epoch()));
         }
         let issuer = record.and_then(|record| record.issuer.clone());
         let profile = self.profiles.get(&issuance.profile_hash).cloned();
@@ -435,7 +496,7 @@ impl History {
     fn follow_list(&mut self, scope: Scope, list: RecordedList, report: &mut impl FnMut(Finding)) {
         let (epoch, shard) = scope;
         if !self.issuers.contains_key(&epoch) {
-            let detail = format!("a revocation list of issuer {epoch}, which was never activated");
+            let detail = format!("a revocation list of issuer {epoch}, which was never published");
             report(Finding::new(Check::CrlRecord, detail));
         }
         let is_divided = shard.is_none_or(|shard| {

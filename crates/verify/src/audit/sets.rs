@@ -20,7 +20,7 @@ pub(crate) struct Material<'a> {
     pub(crate) issued: &'a [Issued],
     pub(crate) revoked: &'a HashMap<SerialNumber, Revoked>,
     pub(crate) holds: &'a [HoldEvent],
-    pub(crate) activated: &'a [(u64, IssuerEpoch)],
+    pub(crate) published: &'a [(u64, IssuerEpoch)],
 }
 
 /// Makes every recorded set again. An authority reads how certificates stand a moment after the position that it
@@ -72,7 +72,7 @@ enum Judged {
 
 /// Something that sets depend on.
 enum Event<'a> {
-    Activated(IssuerEpoch),
+    Published(IssuerEpoch),
     Revoked(SerialNumber),
     Held(&'a HoldEvent),
 }
@@ -109,10 +109,10 @@ struct Bad {
 
 impl<'a> Replay<'a> {
     fn of(material: &Material<'a>) -> Self {
-        let activated = material.activated.iter().map(|(index, epoch)| (*index, Event::Activated(*epoch)));
+        let published = material.published.iter().map(|(index, epoch)| (*index, Event::Published(*epoch)));
         let revoked = material.revoked.iter().map(|(serial, one)| (one.index, Event::Revoked(*serial)));
         let held = material.holds.iter().map(|event| (event.index, Event::Held(event)));
-        let mut events: Vec<_> = activated.chain(revoked).chain(held).collect();
+        let mut events: Vec<_> = published.chain(revoked).chain(held).collect();
         events.sort_unstable_by_key(|(index, _)| *index);
         let world = World { issued: material.issued, members: members(material.holds, material.issued) };
         Self { world, events, next: 0, state: State::default() }
@@ -156,7 +156,7 @@ impl<'a> Replay<'a> {
 impl State {
     fn apply(&mut self, index: u64, event: &Event<'_>, world: &World<'_>) {
         match event {
-            Event::Activated(epoch) => drop(self.epochs.insert(*epoch)),
+            Event::Published(epoch) => drop(self.epochs.insert(*epoch)),
             Event::Revoked(serial) => self.put(*serial, None, world),
             Event::Held(HoldEvent { target: HoldTarget::Certificate(serial), begins, time, .. }) => {
                 match begins {

@@ -73,7 +73,7 @@ pub(crate) struct Collected {
     pub(crate) divisions: HashMap<IssuerEpoch, Arc<Vec<Division>>>,
     pub(crate) issuers: Vec<Arc<Issuer>>,
     pub(crate) sets: Vec<(u64, StatusSetPublished)>,
-    pub(crate) activated: Vec<(u64, IssuerEpoch)>,
+    pub(crate) published: Vec<(u64, IssuerEpoch)>,
     pub(crate) tidied: Vec<Tidied>,
 }
 
@@ -100,14 +100,14 @@ impl Status {
             divisions,
             issuers,
             sets: versions,
-            activated,
+            published,
             tidied,
         } = collected;
         issued.sort_unstable_by_key(|issued| (issued.serial, issued.index));
         report_repeated(&issued, findings);
         let held = holds::replay(&holds, &issued, &revoked, findings);
         let material =
-            sets::Material { issued: &issued, revoked: &revoked, holds: &holds, activated: &activated };
+            sets::Material { issued: &issued, revoked: &revoked, holds: &holds, published: &published };
         sets::check(&versions, &material, findings);
         let status = Self { issued, revoked, held, lists, divisions, issuers };
         for (serial, revoked) in &status.revoked {

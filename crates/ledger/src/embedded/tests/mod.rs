@@ -1,6 +1,7 @@
 //! What can happen to a ledger's directory, and what must come of it.
 
 mod archive;
+mod checkpoint;
 mod damage;
 mod disks;
 mod faults;

@@ -222,6 +222,28 @@ fn authorities() -> Vec<Scenario> {
             }));
             Some(authority.renew("web"))
         }),
+        spoilt("an issuance by an issuer that is only published", Check::IssuerInactive, |authority| {
+            let mut published = authority.log[1].clone();
+            let Body::IssuerActivated(activation) = published.entry.body else { panic!("an activation") };
+            published.entry.body = Body::IssuerPrepared(activation);
+            authority.log[1] = published;
+            Some(authority.issuances()[0])
+        }),
+        spoilt("an issuer that is published twice", Check::IssuerCertificate, |authority| {
+            let next = authority.next_issuer();
+            authority.record(Body::IssuerPrepared(next.clone()));
+            Some(authority.record(Body::IssuerPrepared(next)))
+        }),
+        spoilt("another certificate than was published", Check::IssuerCertificate, |authority| {
+            authority.record(Body::IssuerPrepared(authority.next_issuer()));
+            Some(authority.record(Body::IssuerActivated(authority.next_issuer())))
+        }),
+        spoilt("an issuer that is withdrawn and was never published", Check::IssuerInactive, |authority| {
+            Some(authority.record(Body::IssuerWithdrawn(retirement(2))))
+        }),
+        spoilt("an issuer that is withdrawn and signs", Check::IssuerInactive, |authority| {
+            Some(authority.record(Body::IssuerWithdrawn(retirement(EPOCH.0))))
+        }),
         spoilt("retired twice", Check::IssuerInactive, |authority| {
             authority.record(Body::IssuerRetired(IssuerRetirement {
                 epoch: EPOCH,
@@ -744,11 +766,23 @@ fn set_at(
     previous: Option<Digest>,
     bad: impl IntoIterator<Item = SerialNumber>,
 ) -> StatusSetPublished {
+    set_with(authority, sequence, previous, bad, &[])
+}
+
+/// The same, with rows of issuers of which nothing is bad.
+fn set_with(
+    authority: &Authority,
+    sequence: u64,
+    previous: Option<Digest>,
+    bad: impl IntoIterator<Item = SerialNumber>,
+    others: &[IssuerEpoch],
+) -> StatusSetPublished {
     let made = authority.now();
     let mut counters: Vec<u64> = bad.into_iter().map(|serial| serial.counter()).collect();
     counters.sort_unstable();
     let mut builder = chancery_status::SetBuilder::new(sequence, made);
     builder.issuer(EPOCH, counters).unwrap();
+    others.iter().for_each(|other| builder.issuer(*other, []).unwrap());
     let set = builder.build().unwrap();
     StatusSetPublished { sequence, made, entries: set.len() as u64, hash: set.hash(), previous }
 }
@@ -760,6 +794,45 @@ fn a_root_for_which_another_vouches_is_followed_and_so_is_an_issuer_below_it() {
     // The header of these exports lists one issuer.
     let report = audited(&authority);
     let found = report.findings.list().iter().filter(|finding| finding.check != Check::HeaderMismatch);
+    assert_eq!(found.collect::<Vec<_>>(), [] as [&Finding; 0]);
+}
+
+fn retirement(epoch: u16) -> IssuerRetirement {
+    IssuerRetirement { epoch: IssuerEpoch(epoch), by: by(), note: String::new() }
+}
+
+#[test]
+fn an_issuer_is_published_with_lists_of_its_own_taken_back_published_again_and_signs() {
+    let mut authority = busy();
+    let next = authority.next_issuer();
+    let now = authority.now();
+    let list = |number: u64| {
+        let (epoch, hash) = (next.epoch, Digest::of(&number.to_be_bytes()));
+        Body::CrlPublished(CrlPublished {
+            epoch,
+            number,
+            this_update: now,
+            next_update: now,
+            entries: 0,
+            hash,
+        })
+    };
+    authority.record(Body::IssuerPrepared(next.clone()));
+    authority.record(list(1));
+    // The exact set knows it from here on.
+    let (position, bad) = (authority.len() as u64, current_bad(&authority));
+    let set = set_with(&authority, position, None, bad, &[next.epoch]);
+    authority.record(Body::StatusSetPublished(set));
+    authority.record(Body::IssuerWithdrawn(retirement(2)));
+    authority.record(Body::IssuerPrepared(next.clone()));
+    authority.record(list(2));
+    authority.record(Body::IssuerActivated(next.clone()));
+    authority.record(Body::IssuerRetired(retirement(EPOCH.0)));
+    authority.record(Body::IssuerWithdrawn(retirement(EPOCH.0)));
+    // The header of these exports lists one issuer, and brings its list.
+    let report = audited(&authority);
+    let expected = [Check::HeaderMismatch, Check::CrlAbsent];
+    let found = report.findings.list().iter().filter(|finding| !expected.contains(&finding.check));
     assert_eq!(found.collect::<Vec<_>>(), [] as [&Finding; 0]);
 }
 
