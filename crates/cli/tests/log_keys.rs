@@ -41,7 +41,10 @@ fn an_auditor_who_has_the_first_key_of_the_log_needs_no_other() {
     assert!(told.contains("the next log was asked for"), "{told}");
     until(&authority, &["superseded", "active"]);
     let status = authority.chancery(&["ca", "status"]).success();
-    assert!(status.contains("log key") && status.contains("it has signed beside the next one for 4s"), "{status}");
+    assert!(
+        status.contains("log key") && status.contains("it has signed beside the next one for 4s"),
+        "{status}"
+    );
     until(&authority, &["withdrawn", "active"]);
     let second = authority.chancery(&["log", "key"]).success();
     assert_ne!(first, second);

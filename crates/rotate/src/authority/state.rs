@@ -326,6 +326,9 @@ impl Rules {
     }
 }
 
+/// 365.25 days, which is what people write as `1y`.
+const YEAR: Duration = Duration::from_secs(31_557_600);
+
 impl Default for Rules {
     /// Bundles are fetched every five minutes; JWT keys sign for thirty days, those of the log for a year and a month
     /// beside the next one.
@@ -337,7 +340,7 @@ impl Default for Rules {
             keep: Duration::from_hours(24),
             jwt_period: Some(Duration::from_hours(30 * 24)),
             token_life: Duration::from_hours(1),
-            log_period: Some(Duration::from_hours(365 * 24)),
+            log_period: Some(YEAR),
             log_overlap: Duration::from_hours(30 * 24),
             wave: Duration::from_mins(10),
             grace: Duration::from_hours(24),

@@ -281,13 +281,13 @@ fn keys_of_the_log_sign_side_by_side_for_a_month_each_year() {
     let keys: Vec<_> = changes.iter().filter(|change| change.what.kind() == "log").collect();
     let [publish, activate, withdraw, again, ..] = keys.as_slice() else { panic!("{keys:?}") };
     assert!(matches!(publish.what, What::PublishKey(Subject::Log)));
-    assert!(matches!(activate.what, What::ActivateKey { .. }) && activate.due == day(365));
+    assert!(matches!(activate.what, What::ActivateKey { .. }) && activate.due == day(365) + DAY / 4);
     assert!(activate.due.since(publish.due) >= rules().notice());
     assert_eq!(
         withdraw.what.to_string(),
         format!("log key {} signs no more", &key(9, Phase::Withdrawn).id.to_string()[..12])
     );
-    assert_eq!((withdraw.due, withdraw.reason.code()), (day(395), "both-signed"));
+    assert_eq!((withdraw.due, withdraw.reason.code()), (day(395) + DAY / 4, "both-signed"));
     assert!(matches!(again.what, What::PublishKey(Subject::Log)));
     let only_on_request = Rules { log_period: None, ..rules() };
     let changes = timeline(&state(), &only_on_request, day(0), day(800), 400);
