@@ -248,7 +248,7 @@ impl Authority {
         let forbidden = forbidden_keys(&keyring, &root);
         let records = LedgerRecords::new(Arc::clone(&ledger));
         let enrolments = Arc::new(Enrolments::new(Arc::clone(&ledger)));
-        let shared_nonces = shared_nonces(&keyring, &ledger, &random)?;
+        let shared_nonces = shared_nonces(&keyring, &log_signers, &ledger, &random)?;
         let nonces: Arc<dyn Nonces> = match &shared_nonces {
             Some(shared) => Arc::clone(shared) as _,
             None => Arc::new(MemoryNonces::new(Arc::clone(&random), NONCE_LIFETIME, MAX_NONCES)),
@@ -362,13 +362,17 @@ async fn active_issuer(
 /// Where several processes share the ledger, each takes back what another gave out.
 fn shared_nonces(
     keyring: &Keyring,
+    log_signers: &LogSigners,
     ledger: &Arc<dyn Ledger>,
     random: &Arc<dyn Random>,
 ) -> Result<Option<Arc<SharedNonces>>, OpenError> {
     if ledger.scratch().is_none() {
         return Ok(None);
     }
-    let keys = keyring.ledgers().map_err(|error| OpenError::Key { purpose: "ledger", error })?;
+    let keys =
+        log_signers.verifiers().into_iter().filter_map(|key| keyring.ledger(key.public_key()).transpose());
+    let keys: Result<Vec<_>, _> = keys.collect();
+    let keys = keys.map_err(|error| OpenError::Key { purpose: "ledger", error })?;
     let shared = SharedNonces::new(Arc::clone(ledger), Arc::clone(random), &keys, NONCE_LIFETIME);
     Ok(Some(Arc::new(shared.map_err(OpenError::NonceKey)?)))
 }

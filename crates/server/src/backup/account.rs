@@ -1,7 +1,7 @@
 //! What a log comes to, counted while it goes by.
 
 use chancery_entry::{Body, Entry, KeyPhase, KeyPurpose};
-use chancery_merkle::{Frontier, LogKeys, RecordedKey, leaf_hash};
+use chancery_merkle::{Frontier, LogKeys, NoteVerifier, RecordedKey, leaf_hash};
 use chancery_types::{Digest, Timestamp};
 
 /// What the first entries of a log come to.
@@ -17,6 +17,8 @@ pub struct Account {
     pub last: Option<Timestamp>,
     /// The log's keys: that of its first entry, and those that have followed it.
     pub(super) keys: Option<LogKeys>,
+    /// The one of them that leads.
+    pub(super) active: Option<NoteVerifier>,
     /// Certificates of the issuers, DER.
     pub(super) issuers: Vec<Vec<u8>>,
     /// The exact sets that were recorded, by where they are right in the log.
@@ -33,8 +35,9 @@ impl Account {
         self.last = Some(entry.time);
         match entry.body {
             Body::Genesis(genesis) if self.frontier.size() == 0 => {
-                let keys = genesis.verifier_key.parse().map_err(|error| format!("the log's key: {error}"))?;
-                self.keys = Some(keys);
+                let key = genesis.verifier_key.parse::<NoteVerifier>();
+                let key = key.map_err(|error| format!("the log's key: {error}"))?;
+                (self.keys, self.active) = (Some(key.clone().into()), Some(key));
             }
             Body::KeyChanged(change)
                 if change.purpose == KeyPurpose::Log && change.phase == KeyPhase::Active =>
@@ -42,7 +45,8 @@ impl Account {
                 if let Some(keys) = &mut self.keys {
                     let recorded = RecordedKey::parse(keys.name(), &change.content.0);
                     let key = recorded.map_err(|error| format!("a key of the log: {error}"))?.key;
-                    keys.add(key).map_err(|error| error.to_string())?;
+                    keys.add(key.clone()).map_err(|error| error.to_string())?;
+                    self.active = Some(key);
                 }
             }
             Body::Issuance(_) => self.issued += 1,

@@ -154,7 +154,7 @@ fn header(plan: &BackupPlan<'_>, checkpoint: &Checkpoint, account: &Account) -> 
     ExportHeader {
         chancery_export: EXPORT_VERSION,
         origin: checkpoint.origin().to_owned(),
-        vkey: account.keys().map(|keys| keys.newest().vkey()).unwrap_or_default(),
+        vkey: account.active.as_ref().map(ToString::to_string).unwrap_or_default(),
         trust_domain: Some(plan.config.trust_domain.to_string()),
         size: checkpoint.size(),
         checkpoint: String::new(),
