@@ -12,7 +12,7 @@ use chancery_entry::{Body, Entry, StatusSetPublished};
 use chancery_ledger::{
     CommitError, Ledger, ModelError, News, Outcome, Precondition, Proposal, ReadError, StatusSetRecord, Turn,
 };
-use chancery_merkle::LogSigners;
+use chancery_merkle::{LogSigner, LogSigners};
 use chancery_status::{BuildError, DeltaError, ExactSet, OpenError, SetBuilder, SignedSet, replace_file};
 use chancery_telemetry::step;
 use chancery_types::{Clock, Digest, IssuerEpoch, Timestamp, TrustDomain};
@@ -228,6 +228,7 @@ impl SetPublisher {
     async fn keep(&self) {
         let mut news = self.spec.board.news();
         let mut known = 0;
+        let mut signed_by = self.spec.signers.in_force();
         let mut next = Instant::now();
         let mut earliest = Instant::now();
         loop {
@@ -240,8 +241,10 @@ impl SetPublisher {
                 () = changed(&mut news, known) => {
                     tokio::time::sleep_until(earliest.max(Instant::now() + GATHER)).await;
                 }
+                () = self.other_keys(&signed_by) => {}
                 () = tokio::time::sleep_until(next) => {}
             }
+            signed_by = self.spec.signers.in_force();
             let step = step!("publish", chancery.what = "exact set");
             let published = self.publish().instrument(step).await;
             earliest = Instant::now() + SPACING;
@@ -258,6 +261,13 @@ impl SetPublisher {
                         RETRY.min(self.spec.refresh)
                     }
                 };
+        }
+    }
+
+    /// Waits until the log is signed by other keys than these: whoever knows only the new one needs a set that it signed.
+    async fn other_keys(&self, known: &Arc<[LogSigner]>) {
+        while Arc::ptr_eq(&self.spec.signers.in_force(), known) {
+            tokio::time::sleep(SPACING).await;
         }
     }
 
