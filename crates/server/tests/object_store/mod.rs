@@ -59,7 +59,7 @@ impl ObjectStore {
             return None;
         }
         let mut child = Command::new(python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/object_store/store.py"))
+            .args(["-c", include_str!("store.py")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

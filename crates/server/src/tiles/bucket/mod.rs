@@ -176,6 +176,9 @@ impl Bucket {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            if error.is_transient() {
+                self.exchange.forget();
+            }
             if attempt >= patience.attempts || !error.is_transient() {
                 return Err(error);
             }
