@@ -112,7 +112,7 @@ fn the_doctor_tries_the_place_of_full_tiles() {
 
     name_place("s3://rolls/log");
     let (found, _) = findings_in(&authority, &[], &[("AWS_REGION", "eu-central-1")]);
-    has(&found, "tiles", "bad", "storage.tiles_credentials");
+    has(&found, "tiles", "unknown", "storage.tiles_credentials");
     let Some(mut store) = ObjectStore::start() else { return };
     let (id, secret) = (store.ready.keys["keeper"].id.clone(), store.ready.keys["keeper"].secret.clone());
     let endpoint = store.ready.endpoint.clone();
