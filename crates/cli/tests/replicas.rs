@@ -23,6 +23,7 @@ mod replicas {
     pub(crate) mod load;
     pub(crate) mod place;
     pub(crate) mod recovery;
+    pub(crate) mod roots;
     pub(crate) mod rotation;
     pub(crate) mod verdict;
 }
@@ -35,7 +36,7 @@ use chancery_types::{Random as _, SystemRandom};
 use network::Fault;
 use replicas::cluster::{Cluster, REPLICAS, token};
 use replicas::load::Load;
-use replicas::{place, recovery, rotation, verdict};
+use replicas::{place, recovery, roots, rotation, verdict};
 use server::Server;
 
 /// From the end of a fault to service.
@@ -192,4 +193,11 @@ async fn a_key_that_a_killed_replica_has_made_is_the_one_that_another_publishes(
     let Some(database) = Server::start() else { return };
     let mut cluster = Cluster::start_rotating(database, &["--spares", "0"]).await;
     rotation::keys_are_finished_by_another(&mut cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_root_that_is_brought_to_one_replica_counts_at_all_though_that_one_dies() {
+    let Some(database) = Server::start() else { return };
+    let mut cluster = Cluster::start_rotating(database, &["--spares", "0"]).await;
+    roots::a_root_that_one_replica_was_brought_counts_at_all(&mut cluster).await;
 }

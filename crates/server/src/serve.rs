@@ -146,6 +146,7 @@ impl Server {
             feed: Arc::clone(&feed),
             ssf: Arc::clone(&ssf),
             tiles: tile_store(&authority).await?,
+            tidier: tidier(&authority),
             chassis: Arc::clone(&chassis),
         };
         watch_health(&site);
@@ -160,6 +161,7 @@ impl Server {
             ssf: Arc::clone(&ssf),
             board: Arc::clone(&board),
             rotation: Arc::clone(&rotation),
+            tidier: site.tidier.clone(),
             tiles: site.tiles.clone(),
         });
         chassis.metrics().register(|registry| registry.register_collector(standing));
@@ -303,10 +305,7 @@ impl Server {
                 }
             }
         });
-        let config = site.authority.config();
-        if let Some(after) = config.tidy_after {
-            let (ledger, clock) = (Arc::clone(site.authority.ledger()), Arc::clone(site.authority.clock()));
-            let tidier = Tidier::new(ledger, clock, after, config.rotation.rules.settle);
+        if let Some(tidier) = site.tidier.clone() {
             let stop = shutdown.clone();
             shutdown.spawn(async move {
                 tokio::select! {
@@ -437,6 +436,13 @@ fn exact_set(authority: &Authority, board: &Arc<StatusBoard>) -> Result<Arc<SetP
         file: directory.join("exact.set"),
         refresh: authority.config().set_refresh,
     })))
+}
+
+fn tidier(authority: &Authority) -> Option<Arc<Tidier>> {
+    let (ledger, clock) = (Arc::clone(authority.ledger()), Arc::clone(authority.clock()));
+    let settle = authority.config().rotation.rules.settle;
+    let after = authority.config().tidy_after?;
+    Some(Arc::new(Tidier::new(ledger, clock, after, settle)))
 }
 
 async fn tile_store(authority: &Authority) -> Result<Option<Arc<TileStore>>, ServeError> {

@@ -12,6 +12,7 @@ use crate::feed::Feed;
 use crate::prober::Prober;
 use crate::rotation::Rotation;
 use crate::ssf::Transmitter;
+use crate::tidy::Tidier;
 use crate::tiles::TileStore;
 
 /// The state of every route.
@@ -41,6 +42,8 @@ pub struct Site {
     pub(crate) ssf: Arc<Transmitter>,
     /// Full tiles outside the ledger.
     pub(crate) tiles: Option<Arc<TileStore>>,
+    /// Takes what ended long ago out of what searches find, where that is wanted.
+    pub(crate) tidier: Option<Arc<Tidier>>,
     /// What every request goes through.
     pub chassis: Arc<Chassis>,
 }

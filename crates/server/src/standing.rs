@@ -20,6 +20,7 @@ use crate::prober::Prober;
 use crate::process::encode_gauge;
 use crate::rotation::Rotation;
 use crate::ssf::Transmitter;
+use crate::tidy::Tidier;
 use crate::tiles::{Tallies, TileStore};
 
 /// The state of the ledger and of the published list.
@@ -35,12 +36,14 @@ pub(crate) struct StandingCollector {
     pub(crate) ssf: Arc<Transmitter>,
     pub(crate) board: Arc<StatusBoard>,
     pub(crate) rotation: Arc<Rotation>,
+    pub(crate) tidier: Option<Arc<Tidier>>,
     pub(crate) tiles: Option<Arc<TileStore>>,
 }
 
 impl Collector for StandingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self { authority, crl, ocsp, prober, set, agents, feed, ssf, board, rotation, tiles } = self;
+        let Self { authority, crl, ocsp, prober, set, agents, feed, ssf, board, rotation, tidier, tiles } =
+            self;
         let ledger = authority.ledger();
         let entries = i64::try_from(authority.ledger().head().size).unwrap_or(i64::MAX);
         encode_gauge(&mut encoder, "chancery_ledger_entries", "Entries in the ledger", entries)?;
@@ -106,6 +109,10 @@ impl Collector for StandingCollector {
         let help = "Entries that are recorded and not yet on the board that status is answered from";
         encode_gauge(&mut encoder, "chancery_status_behind_entries", help, number(behind))?;
         encode_leases(&mut encoder, ledger.turns())?;
+        let help =
+            "Certificates that ended long ago and that this process has taken out of what searches find";
+        let tidied = tidier.as_ref().map_or(0, |tidier| tidier.tidied());
+        encode_counter(&mut encoder, "chancery_certificates_tidied", help, tidied)?;
         encode_tiles(&mut encoder, tiles.as_deref())?;
         let help = "Times that this process made something durable in the ledger";
         encode_counter(&mut encoder, "chancery_ledger_syncs", help, ledger.syncs())?;

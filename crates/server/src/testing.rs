@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_client::{Client, ClientBuilder, Endpoint, RetryPolicy, TlsIdentity, TrustAnchors};
-use chancery_entry::{Body, Entry, TokenBinding, TokenCreation};
+use chancery_entry::{Blob, Body, Document, Entry, Issuance, TokenBinding, TokenCreation};
 use chancery_ledger::{EmbeddedLedger, Ledger, Options, Outcome, Proposal};
 use chancery_merkle::{Ed25519NoteSigner, NoteVerifier};
-use chancery_types::{Digest, FixedRandom, Timestamp, TokenId};
+use chancery_types::{
+    AssuranceLevel, Digest, EvidenceKind, FixedRandom, Generation, IssuerEpoch, LineageId, SerialNumber,
+    Timestamp, TokenId,
+};
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -79,6 +82,11 @@ pub(crate) fn log_start() -> Timestamp {
     Timestamp::from_seconds(1_795_000_000)
 }
 
+/// The serial number of a certificate of a [`TestLog`].
+pub(crate) fn serial(counter: u64) -> SerialNumber {
+    SerialNumber::compose(IssuerEpoch(1), counter, [7; 8]).unwrap()
+}
+
 /// A ledger in a directory of its own.
 pub(crate) struct TestLog {
     pub(crate) ledger: Arc<EmbeddedLedger>,
@@ -98,6 +106,33 @@ impl TestLog {
         let ledger =
             EmbeddedLedger::create(directory.path(), Box::new(signer), Options::default(), &random).unwrap();
         Self { ledger: Arc::new(ledger), verifier, _directory: directory }
+    }
+
+    /// Records so many certificates of an hour, a minute apart, with serial numbers that count from zero.
+    pub(crate) async fn add_certificates(&self, count: u64) {
+        let proposals = (0..count).map(|counter| {
+            let begins = log_start() + Duration::from_secs(60 * counter);
+            let issuance = Issuance {
+                serial: serial(counter),
+                identity: "spiffe://example.org/web".parse().unwrap(),
+                lineage: LineageId::from_array(u128::from(counter).to_be_bytes()),
+                generation: Generation(0),
+                not_before: begins,
+                not_after: begins + Duration::from_hours(1),
+                key: Digest::of(&counter.to_be_bytes()),
+                profile: "workload".into(),
+                profile_hash: Digest::of(b"profile"),
+                requester: "test".into(),
+                evidence: EvidenceKind::JoinToken,
+                assurance: AssuranceLevel::SharedSecret,
+                evidence_hash: Digest::of(b"evidence"),
+                decision: Document("{}".into()),
+                idempotency: None,
+                tbs: Blob(vec![0x30]),
+            };
+            Proposal::new(vec![], vec![Entry::new(begins, issuance)]).unwrap()
+        });
+        self.ledger.commit(proposals.collect()).await.unwrap();
     }
 
     /// Records this many tokens, the one at index 7 for `spiffe://example.org/web-7`.

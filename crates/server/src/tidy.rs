@@ -4,6 +4,7 @@
 //! got to needs no note: what was tidied away is not found again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chancery_entry::{Body, Entry, Tidy};
@@ -38,6 +39,13 @@ pub(crate) struct Tidier {
     after: Duration,
     settle: Duration,
     turn: Turn,
+    tidied: AtomicU64,
+}
+
+impl std::fmt::Debug for Tidier {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Tidier").field("after", &self.after).finish_non_exhaustive()
+    }
 }
 
 impl Tidier {
@@ -51,7 +59,12 @@ impl Tidier {
         settle: Duration,
     ) -> Self {
         let turn = Turn::new(Arc::clone(&ledger), "tidy");
-        Self { ledger, clock, after, settle, turn }
+        Self { ledger, clock, after, settle, turn, tidied: AtomicU64::default() }
+    }
+
+    /// Certificates that this process has tidied away.
+    pub(crate) fn tidied(&self) -> u64 {
+        self.tidied.load(Ordering::Relaxed)
     }
 
     /// Tidies whenever something is due, until it is dropped.
@@ -96,6 +109,7 @@ impl Tidier {
                 let began = Instant::now();
                 self.ledger.commit(vec![proposal]).await?;
                 done += serials.len() as u64;
+                self.tidied.fetch_add(serials.len() as u64, Ordering::Relaxed);
                 tokio::time::sleep(began.elapsed() * REST).await;
             }
             match found.next {
@@ -113,47 +127,13 @@ impl Tidier {
 
 #[cfg(test)]
 mod tests {
-    use chancery_entry::{Blob, Document, Issuance};
     use chancery_ledger::ReadModel as _;
-    use chancery_types::{
-        AssuranceLevel, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, ManualClock, SerialNumber,
-    };
+    use chancery_types::ManualClock;
 
     use super::*;
-    use crate::testing::{TestLog, log_start};
+    use crate::testing::{TestLog, log_start, serial};
 
     const DAY: Duration = Duration::from_hours(24);
-
-    fn serial(counter: u64) -> SerialNumber {
-        SerialNumber::compose(IssuerEpoch(1), counter, [7; 8]).unwrap()
-    }
-
-    /// Certificates of an hour, a minute apart.
-    async fn issue(ledger: &dyn Ledger, count: u64) {
-        let proposals = (0..count).map(|counter| {
-            let begins = log_start() + Duration::from_secs(60 * counter);
-            let issuance = Issuance {
-                serial: serial(counter),
-                identity: "spiffe://example.org/web".parse().unwrap(),
-                lineage: LineageId::from_array(u128::from(counter).to_be_bytes()),
-                generation: Generation(0),
-                not_before: begins,
-                not_after: begins + Duration::from_hours(1),
-                key: Digest::of(&counter.to_be_bytes()),
-                profile: "workload".into(),
-                profile_hash: Digest::of(b"profile"),
-                requester: "test".into(),
-                evidence: EvidenceKind::JoinToken,
-                assurance: AssuranceLevel::SharedSecret,
-                evidence_hash: Digest::of(b"evidence"),
-                decision: Document("{}".into()),
-                idempotency: None,
-                tbs: Blob(vec![0x30]),
-            };
-            Proposal::new(vec![], vec![Entry::new(begins, issuance)]).unwrap()
-        });
-        ledger.commit(proposals.collect()).await.unwrap();
-    }
 
     async fn tidied(ledger: &dyn Ledger, count: u64) -> u64 {
         let mut tidied = 0;
@@ -167,7 +147,7 @@ mod tests {
     async fn what_ended_so_long_ago_goes_in_bounded_entries_and_the_rest_when_it_is_due() {
         const COUNT: u64 = 1200;
         let log = TestLog::new();
-        issue(&*log.ledger, COUNT).await;
+        log.add_certificates(COUNT).await;
         let clock = Arc::new(ManualClock::at(log_start() + DAY));
         let ledger: Arc<dyn Ledger> = log.ledger.clone();
         let tidier = Tidier::new(ledger, clock.clone(), 30 * DAY, Duration::ZERO);
@@ -181,5 +161,6 @@ mod tests {
         clock.set(log_start() + 40 * DAY);
         assert_eq!(tidier.round().await.unwrap(), 600);
         assert_eq!(tidied(&*log.ledger, COUNT).await, COUNT);
+        assert_eq!(tidier.tidied(), COUNT);
     }
 }

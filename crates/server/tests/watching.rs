@@ -93,6 +93,7 @@ async fn all_are_exposed_by(running: Running) {
     let shown = dashboard.to_string();
     for name in [
         "chancery_agent_streams",
+        "chancery_certificates_tidied_total",
         "chancery_feed_followers",
         "chancery_lease_held",
         "chancery_rotation_trouble",

@@ -38,7 +38,9 @@ async fn a_thousand_streams() {
         println!("{line}");
     }
     assert!(
-        world.metrics().contains(&format!("chancery_agent_streams{{method=\"FetchX509SVID\"}} {STREAMS}"))
+        world
+            .metrics()
+            .contains(&format!("chancery_agent_workload_streams{{method=\"FetchX509SVID\"}} {STREAMS}"))
     );
     let (memory, busy) = (resident(), processor_ticks());
     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -159,7 +159,7 @@ async fn loss_of_every_identity_ends_the_stream() {
     world.entitle();
     let mut stream = stream(&world).await;
     stream.message().await.unwrap().unwrap();
-    assert!(world.metrics().contains("chancery_agent_streams{method=\"FetchX509SVID\"} 1"));
+    assert!(world.metrics().contains("chancery_agent_workload_streams{method=\"FetchX509SVID\"} 1"));
     world.withdraw();
     assert_eq!(stream.message().await.unwrap_err().code(), Code::PermissionDenied);
     assert!(world.metrics().contains("chancery_agent_denied_total{method=\"FetchX509SVID\""));

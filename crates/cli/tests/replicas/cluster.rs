@@ -239,7 +239,12 @@ pub(crate) fn operator(directory: &Path) -> TlsIdentity {
 }
 
 pub(crate) fn client(directory: &Path, address: SocketAddr, identity: Option<TlsIdentity>) -> Client {
-    let anchors = TrustAnchors::from_pem(&std::fs::read(directory.join("certs/root.crt")).unwrap()).unwrap();
+    client_of(&directory.join("certs/root.crt"), address, identity)
+}
+
+/// One that believes this root, and nothing else.
+pub(crate) fn client_of(root: &Path, address: SocketAddr, identity: Option<TlsIdentity>) -> Client {
+    let anchors = TrustAnchors::from_pem(&std::fs::read(root).unwrap()).unwrap();
     let url = format!("https://localhost:{}", address.port());
     let mut builder = Client::builder(url.parse().unwrap())
         .trust(anchors)

@@ -266,7 +266,7 @@ fn enrolment(key: &SubjectKey, token: &SecretString) -> EnrollRequest {
     }
 }
 
-fn csr(key: &SubjectKey) -> Vec<u8> {
+pub(crate) fn csr(key: &SubjectKey) -> Vec<u8> {
     let spec = RequestSpec {
         public_key: key.public_key(),
         signature_algorithm: key.signature_algorithm(),
@@ -277,7 +277,7 @@ fn csr(key: &SubjectKey) -> Vec<u8> {
     spec.build(|message| key.sign(message)).unwrap()
 }
 
-fn fresh() -> IdempotencyKey {
+pub(crate) fn fresh() -> IdempotencyKey {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     IdempotencyKey::parse(&format!("load-{}-{number}", std::process::id())).unwrap()

@@ -13,7 +13,7 @@ use crate::network::Fault;
 use crate::process::run;
 
 /// A lease runs out after three seconds, and what is published is used after four.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Stands in the log beside what is done because somebody asked.
 const REASON: &str = "admin asked for it";

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chancery_api::{AuditExportQuery, AuditFormat, EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 use chancery_entry::{Body as Fact, Entry, HoldTarget, TokenBinding};
-use chancery_ledger::{Ledger, ModelError, ReadError};
+use chancery_ledger::{IssuedSignature, Ledger, ModelError, ReadError};
 use chancery_merkle::{Checkpoint, leaf_hash};
 use chancery_types::{SerialNumber, SpiffeId, Timestamp};
 use data_encoding::{BASE64, HEXLOWER};
@@ -196,6 +196,9 @@ struct Export {
     leaves: VecDeque<Vec<u8>>,
     /// Index of the first of them.
     next: u64,
+    /// Those beside the entries up to an index, as far as they are read and not yet written.
+    signatures: VecDeque<IssuedSignature>,
+    signed_until: u64,
     size: u64,
     lines: u64,
     digest: Context,
@@ -216,6 +219,8 @@ impl Export {
             head,
             leaves: VecDeque::new(),
             next: 0,
+            signatures: VecDeque::new(),
+            signed_until: 0,
             size: header.size,
             lines: 0,
             digest: Context::new(&SHA256),
@@ -260,6 +265,17 @@ impl Export {
         Ok(Some((index, leaf)))
     }
 
+    /// The signature beside an entry that was just taken; those of the entries that were read together with it come with it.
+    async fn signature(&mut self, index: u64) -> Result<Option<Vec<u8>>, ExportError> {
+        if self.signed_until <= index {
+            let count = 1 + self.leaves.len();
+            self.signatures = self.ledger.signatures(index, count).await?.into();
+            self.signed_until = index + count as u64;
+        }
+        while self.signatures.pop_front_if(|kept| kept.index < index).is_some() {}
+        Ok(self.signatures.pop_front_if(|kept| kept.index == index).map(|kept| kept.signature))
+    }
+
     async fn write(&mut self, index: u64, leaf: &[u8], part: &mut Vec<u8>) -> Result<(), ExportError> {
         // An entry that cannot be read is the auditor's to judge: it is exported whatever was selected.
         let entry = Entry::decode(leaf).ok();
@@ -269,7 +285,7 @@ impl Export {
             return Ok(());
         }
         let is_issuance = entry.as_ref().is_some_and(|entry| matches!(entry.body, Fact::Issuance(_)));
-        let signature = if is_issuance { self.ledger.signature(index).await? } else { None };
+        let signature = if is_issuance { self.signature(index).await? } else { None };
         let signature = signature.map(|signature| BASE64.encode(&signature));
         let line = ExportLine {
             index,
@@ -350,6 +366,30 @@ mod tests {
         assert_eq!(line["hash"], leaf_hash(&leaf).to_string());
         assert_eq!(line["view"], serde_json::to_value(Entry::decode(&leaf).unwrap()).unwrap());
         assert!(line.get("signature").is_none());
+    }
+
+    #[tokio::test]
+    async fn signatures_stand_beside_the_certificates_that_they_are_of() {
+        const COUNT: u64 = 1200;
+        let log = TestLog::new();
+        log.add_certificates(COUNT).await;
+        // A crash may have cost the one or the other.
+        let signature = |index: u64| (!index.is_multiple_of(3)).then(|| index.to_be_bytes().to_vec());
+        let kept =
+            (0..COUNT).filter_map(|index| Some(IssuedSignature { index, signature: signature(index)? }));
+        log.ledger.keep_signatures(kept.collect()).await.unwrap();
+        log.add_tokens(1).await;
+        let moment = |minutes: u64| Some(log_start() + std::time::Duration::from_secs(60 * minutes));
+        let window = Selection { since: moment(500), until: moment(530), ..Selection::default() };
+        for (selection, expected) in [(Selection::default(), 0..COUNT + 1), (window, 500..530)] {
+            let lines = lines(&log, selection).await;
+            assert_eq!(indexes(&lines), expected.clone().collect::<Vec<_>>());
+            for (line, index) in lines[1..].iter().zip(expected) {
+                let line: Value = serde_json::from_str(line).unwrap();
+                let found = line["signature"].as_str().map(|text| BASE64.decode(text.as_bytes()).unwrap());
+                assert_eq!(found, signature(index).filter(|_| index < COUNT), "{index}");
+            }
+        }
     }
 
     #[tokio::test]
