@@ -3,6 +3,11 @@
 //! `CHANCERY_TEST_MOTO` names a Python that has moto; `scripts/test` installs one. Otherwise `python3` may have it.
 
 #![allow(dead_code, reason = "each includer uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what fails here fails the test, and skips are said"
+)]
 
 pub(crate) mod network;
 
