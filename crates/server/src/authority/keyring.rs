@@ -80,9 +80,12 @@ impl Keyring {
 
     fn make(&self, location: &KeyLocation, algorithm: KeyAlgorithm) -> Result<Arc<dyn Signer>, KeyError> {
         let protection = self.protection()?;
-        let key = match store::open(location, &protection) {
-            Ok(key) => key,
-            Err(_) => store::generate(location, algorithm, &protection)?,
+        // What is there and does not open is never taken for nothing.
+        let key = match store::exists(location)? {
+            true => store::open(location, &protection)?,
+            // Another server may make the same one at this moment.
+            false => store::generate(location, algorithm, &protection)
+                .or_else(|error| store::open(location, &protection).map_err(|_| error))?,
         };
         self.keep(&key);
         Ok(key)
@@ -140,5 +143,46 @@ fn beside(first: &KeyLocation, kind: &str, number: u32) -> KeyLocation {
             uri.object = Some(format!("chancery-{kind}-{number}"));
             KeyLocation::Pkcs11(uri)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn keyring(directory: &std::path::Path) -> Keyring {
+        Keyring {
+            issuer: KeyLocation::File(directory.join("issuer-1.key")),
+            jwt: KeyLocation::File(directory.join("jwt.key")),
+            passphrase_file: None,
+            certificates: directory.to_owned(),
+            open: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn servers_that_make_one_key_at_the_same_time_have_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = std::thread::scope(|scope| {
+            let make = || keyring(directory.path()).make_jwt(2, KeyAlgorithm::P256).unwrap();
+            let servers = [(); 4].map(|()| scope.spawn(make));
+            servers.map(|server| server.join().unwrap().public_key().spki_der().to_vec())
+        });
+        assert_eq!(BTreeSet::from(made).len(), 1);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_key_that_is_there_and_does_not_open_stays_and_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let keyring = keyring(directory.path());
+        keyring.make_issuer(IssuerEpoch(3), KeyAlgorithm::P256).unwrap();
+        let path = directory.path().join("issuer-3.key");
+        std::fs::write(&path, "half a key").unwrap();
+        let told = keyring.make_issuer(IssuerEpoch(3), KeyAlgorithm::P256).err().unwrap().to_string();
+        assert!(!told.contains("exists already"), "{told}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"half a key");
     }
 }
