@@ -146,6 +146,12 @@ fn a_backup_that_is_damaged_or_somebody_elses_leaves_nothing() {
     assert!(made["backup"]["entries"].as_u64().unwrap() > 0, "no server runs, and it is made all the same");
     let left_out = made["backup"]["left_out"].to_string();
     assert!(left_out.contains("--with-keys"), "{left_out}");
+    // No root's key, wherever somebody has made one; keys or not.
+    std::fs::create_dir(authority.path("chancery/root-2")).unwrap();
+    std::fs::copy(here.join("chancery-root/root.key"), authority.path("chancery/root-2/root.key")).unwrap();
+    let with_keys = ["backup", "--to", &recipient, "--with-keys", "--out", "keys.age", "--json"];
+    let left_out = authority.chancery(&with_keys).json()["backup"]["left_out"].to_string();
+    assert!(left_out.contains("root-2/root.key: a root's key never"), "{left_out}");
 
     let whole = std::fs::read(here.join("b.age")).unwrap();
     let known = ["--checkpoint", "chancery/ledger/checkpoint"];

@@ -2,17 +2,31 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+#[path = "../../server/tests/object_store/mod.rs"]
+mod object_store;
 mod process;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use object_store::ObjectStore;
 use process::{Authority, command};
 use serde_json::Value;
 
 /// The findings of the doctor, and whether it found something wrong.
 fn findings(authority: &Authority, more: &[&str]) -> (Vec<(String, String, String)>, bool) {
-    let output = command(&authority.path("")).args(["doctor", "--json"]).args(more).output().unwrap();
+    findings_in(authority, more, &[])
+}
+
+/// The same in an environment that has more.
+fn findings_in(
+    authority: &Authority,
+    more: &[&str],
+    environment: &[(&str, &str)],
+) -> (Vec<(String, String, String)>, bool) {
+    let mut doctor = command(&authority.path(""));
+    doctor.args(["doctor", "--json"]).args(more).envs(environment.iter().copied());
+    let output = doctor.output().unwrap();
     let sick = output.status.code() == Some(4);
     assert!(sick || output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -79,4 +93,42 @@ fn the_doctor_finds_what_was_broken_and_only_that() {
 
 fn open_up(path: &Path, mode: u32) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn the_doctor_tries_the_place_of_full_tiles() {
+    let authority = Authority::init(&[]);
+    let config = authority.path("chancery/chancery.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let name_place = |place: &str| {
+        let named = text.replace("[storage]\n", &format!("[storage]\ntiles = \"{place}\"\n"));
+        assert_ne!(named, text);
+        std::fs::write(&config, named).unwrap();
+    };
+    name_place("tiles");
+    has(&findings(&authority, &[]).0, "tiles", "bad", "no such directory");
+    std::fs::create_dir(authority.path("chancery/tiles")).unwrap();
+    has(&findings(&authority, &[]).0, "tiles", "good", "256 entries");
+
+    name_place("s3://rolls/log");
+    let (found, _) = findings_in(&authority, &[], &[("AWS_REGION", "eu-central-1")]);
+    has(&found, "tiles", "unknown", "storage.tiles_credentials");
+    let Some(mut store) = ObjectStore::start() else { return };
+    let (id, secret) = (store.ready.keys["keeper"].id.clone(), store.ready.keys["keeper"].secret.clone());
+    let endpoint = store.ready.endpoint.clone();
+    let environment = |secret| {
+        [
+            ("AWS_ENDPOINT_URL", endpoint.as_str()),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", id.as_str()),
+            ("AWS_SECRET_ACCESS_KEY", secret),
+        ]
+    };
+    let (found, _) = findings_in(&authority, &[], &environment(&secret));
+    has(&found, "tiles", "good", "s3://rolls/log can be read and written");
+    assert_eq!(store.names(), ["log/chancery-doctor"]);
+    let (found, sick) = findings_in(&authority, &[], &environment("hidden"));
+    assert!(sick);
+    has(&found, "tiles", "bad", "SignatureDoesNotMatch");
+    assert!(!format!("{found:?}").contains("hidden"), "{found:?}");
 }

@@ -209,3 +209,10 @@ async fn a_root_that_is_brought_to_one_replica_counts_at_all_though_that_one_die
     let mut cluster = Cluster::start_rotating(database, &["--spares", "0"]).await;
     roots::a_root_that_one_replica_was_brought_counts_at_all(&mut cluster).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_key_that_one_replica_has_made_does_not_sign_before_all_have_it() {
+    let Some(database) = Server::start() else { return };
+    let mut cluster = Cluster::start_sharing(database, &["--spares", "0"], &["certs"]).await;
+    rotation::a_key_that_is_not_everywhere_waits(&mut cluster).await;
+}

@@ -4,13 +4,19 @@ use super::finding::Findings;
 use crate::authority_side::{TileExamination, TileWriting};
 
 pub(super) fn look(seen: &TileExamination, findings: &mut Findings) {
-    let TileExamination { place, reach, writing } = seen;
+    let (place, reach, writing) = match seen {
+        TileExamination::OutOfSight { place } => {
+            let found =
+                format!("{place} was not tried: only the server's environment has the credentials for it");
+            return findings
+                .unknown("tiles", found + "; a file in storage.tiles_credentials is seen from here too");
+        }
+        TileExamination::Seen { place, reach, writing } => (place, reach, writing),
+    };
     let reach = match reach {
         Err(problem) => {
-            let advice = "the ledger serves tiles meanwhile; credentials that stand in the server's environment alone are not \
-                          seen from here: name a file in storage.tiles_credentials";
-            findings.bad("tiles", format!("{place} cannot be read: {problem}"), advice);
-            return;
+            let advice = "the ledger serves tiles meanwhile";
+            return findings.bad("tiles", format!("{place} cannot be read: {problem}"), advice);
         }
         Ok(None) => "none is there yet, they begin with 256 entries".to_owned(),
         Ok(Some(entries)) => format!("those of {entries} entries are there"),
@@ -40,7 +46,7 @@ mod tests {
 
     fn state(reach: Result<Option<u64>, String>, writing: Result<TileWriting, String>) -> (State, String) {
         let mut findings = Findings::default();
-        look(&TileExamination { place: "s3://rolls/log".into(), reach, writing }, &mut findings);
+        look(&TileExamination::Seen { place: "s3://rolls/log".into(), reach, writing }, &mut findings);
         let [finding] = findings.0.try_into().unwrap();
         assert!(finding.found.contains("s3://rolls/log"), "{finding:?}");
         (finding.state, finding.found)

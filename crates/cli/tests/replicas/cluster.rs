@@ -59,8 +59,13 @@ impl Cluster {
 
     /// The same, made with these flags, of one that rotates within seconds and whose replicas share keys and certificates.
     pub(crate) async fn start_rotating(database: Server, flags: &[&str]) -> Self {
+        Self::start_sharing(database, flags, &["keys", "certs"]).await
+    }
+
+    /// The same of replicas that share these directories.
+    pub(crate) async fn start_sharing(database: Server, flags: &[&str], shared: &[&str]) -> Self {
         let soon = |cluster: &Self| {
-            ["keys", "certs"].iter().for_each(|name| cluster.share(name));
+            shared.iter().for_each(|name| cluster.share(name));
             (0..REPLICAS).for_each(|which| rotate_soon(&cluster.path(which).join("chancery.toml")));
         };
         Self::begin(database, flags, soon).await

@@ -240,6 +240,34 @@ pub(crate) async fn keys_are_finished_by_another(cluster: &mut Cluster) {
     assert_eq!(steps, ["jwt active", "jwt published", "jwt active", "jwt retired"]);
 }
 
+/// Each replica has keys of its own: what one of them makes does not sign before the others have it.
+pub(crate) async fn a_key_that_is_not_everywhere_waits(cluster: &mut Cluster) {
+    let first = cluster.operator(cluster.addresses[0]).ca_status().await.unwrap().jwt_keys[0].fingerprint;
+    ask(cluster, 0, RotationSubject::Jwt).await;
+    let made = (0..REPLICAS).find(|which| cluster.path(*which).join("keys/jwt-2.key").exists()).unwrap();
+    until_all(cluster, None, "rest", |status| status.paused == ["jwt"]).await;
+    for which in (0..REPLICAS).filter(|which| *which != made) {
+        let status = cluster.operator(cluster.addresses[which]).ca_status().await.unwrap();
+        let told = status.troubles.iter().any(|trouble| trouble.contains("bring it there"));
+        assert!(told, "{:?}", status.troubles);
+        cluster.kill(which);
+    }
+    // Longer than the notice. And whoever starts meanwhile does.
+    for which in (0..REPLICAS).filter(|which| *which != made) {
+        cluster.spawn(which);
+    }
+    cluster.each_serves().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    until_all(cluster, None, "it does not sign", next_is("published", first)).await;
+    let key = cluster.path(made).join("keys/jwt-2.key");
+    for which in (0..REPLICAS).filter(|which| *which != made) {
+        std::fs::copy(&key, cluster.path(which).join("keys/jwt-2.key")).unwrap();
+    }
+    ask(cluster, 0, RotationSubject::Jwt).await;
+    until_all(cluster, None, "it signs", next_is("active", first)).await;
+    until_all(cluster, None, "nothing rests", |status| status.paused.is_empty()).await;
+}
+
 /// The public key in a request.
 fn public_key(request: &[u8]) -> String {
     let mut openssl = std::process::Command::new("openssl");

@@ -93,9 +93,12 @@ impl Keyring {
                 let mut missing = 0;
                 let others = (2..).map(|number| beside(&self.ledger, "ledger", number));
                 for location in others.filter(|location| *location != self.ledger) {
-                    match store::open(&location, &protection) {
-                        Ok(key) => keys.insert(1, key),
-                        Err(_) => missing += 1,
+                    match store::exists(&location)? {
+                        true => {
+                            keys.insert(1, store::open(&location, &protection)?);
+                            missing = 0;
+                        }
+                        false => missing += 1,
                     }
                     if missing == MOST_MISSING {
                         break;
@@ -130,9 +133,12 @@ impl Keyring {
 
     fn make(&self, location: &KeyLocation, algorithm: KeyAlgorithm) -> Result<Arc<dyn Signer>, KeyError> {
         let protection = self.protection()?;
-        let key = match store::open(location, &protection) {
-            Ok(key) => key,
-            Err(_) => store::generate(location, algorithm, &protection)?,
+        // What is there and does not open is never taken for nothing.
+        let key = match store::exists(location)? {
+            true => store::open(location, &protection)?,
+            // Another server may make the same one at this moment.
+            false => store::generate(location, algorithm, &protection)
+                .or_else(|error| store::open(location, &protection).map_err(|_| error))?,
         };
         self.keep(&key);
         Ok(key)
@@ -208,5 +214,68 @@ fn beside(first: &KeyLocation, kind: &str, number: u32) -> KeyLocation {
             uri.object = Some(format!("chancery-{kind}-{number}"));
             KeyLocation::Pkcs11(uri)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn keyring(directory: &std::path::Path) -> Keyring {
+        Keyring {
+            issuer: KeyLocation::File(directory.join("issuer-1.key")),
+            jwt: KeyLocation::File(directory.join("jwt.key")),
+            ledger: KeyLocation::File(directory.join("ledger.key")),
+            passphrase_file: None,
+            certificates: directory.to_owned(),
+            open: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn servers_that_make_one_key_at_the_same_time_have_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = std::thread::scope(|scope| {
+            let make = || keyring(directory.path()).make_jwt(2, KeyAlgorithm::P256).unwrap();
+            let servers = [(); 4].map(|()| scope.spawn(make));
+            servers.map(|server| server.join().unwrap().public_key().spki_der().to_vec())
+        });
+        assert_eq!(BTreeSet::from(made).len(), 1);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_keys_of_the_log_are_found_whichever_is_named_and_whichever_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ring = keyring(directory.path());
+        let first = store::generate(&ring.ledger, KeyAlgorithm::Ed25519, &Protection::Plain).unwrap();
+        let made: Vec<_> = [2, 3, 10].map(|number| ring.make_ledger(number).unwrap()).into();
+        let spki = |key: &Arc<dyn Signer>| key.public_key().spki_der().to_vec();
+        let found = |ring: &Keyring| ring.ledgers().unwrap().iter().map(spki).collect::<Vec<_>>();
+        assert_eq!(found(&ring), [spki(&first), spki(&made[2]), spki(&made[1]), spki(&made[0])]);
+        std::fs::remove_file(directory.path().join("ledger.key")).unwrap();
+        std::fs::remove_file(directory.path().join("ledger-2.key")).unwrap();
+        std::fs::write(directory.path().join("ledger-x.key"), "no number").unwrap();
+        ring.ledger = KeyLocation::File(directory.path().join("ledger-3.key"));
+        assert_eq!(found(&ring), [spki(&made[1]), spki(&made[2])]);
+        let public: [u8; 32] = made[2].public_key().key_bytes().try_into().unwrap();
+        assert_eq!(ring.ledger(&public).unwrap().as_ref().map(spki), Some(spki(&made[2])));
+        assert!(ring.ledger(&[7; 32]).unwrap().is_none());
+        std::fs::write(directory.path().join("ledger-11.key"), "half a key").unwrap();
+        assert!(ring.ledgers().is_err(), "one that is there and does not open is not passed over");
+    }
+
+    #[test]
+    fn a_key_that_is_there_and_does_not_open_stays_and_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let keyring = keyring(directory.path());
+        keyring.make_issuer(IssuerEpoch(3), KeyAlgorithm::P256).unwrap();
+        let path = directory.path().join("issuer-3.key");
+        std::fs::write(&path, "half a key").unwrap();
+        let told = keyring.make_issuer(IssuerEpoch(3), KeyAlgorithm::P256).err().unwrap().to_string();
+        assert!(!told.contains("exists already"), "{told}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"half a key");
     }
 }

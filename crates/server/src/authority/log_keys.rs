@@ -199,6 +199,14 @@ impl Authority {
         Ok(LogKeysResponse { origin: self.log_signers.origin().to_owned(), keys })
     }
 
+    /// Whether a key of the log is here.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it is, and cannot be used.
+    pub(crate) async fn has_log_key(&self, key: &LogKey) -> Result<bool, OpenError> {
+        Ok(find(&self.keyring, key).await?.is_some())
+    }
+
     /// Takes over what the ledger says of its keys.
     ///
     /// # Errors

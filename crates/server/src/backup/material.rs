@@ -9,6 +9,7 @@ use chancery_keys::KeyLocation;
 
 use super::make::KeysIn;
 use super::{BackupError, FILES};
+use crate::bootstrap::ROOT_KEY;
 use crate::config::{Config, LedgerPlace, TilePlace};
 
 /// Larger files are none of an authority's.
@@ -123,10 +124,10 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, path: &Path, mode: u32) -> io::Result<()> {
-        if let Some(KeyLocation::File(root)) = &self.config.root_key
-            && root == path
-        {
-            let what = "the root's key never goes into a backup of what runs; keep it by itself";
+        let is_first = matches!(&self.config.root_key, Some(KeyLocation::File(root)) if root == path);
+        // Those of roots that followed are where nobody has told the server.
+        if is_first || path.file_name().is_some_and(|name| name == ROOT_KEY) {
+            let what = "a root's key never goes into a backup of what runs; keep it by itself";
             self.found.left_out.push(format!("{}: {what}", path.display()));
             return Ok(());
         }

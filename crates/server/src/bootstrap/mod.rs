@@ -24,6 +24,7 @@ use chancery_types::{Clock, Digest, KeyAlgorithm, Random, SecretString, TrustDom
 pub use finish::{Finished, finish};
 pub use layout::{Layout, Prepared, generated_passphrase, prepare};
 pub(crate) use layout::{issuer_request, replace};
+pub(crate) use root::ROOT_KEY;
 pub use root::{RootMade, make_root, sign_issuer};
 pub use root_crl::{RevokedIssuer, RootCrl, make_root_crl, read_list};
 pub use spares::{SpareMade, add_spares};

@@ -36,8 +36,11 @@ pub struct RootMade {
     pub path: PathBuf,
 }
 
+/// What the key of every root is called, in the directory of its root.
+pub(crate) const ROOT_KEY: &str = "root.key";
+
 pub(super) fn key_location(directory: &Path) -> KeyLocation {
-    KeyLocation::File(directory.join("root.key"))
+    KeyLocation::File(directory.join(ROOT_KEY))
 }
 
 /// Makes a root in an empty directory: `root.key`, encrypted, and `root.crt`.

@@ -8,6 +8,7 @@
 
 mod change;
 mod keys;
+mod missing;
 mod roots;
 mod standing;
 
@@ -92,6 +93,8 @@ pub struct Rotation {
     /// One process at a time.
     turn: Turn,
     trouble: Mutex<Option<String>>,
+    /// Those of what is published, as far as they were looked for.
+    keys: Mutex<missing::Keys>,
     /// Told when another issuer signs, or other roots count.
     succeeded: Notify,
 }
@@ -119,6 +122,7 @@ impl Rotation {
             changing: tokio::sync::Mutex::default(),
             turn,
             trouble: Mutex::default(),
+            keys: Mutex::default(),
             succeeded: Notify::new(),
         }
     }
@@ -129,10 +133,11 @@ impl Rotation {
         &self.rules
     }
 
-    /// What the last look could not do, if anything.
+    /// What the last look could not do, or which key is not here, if anything.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        trouble.or_else(|| self.missing_keys())
     }
 
     /// Waits until another issuer signs, or other roots count.
@@ -153,7 +158,9 @@ impl Rotation {
             loop {
                 if is_enabled && self.turn.ask().await.is_some() {
                     self.look().await;
-                } else if let Err(error) = self.state().await {
+                }
+                let looked = async { self.look_for_keys(&self.state().await?).await };
+                if let Err(error) = looked.await {
                     tracing::warn!(%error, "it is not known how issuers and keys stand");
                 }
                 tokio::time::sleep(pause).await;

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -12,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chancery_api::{AuditExportQuery, AuditFormat, EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 use chancery_entry::{Body as Fact, Entry, HoldTarget, TokenBinding};
-use chancery_ledger::{IssuedSignature, Ledger, ModelError, ReadError};
-use chancery_merkle::{Checkpoint, leaf_hash};
+use chancery_ledger::{IssuedSignature, IssuerRecord, Ledger, ModelError, ReadError};
+use chancery_merkle::{Checkpoint, SignedNote, leaf_hash};
 use chancery_types::{SerialNumber, SpiffeId, Timestamp};
 use data_encoding::{BASE64, HEXLOWER};
 use futures_util::TryStreamExt;
@@ -28,6 +29,9 @@ use crate::{HttpProblem, Query};
 const CHUNK: usize = 512;
 /// Bytes after which a part of the stream is handed over.
 const PART_BYTES: usize = 256 << 10;
+/// How often, and after how long, it is looked again how issuers stand: a second together.
+const SETTLING: u32 = 20;
+const SETTLES: Duration = Duration::from_millis(50);
 
 /// Exports the log, or what the query selects of it.
 pub(crate) async fn export(
@@ -48,10 +52,8 @@ pub(crate) async fn export(
 /// The checkpoint comes first: issuers and lists are at least as new as what it covers.
 async fn header(site: &Site, selection: &Selection) -> Result<ExportHeader, HttpProblem> {
     let authority = &site.authority;
-    let note = authority.ledger().checkpoint().map_err(problem_of)?;
-    let checkpoint = Checkpoint::parse(note.text()).map_err(HttpProblem::internal)?;
+    let (note, checkpoint, issuers) = standing(authority.ledger().as_ref()).await?;
     let size = checkpoint.size();
-    let issuers = authority.ledger().issuers().await.map_err(problem_of)?;
     let lists = site.crl.places().filter_map(|place| place.current());
     let covered = issuers.iter().filter(|issuer| issuer.index < size);
     Ok(ExportHeader {
@@ -66,6 +68,23 @@ async fn header(site: &Site, selection: &Selection) -> Result<ExportHeader, Http
         created: Some(authority.clock().now()),
         selection: selection.text(),
     })
+}
+
+/// A checkpoint, and how issuers stand: the last that was said of each is in what it covers, but where one is changed
+/// again and again.
+async fn standing(ledger: &dyn Ledger) -> Result<(SignedNote, Checkpoint, Vec<IssuerRecord>), HttpProblem> {
+    let mut tries = 0;
+    loop {
+        let note = ledger.checkpoint().map_err(problem_of)?;
+        let checkpoint = Checkpoint::parse(note.text()).map_err(HttpProblem::internal)?;
+        let issuers = ledger.issuers().await.map_err(problem_of)?;
+        tries += 1;
+        if tries == SETTLING || issuers.iter().all(|issuer| issuer.index < checkpoint.size()) {
+            return Ok((note, checkpoint, issuers));
+        }
+        // What another replica has recorded is known here soon.
+        tokio::time::sleep(SETTLES).await;
+    }
 }
 
 /// What is exported. Conditions add up; without any it is everything.
@@ -379,7 +398,7 @@ mod tests {
             (0..COUNT).filter_map(|index| Some(IssuedSignature { index, signature: signature(index)? }));
         log.ledger.keep_signatures(kept.collect()).await.unwrap();
         log.add_tokens(1).await;
-        let moment = |minutes: u64| Some(log_start() + std::time::Duration::from_secs(60 * minutes));
+        let moment = |minutes: u64| Some(log_start() + Duration::from_secs(60 * minutes));
         let window = Selection { since: moment(500), until: moment(530), ..Selection::default() };
         for (selection, expected) in [(Selection::default(), 0..COUNT + 1), (window, 500..530)] {
             let lines = lines(&log, selection).await;
@@ -396,7 +415,7 @@ mod tests {
     async fn a_selection_says_what_it_is_and_has_nothing_else() {
         let log = TestLog::new();
         log.add_tokens(10).await;
-        let moment = |seconds| Some(log_start() + std::time::Duration::from_secs(seconds));
+        let moment = |seconds| Some(log_start() + Duration::from_secs(seconds));
         let window = Selection { since: moment(3), until: moment(5), ..Selection::default() };
         let selected = lines(&log, window).await;
         assert_eq!(indexes(&selected), [3, 4]);

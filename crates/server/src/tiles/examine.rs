@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chancery_types::{SystemClock, SystemRandom};
 use rustix::fs::{Access, access};
 
-use super::bucket::Creation;
+use super::bucket::{BucketError, Creation, CredentialError};
 use super::shelf::{Shelf, ShelfError};
 use super::{NAME, NOTE_BYTES, Reach};
 use crate::authority::log_origin;
@@ -15,13 +15,21 @@ use crate::config::{Config, TilePlace};
 
 /// What was found at the place of tiles.
 #[derive(Debug)]
-pub struct Examination {
-    /// The place, as the configuration names it.
-    pub place: String,
-    /// Entries whose full tiles are there; nothing where none was written yet. Or why that is not known.
-    pub reach: Result<Option<u64>, String>,
-    /// Whether it can be written to, or why not.
-    pub writing: Result<Writing, String>,
+pub enum Examination {
+    /// Only the server's own environment has the credentials for it.
+    OutOfSight {
+        /// The place, as the configuration names it.
+        place: String,
+    },
+    /// It was tried.
+    Seen {
+        /// The place, as the configuration names it.
+        place: String,
+        /// Entries whose full tiles are there; nothing where none was written yet. Or why that is not known.
+        reach: Result<Option<u64>, String>,
+        /// Whether it can be written to, or why not.
+        writing: Result<Writing, String>,
+    },
 }
 
 /// How a place is written to.
@@ -42,23 +50,22 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Looks at the place of full tiles; nothing when they are kept nowhere. Into a bucket it writes one object, once.
 pub async fn examine(config: &Config) -> Option<Examination> {
     let place = config.tiles.as_ref()?;
-    let named = place.to_string();
+    let seen = |reach, writing| Some(Examination::Seen { place: place.to_string(), reach, writing });
     // A directory that is not there is not made.
-    let missing = place.directory().filter(|directory| !directory.is_dir());
-    let shelf = match missing {
-        Some(_) => Err("there is no such directory".to_owned()),
-        None => Shelf::open(place, Arc::new(SystemClock), Arc::new(SystemRandom))
-            .await
-            .map_err(|error| error.to_string()),
-    };
-    Some(match shelf {
-        Err(problem) => Examination { place: named, reach: Err(problem.clone()), writing: Err(problem) },
-        Ok(shelf) => Examination {
-            place: named,
-            reach: soon(reach(&shelf, &log_origin(&config.trust_domain))).await,
-            writing: soon(writing(place, &shelf)).await,
-        },
-    })
+    if place.directory().is_some_and(|directory| !directory.is_dir()) {
+        let problem = "there is no such directory".to_owned();
+        return seen(Err(problem.clone()), Err(problem));
+    }
+    match Shelf::open(place, Arc::new(SystemClock), Arc::new(SystemRandom)).await {
+        Err(ShelfError::Bucket(BucketError::Credentials(CredentialError::Missing))) => {
+            Some(Examination::OutOfSight { place: place.to_string() })
+        }
+        Err(error) => seen(Err(error.to_string()), Err(error.to_string())),
+        Ok(shelf) => {
+            let reach = soon(reach(&shelf, &log_origin(&config.trust_domain))).await;
+            seen(reach, soon(writing(place, &shelf)).await)
+        }
+    }
 }
 
 async fn soon<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {

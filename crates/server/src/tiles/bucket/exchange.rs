@@ -1,6 +1,7 @@
 //! One signed request to an object store and its answer, over connections that are kept.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chancery_types::Clock;
@@ -9,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
+use tokio::time::Instant;
 
 use super::address::Address;
 use super::credentials::CredentialSource;
@@ -17,8 +19,9 @@ use super::{BucketError, signature};
 use crate::config::BucketPlace;
 use crate::outbound::Connection;
 
-/// Idle connections that are kept.
+/// Idle connections that are kept, and for how long: what stands between may forget them without a word.
 const IDLE: usize = 16;
+const IDLE_FOR: Duration = Duration::from_secs(60);
 /// Bytes of a refusal that are read.
 const REFUSAL_BYTES: usize = 64 << 10;
 
@@ -41,7 +44,8 @@ pub(super) struct Exchange {
     /// Absent where it is spoken to in the clear.
     tls: Option<Arc<ClientConfig>>,
     clock: Arc<dyn Clock>,
-    idle: Mutex<Vec<Connection>>,
+    /// Connections that nobody uses, and since when.
+    idle: Mutex<Vec<(Connection, Instant)>>,
 }
 
 impl Exchange {
@@ -120,14 +124,25 @@ impl Exchange {
         Ok((connection, response))
     }
 
+    /// Closes idle connections: when one has failed the others may be as dead.
+    pub(super) fn forget(&self) {
+        self.idle().clear();
+    }
+
     fn kept(&self) -> Option<Connection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        let mut idle = self.idle();
+        idle.retain(|(_, since)| since.elapsed() < IDLE_FOR);
+        idle.pop().map(|(connection, _)| connection)
     }
 
     fn keep(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         if idle.len() < IDLE {
-            idle.push(connection);
+            idle.push((connection, Instant::now()));
         }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,9 +20,10 @@ use tokio::time::Instant;
 
 use crate::config::BucketPlace;
 use crate::outbound::ConnectError;
-use credentials::CredentialError;
 use exchange::{Ask, Exchange};
 use refusal::Refusal;
+
+pub(crate) use credentials::CredentialError;
 
 /// How long and how often a store is asked.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +39,7 @@ const READER: Patience = Patience { attempts: 2, each: Duration::from_secs(3) };
 /// For upkeep, which has time.
 const UPKEEP: Patience = Patience { attempts: 5, each: Duration::from_secs(30) };
 /// Readers that ask at once; the others have the ledger.
-const READERS: usize = 32;
+const READERS: usize = 16;
 /// How long readers leave a store alone that failed one of them.
 const REST: Duration = Duration::from_secs(5);
 /// The longest pause before the second attempt; it doubles with each.
@@ -53,7 +54,7 @@ pub(crate) enum BucketError {
     Settings(String),
     #[error(transparent)]
     Credentials(#[from] CredentialError),
-    #[error(transparent)]
+    #[error("{0}; are storage.tiles_endpoint, and for its certificate tiles_roots, right?")]
     Connect(#[from] ConnectError),
     #[error("the connection to the store broke: {0}")]
     Broken(#[from] hyper::Error),
@@ -176,6 +177,9 @@ impl Bucket {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            if error.is_transient() {
+                self.exchange.forget();
+            }
             if attempt >= patience.attempts || !error.is_transient() {
                 return Err(error);
             }

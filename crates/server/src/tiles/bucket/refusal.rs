@@ -37,8 +37,14 @@ impl Refusal {
         self.status == StatusCode::NOT_FOUND && self.code == "NoSuchKey"
     }
 
+    fn is_about_region(&self) -> bool {
+        let codes = ["AuthorizationHeaderMalformed", "IllegalLocationConstraintException"];
+        self.status.is_redirection() || codes.contains(&self.code.as_str())
+    }
+
     fn advice(&self) -> String {
-        if let Some(region) = &self.region {
+        // Some stores name the region with everything.
+        if let Some(region) = self.region.as_ref().filter(|_| self.is_about_region()) {
             return format!("the bucket is in {region}: set storage.tiles_region = {region:?}");
         }
         let text = match (self.code.as_str(), self.status.as_u16()) {
@@ -60,13 +66,9 @@ impl Refusal {
             ("RequestTimeTooSkewed" | "RequestExpired", _) => {
                 "this machine's clock and the store's differ: run chrony or systemd-timesyncd"
             }
-            (
-                "PermanentRedirect"
-                | "TemporaryRedirect"
-                | "AuthorizationHeaderMalformed"
-                | "IllegalLocationConstraintException",
-                _,
-            ) => "the bucket is in another region: set storage.tiles_region",
+            _ if self.is_about_region() && !self.code.is_empty() => {
+                "the bucket is in another region: set storage.tiles_region"
+            }
             (_, 300..400) => {
                 "redirects are not followed: name the address that they lead to in storage.tiles_endpoint"
             }
@@ -138,6 +140,8 @@ mod tests {
         headers.insert("x-amz-bucket-region", "us-west-2".parse().unwrap());
         let redirect = Refusal::read(StatusCode::MOVED_PERMANENTLY, &headers, b"");
         assert!(redirect.to_string().contains("\"us-west-2\""), "{redirect}");
+        let denied = "<Error><Code>AccessDenied</Code><Region>eu-west-1</Region></Error>";
+        assert!(refusal(403, denied).to_string().contains("s3:PutObject"));
         let forged = "<Error><Code>PermanentRedirect</Code><Region>x\" or else</Region></Error>";
         assert!(!refusal(301, forged).to_string().contains("or else"));
     }

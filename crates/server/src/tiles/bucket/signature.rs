@@ -23,6 +23,8 @@ pub(super) fn sign(
     credentials: &Credentials,
     now: Timestamp,
 ) -> Result<(), InvalidHeaderValue> {
+    // A clock that is beyond all calendars gets a signature that the store refuses.
+    let now = now.clamp(Timestamp::from_seconds(0), Timestamp::MAX);
     let time = now.whole_second().to_string().replace(['-', ':'], "");
     let scope = format!("{}/{region}/{SERVICE}/aws4_request", &time[..8]);
     let hash = Digest::of(request.body()).to_string();
@@ -52,7 +54,9 @@ fn names(headers: &HeaderMap) -> Vec<String> {
 /// The hash of the request in its one canonical form.
 fn canonical(request: &Request<Bytes>, names: &[String], hash: &str) -> Digest {
     let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-    let mut text = Zeroizing::new(format!("{}\n{path}\n{query}\n", request.method()).into_bytes());
+    // Room for all of it, so that growing leaves no copy of a session's token behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(8 << 10));
+    text.extend_from_slice(format!("{}\n{path}\n{query}\n", request.method()).as_bytes());
     for name in names {
         text.extend_from_slice(name.as_bytes());
         text.push(b':');

@@ -13,6 +13,7 @@ use http::header::{AUTHORIZATION, IF_NONE_MATCH};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -141,4 +142,32 @@ async fn readers_beyond_a_number_do_not_queue() {
     while let Some(asked) = asking.join_next().await {
         asked.unwrap().unwrap_err();
     }
+}
+
+#[tokio::test]
+async fn connections_that_died_without_a_word_cost_one_attempt() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let dead = Arc::new(AtomicUsize::new(0));
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let dead = Arc::clone(&dead);
+            tokio::spawn(async move {
+                let body = "<Error><Code>NoSuchKey</Code></Error>";
+                let answer =
+                    format!("HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                // The first two connections answer once and are never heard of again.
+                while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    if dead.fetch_add(1, Ordering::SeqCst) < 2 {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            });
+        }
+    });
+    let bucket = bucket(&endpoint, Path::new("/nowhere")).with_patience(2, Duration::from_millis(500));
+    let both = tokio::join!(bucket.fetch("tile/0/000", 100), bucket.fetch("tile/0/001", 100));
+    assert_eq!((both.0.unwrap(), both.1.unwrap()), (None, None));
+    assert_eq!(bucket.fetch("tile/0/000", 100).await.unwrap(), None);
 }

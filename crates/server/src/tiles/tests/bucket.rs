@@ -61,7 +61,7 @@ impl Ground {
 
     /// A keeper that does not wait long.
     async fn hurried(&self, log: &TestLog) -> TileKeeper {
-        let bucket = self.bucket().with_patience(3, Duration::from_millis(500));
+        let bucket = self.bucket().with_patience(2, Duration::from_secs(2));
         let ledger: Arc<dyn Ledger> = log.ledger.clone();
         let place = TilePlace::Bucket(Box::new(self.place.clone()));
         let store = TileStore::over(&place, Shelf::Bucket(Box::new(bucket)), ledger.as_ref()).await.unwrap();
