@@ -1,39 +1,30 @@
 //! A small authority in memory: keys, a log, certificates, revocation lists and exports of all that.
 
+mod certificates;
+mod export;
+mod log_keys;
+
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use chancery_api::{EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 use chancery_entry::{
     Blob, Body, CrlDivision, CrlPublished, CrlShardPublished, Document, Entry, Genesis, Hold, HoldTarget,
     IdentityRegistration, Issuance, IssuerActivation, KeyChange, KeyPhase, KeyPurpose, ProfileChange,
     Release, Revocation, TokenBinding, TokenCreation, TokenSpend,
 };
-use chancery_merkle::{
-    Checkpoint, Frontier, LogSigners, MemoryHashes, NoteKeyKind, NoteVerifier, Receipt, SignedNote,
-    inclusion_proof, leaf_hash,
-};
+use chancery_merkle::LogSigners;
 use chancery_types::{
     AssuranceLevel, CrlShard, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason,
     SerialNumber, SignatureAlgorithm, SpiffeId, SubjectName, Timestamp, TokenId, TrustDomain,
 };
 use chancery_x509::crl::{CrlSpec, RevokedCertificate};
-use chancery_x509::{
-    BasicConstraints, Certificate, CertificateSpec, DistinguishedName, KeyUsages, Profile, PublicKey,
-    StatusUrls, Validity, assemble,
-};
-use data_encoding::BASE64;
-use der::asn1::{OctetString, UtcTime};
-use der::{Decode, Encode};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
-use x509_cert::crl::{RevokedCert, TbsCertList};
-use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::CrlNumber;
+use chancery_x509::{Certificate, Profile, PublicKey, StatusUrls, assemble};
+use ring::signature::EcdsaKeyPair;
 
-mod log_keys;
-
+use certificates::{authority_certificate, issuer_certificate, reference_profile};
+pub(crate) use certificates::{ecdsa_key, revocation_list, sign, spki};
+pub(crate) use export::{seal, witness_key};
 pub(crate) use log_keys::{log_keys, log_signer, stated};
 
 pub(crate) const ORIGIN: &str = "example.org/ledger";
@@ -397,63 +388,6 @@ impl Authority {
         assemble(&issuance.tbs.0, SignatureAlgorithm::EcdsaSha256, signature)
     }
 
-    pub(crate) fn verifier(&self) -> NoteVerifier {
-        log_signer(1).verifier().clone()
-    }
-
-    fn grown(&self, size: usize) -> (Frontier, MemoryHashes) {
-        let (mut frontier, mut hashes) = (Frontier::new(), MemoryHashes::default());
-        for index in 0..size {
-            let leaf = leaf_hash(&self.leaf(index));
-            frontier.append(leaf, &mut |level, at, hash| hashes.push(level, at, hash));
-        }
-        (frontier, hashes)
-    }
-
-    /// The signed checkpoint of the first `size` entries.
-    pub(crate) fn checkpoint(&self, size: usize) -> SignedNote {
-        let checkpoint = Checkpoint::new(ORIGIN, size as u64, self.grown(size).0.root()).unwrap();
-        self.log_signers.sign(&checkpoint.text()).unwrap()
-    }
-
-    pub(crate) fn receipt(&self, index: usize) -> String {
-        let size = self.log.len();
-        let proof = inclusion_proof(index as u64, size as u64, &self.grown(size).1).unwrap();
-        Receipt { extra: None, index: index as u64, proof, checkpoint: self.checkpoint(size) }.to_string()
-    }
-
-    pub(crate) fn witnessed_receipt(&self, index: usize) -> String {
-        let mut receipt: Receipt = self.receipt(index).parse().unwrap();
-        let (key, verifier) = witness_key();
-        let seconds = 1_795_219_300_u64;
-        let message = format!("cosignature/v1\ntime {seconds}\n{}", receipt.checkpoint.text());
-        let signature =
-            [verifier.key_id().as_slice(), &seconds.to_be_bytes(), key.sign(message.as_bytes()).as_ref()]
-                .concat();
-        let line = format!("\u{2014} {} {}\n", verifier.name(), BASE64.encode(&signature));
-        receipt.checkpoint.add_signatures(&line).unwrap();
-        receipt.to_string()
-    }
-
-    pub(crate) fn header(&self) -> ExportHeader {
-        ExportHeader {
-            chancery_export: EXPORT_VERSION,
-            origin: ORIGIN.to_owned(),
-            vkey: self.log_signers.in_force()[0].verifier().vkey(),
-            trust_domain: Some(domain().as_str().to_owned()),
-            size: self.log.len() as u64,
-            checkpoint: self.checkpoint(self.log.len()).to_string(),
-            issuers: vec![BASE64.encode(self.issuer.der())],
-            crls: self.crls.iter().map(|der| BASE64.encode(der)).collect(),
-            created: Some(self.now()),
-            selection: None,
-        }
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        lines_of(&self.log)
-    }
-
     /// The first entry of this kind.
     pub(crate) fn index_of(&self, is_wanted: fn(&Body) -> bool) -> usize {
         self.log.iter().position(|recorded| is_wanted(&recorded.entry.body)).unwrap()
@@ -463,49 +397,9 @@ impl Authority {
         self.log.clone()
     }
 
-    /// An export of another log under this authority's header and checkpoint.
-    pub(crate) fn export_of(&self, log: &[Recorded]) -> String {
-        seal(&self.header(), &lines_of(log))
-    }
-
-    pub(crate) fn export(&self) -> String {
-        seal(&self.header(), &self.lines())
-    }
-
     pub(crate) fn time(&self, index: usize) -> Timestamp {
         self.log[index].entry.time
     }
-}
-
-fn lines_of(log: &[Recorded]) -> Vec<String> {
-    let line = |(index, recorded): (usize, &Recorded)| {
-        let leaf = recorded.entry.encode().unwrap();
-        let signature = recorded.signature.as_ref().map(|signature| BASE64.encode(signature));
-        let line = ExportLine {
-            index: index as u64,
-            leaf: &BASE64.encode(&leaf),
-            hash: leaf_hash(&leaf),
-            view: &recorded.entry,
-            signature: signature.as_deref(),
-        };
-        serde_json::to_string(&line).unwrap()
-    };
-    log.iter().enumerate().map(line).collect()
-}
-
-/// The text of an export of these lines.
-pub(crate) fn seal(header: &ExportHeader, lines: &[String]) -> String {
-    let mut text = serde_json::to_string(header).unwrap() + "\n";
-    for line in lines {
-        text += line;
-        text += "\n";
-    }
-    let footer = ExportFooter {
-        chancery_export_end: EXPORT_VERSION,
-        entries: lines.len() as u64,
-        sha256: Digest::of(text.as_bytes()).to_string(),
-    };
-    text + &serde_json::to_string(&footer).unwrap() + "\n"
 }
 
 pub(crate) fn identity(name: &str) -> SpiffeId {
@@ -518,136 +412,4 @@ pub(crate) fn domain() -> TrustDomain {
 
 pub(crate) fn by() -> String {
     "operator:ada".to_owned()
-}
-
-pub(crate) fn witness_key() -> (Ed25519KeyPair, NoteVerifier) {
-    let key = Ed25519KeyPair::from_seed_unchecked(&[2; 32]).unwrap();
-    let public = key.public_key().as_ref().try_into().unwrap();
-    let verifier = NoteVerifier::new("witness.example", NoteKeyKind::CosignatureV1, public).unwrap();
-    (key, verifier)
-}
-
-pub(crate) fn ecdsa_key() -> EcdsaKeyPair {
-    let random = SystemRandom::new();
-    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
-    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random).unwrap()
-}
-
-pub(crate) fn sign(key: &EcdsaKeyPair, message: &[u8]) -> Vec<u8> {
-    key.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
-}
-
-/// RFC 5480: the SubjectPublicKeyInfo of a P-256 key up to the point.
-const P256_SPKI: &[u8] = &[
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
-    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
-
-pub(crate) fn spki(key: &EcdsaKeyPair) -> Vec<u8> {
-    [P256_SPKI, key.public_key().as_ref()].concat()
-}
-
-fn reference_profile(name: &str) -> String {
-    let path = format!("{}/../../ca-config/profiles/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(path).unwrap()
-}
-
-/// A root, or the certificate by which `issuer`, whose key is `signer`, vouches for it.
-fn authority_certificate(
-    name: &str,
-    key: &EcdsaKeyPair,
-    signer: &EcdsaKeyPair,
-    issuer: Option<&Certificate>,
-) -> Certificate {
-    let public_key = PublicKey::from_spki_der(&spki(key)).unwrap();
-    let subject = DistinguishedName::common_name(name).unwrap();
-    let above = issuer.map(Certificate::tbs);
-    let name = above.map_or(subject.der(), |issuer| issuer.subject_der()).to_vec();
-    let names = [domain().id().into()];
-    let start = Timestamp::from_millis(START - 86_400_000);
-    let tbs = CertificateSpec {
-        serial: &[1],
-        signature_algorithm: SignatureAlgorithm::EcdsaSha256,
-        issuer: &name,
-        validity: Validity {
-            not_before: start,
-            not_after: Timestamp::from_millis(START + 3650 * 86_400_000),
-        },
-        subject,
-        public_key: &public_key,
-        authority_key_id: above.and_then(|issuer| issuer.subject_key_id()),
-        names: &names,
-        key_usages: KeyUsages::AUTHORITY,
-        extended_key_usages: &[],
-        authority: Some(BasicConstraints { is_authority: true, path_length: None }),
-        name_constraints: None,
-        crl_url: None,
-        ocsp_url: None,
-        ca_issuers_url: None,
-        no_rev_avail: false,
-        ocsp_nocheck: false,
-    }
-    .to_tbs_der();
-    Certificate::from_der(&assemble(&tbs, SignatureAlgorithm::EcdsaSha256, &sign(signer, &tbs))).unwrap()
-}
-
-fn issuer_certificate(root: &Certificate, root_key: &EcdsaKeyPair, key: &EcdsaKeyPair) -> Certificate {
-    let profile = Profile::from_toml(&reference_profile("issuer"), &domain()).unwrap();
-    let public_key = PublicKey::from_spki_der(&spki(key)).unwrap();
-    let now = Timestamp::from_millis(START);
-    let lifetime = profile.lifetime().default;
-    let validity = profile.validity(now, lifetime, root.tbs().not_before(), root.tbs().not_after());
-    let subject = DistinguishedName::common_name("Example Issuer 1").unwrap();
-    let particulars = chancery_x509::Issuance {
-        serial: &[2],
-        issuer: root,
-        signature_algorithm: SignatureAlgorithm::EcdsaSha256,
-        validity,
-        public_key: &public_key,
-        names: &[SubjectName::from_str("spiffe://example.org").unwrap()],
-        subject: Some(&subject),
-        urls: StatusUrls::default(),
-    };
-    let tbs = profile.specify(&particulars).unwrap().to_tbs_der();
-    Certificate::from_der(&assemble(&tbs, SignatureAlgorithm::EcdsaSha256, &sign(root_key, &tbs))).unwrap()
-}
-
-/// The bytes to sign of a full revocation list, built with other code than the authority's own.
-pub(crate) fn revocation_list(
-    issuer: &Certificate,
-    number: u64,
-    this_update: Timestamp,
-    lines: &[(SerialNumber, Timestamp, RevocationReason)],
-) -> Vec<u8> {
-    let time = |moment: Timestamp| {
-        let since = std::time::Duration::from_secs(u64::try_from(moment.seconds()).unwrap());
-        x509_cert::time::Time::UtcTime(UtcTime::from_unix_duration(since).unwrap())
-    };
-    let extension = |extn_id, value: Vec<u8>| Extension {
-        extn_id,
-        critical: false,
-        extn_value: OctetString::new(value).unwrap(),
-    };
-    let line = |(serial, date, reason): &(SerialNumber, Timestamp, RevocationReason)| RevokedCert {
-        serial_number: x509_cert::serial_number::SerialNumber::new(serial.as_bytes()).unwrap(),
-        revocation_date: time(*date),
-        crl_entry_extensions: (*reason != RevocationReason::Unspecified).then(|| {
-            vec![extension(const_oid::db::rfc5280::ID_CE_CRL_REASONS, vec![0x0a, 1, reason.code()])]
-        }),
-    };
-    let number = CrlNumber(der::asn1::Uint::new(&number.to_be_bytes()[7..]).unwrap());
-    let algorithm = SignatureAlgorithm::EcdsaSha256;
-    let tbs: TbsCertList = TbsCertList {
-        version: x509_cert::Version::V2,
-        signature: Decode::from_der(algorithm.algorithm_identifier()).unwrap(),
-        issuer: Decode::from_der(issuer.tbs().subject_der()).unwrap(),
-        this_update: time(this_update),
-        next_update: Some(time(Timestamp::from_millis(this_update.millis() + 86_400_000))),
-        revoked_certificates: (!lines.is_empty()).then(|| lines.iter().map(line).collect()),
-        crl_extensions: Some(vec![extension(
-            const_oid::db::rfc5280::ID_CE_CRL_NUMBER,
-            number.to_der().unwrap(),
-        )]),
-    };
-    tbs.to_der().unwrap()
 }
