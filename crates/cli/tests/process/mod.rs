@@ -1,10 +1,15 @@
 //! A real authority for tests: made and served by the program itself, on free ports, killed when it is dropped.
 //! Used by every test that needs a server.
 
-use std::net::TcpListener;
+#[path = "../../../ledger/tests/server/port.rs"]
+#[allow(clippy::duplicate_mod, reason = "some programs have a database server too, which comes with it")]
+mod port;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+pub(crate) use port::free_port;
 
 /// An authority in a directory of its own, and its server if it runs.
 pub(crate) struct Authority {
@@ -136,8 +141,4 @@ pub(crate) fn command(directory: &Path) -> Command {
     }
     command.current_dir(directory).stdin(Stdio::null());
     command
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -4,13 +4,16 @@
 
 #![allow(dead_code, reason = "each includer uses its part")]
 
+mod port;
+
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use port::free_port;
 
 /// Names the database that tests may use.
 const ADDRESS: &str = "CHANCERY_TEST_POSTGRES";
@@ -55,7 +58,7 @@ impl Server {
             return None;
         };
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         give(directory.path());
         let data = directory.path().join("data");
         let made = unprivileged(&programs.join("initdb"))
@@ -134,7 +137,7 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let settings = data.join("postgresql.auto.conf");
         fs::write(&settings, fs::read_to_string(&settings).unwrap() + &format!("port = {port}\n")).unwrap();
         let child = spawn(&primary.programs, &data);
@@ -295,7 +298,7 @@ impl Pooler {
         }
         let directory = tempfile::tempdir().unwrap();
         give(directory.path());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let host = server.address().split('@').nth(1).unwrap().split('/').next().unwrap();
         let (host, server_port) = host.split_once(':').unwrap();
         let users = directory.path().join("users");

@@ -5,10 +5,13 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test that called it")]
 #![allow(unreachable_pub, reason = "a module of several test programs")]
 
+#[path = "../../../ledger/tests/server/port.rs"]
+#[allow(clippy::duplicate_mod, reason = "some programs have a database server too, which comes with it")]
+mod port;
 pub mod wire;
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -245,7 +248,7 @@ pub fn plan() -> InitPlan {
 }
 
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], port::free_port()))
 }
 
 pub fn id(name: &str) -> SpiffeId {
