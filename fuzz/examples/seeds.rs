@@ -8,8 +8,8 @@ use chancery_entry::{
     Revocation, TokenBinding, TokenCreation, TokenSpend,
 };
 use chancery_merkle::{
-    Checkpoint, Ed25519NoteSigner, Frontier, MemoryHashes, Receipt, Tile, TileKind, inclusion_proof,
-    leaf_hash, push_entry,
+    Checkpoint, Ed25519NoteSigner, Frontier, MemoryHashes, NoteSigner as _, Receipt, RecordedKey, Tile,
+    TileKind, inclusion_proof, leaf_hash, push_entry,
 };
 use chancery_types::{
     AssuranceLevel, Digest, EvidenceKind, Generation, IssuerEpoch, KeyAlgorithm, LineageId, RevocationReason,
@@ -50,6 +50,9 @@ fn notes() -> Result<(), Box<dyn Error>> {
     write("note", "checkpoint", checkpoint.text())?;
     write("note", "signed-checkpoint", note.to_string())?;
     write("note", "verifier-key", log.verifier().vkey())?;
+    write("note", "verifier-keys", format!("{0}\n{0}\n", log.verifier()))?;
+    let recorded = RecordedKey { key: log.verifier().clone(), vouched: Some(note.clone()) };
+    write("note", "recorded-key", recorded.content())?;
     write("note", "bundle", bundle)?;
     for (name, kind, index, width) in
         [("tile-path", TileKind::Hashes(0), 1_234_567, 256), ("partial-tile-path", TileKind::Entries, 1, 44)]

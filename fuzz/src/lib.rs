@@ -7,7 +7,9 @@
 use bytes::Bytes;
 use chancery_api::{BatchEnrollRequest, EnrollRequest, Evidence, KeyMaterial};
 use chancery_entry::Entry;
-use chancery_merkle::{Checkpoint, NoteVerifier, Receipt, SignedNote, Tile, read_bundle};
+use chancery_merkle::{
+    Checkpoint, LogKeys, NoteVerifier, Receipt, RecordedKey, SignedNote, Tile, read_bundle,
+};
 use chancery_status::{Delta, ExactSet, SetBuilder};
 use chancery_types::{Timestamp, TrustDomain};
 use chancery_x509::crl::CrlView;
@@ -116,9 +118,13 @@ pub fn pem(data: &[u8]) {
     }
 }
 
-/// The line formats of the transparency log: signed note, checkpoint, verifier key, tile path; and a bundle.
+/// The line formats of the transparency log: signed note, checkpoint, verifier keys, tile path; a bundle, and the record
+/// of a key.
 pub fn note(data: &[u8]) {
     let _ = read_bundle(data, 256);
+    if let Ok(recorded) = RecordedKey::parse("example.org/log", data) {
+        assert_eq!(recorded.content(), data);
+    }
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(note) = text.parse::<SignedNote>() {
         assert_eq!(note.to_string(), text);
@@ -128,6 +134,9 @@ pub fn note(data: &[u8]) {
     }
     if let Ok(key) = text.parse::<NoteVerifier>() {
         assert_eq!(key.vkey(), text);
+    }
+    if let Ok(keys) = text.parse::<LogKeys>() {
+        assert_eq!(keys.to_string().parse::<LogKeys>().as_ref(), Ok(&keys));
     }
     if let Ok(tile) = text.parse::<Tile>() {
         assert_eq!(tile.to_string(), text);

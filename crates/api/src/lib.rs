@@ -62,7 +62,10 @@ pub use feed::{
 };
 pub use health::{HealthCheck, HealthResponse, HealthState};
 pub use identity::{IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView};
-pub use log::{LogEntriesQuery, LogEntriesResponse, LogEntryView, LogProofResponse};
+pub use log::{
+    LogEntriesQuery, LogEntriesResponse, LogEntryView, LogKeyPhase, LogKeyView, LogKeyVoucher,
+    LogKeysResponse, LogProofResponse,
+};
 pub use operation::{Audience, Method, Operation, PathParameter, percent_encode};
 pub use operator::OperatorRequest;
 pub use page::{Cursor, CursorError, Page, PageQuery};

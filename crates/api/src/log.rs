@@ -1,6 +1,6 @@
 //! The log as JSON. Auditors read tiles and checkpoints, which are not JSON and have no types here.
 
-use chancery_types::{Digest, SerialNumber};
+use chancery_types::{Digest, SerialNumber, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -62,6 +62,65 @@ pub struct LogProofResponse {
     /// The exact bytes of the entry, base64: what the proof is about.
     pub entry: String,
     /// The inclusion proof and the signed checkpoint (C2SP tlog-proof).
+    pub receipt: String,
+}
+
+/// The keys that have signed for the log, do, or will, the oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogKeysResponse {
+    /// The log's origin line.
+    pub origin: String,
+    /// The keys.
+    pub keys: Vec<LogKeyView>,
+}
+
+/// A key of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogKeyView {
+    /// The key (C2SP signed-note).
+    pub vkey: String,
+    /// Where in its life it is.
+    pub phase: LogKeyPhase,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// That the log, as the key before it has signed it, names this key; nothing for the first one, and for one that
+    /// has not signed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<LogKeyVoucher>,
+}
+
+/// Where in its life a key of the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogKeyPhase {
+    /// It signs nothing yet.
+    Published,
+    /// It signs.
+    Active,
+    /// It signs beside the one after it.
+    Superseded,
+    /// It signs no more.
+    Withdrawn,
+}
+
+impl std::fmt::Display for LogKeyPhase {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Published => "published",
+            Self::Active => "active",
+            Self::Superseded => "superseded",
+            Self::Withdrawn => "withdrawn",
+        })
+    }
+}
+
+/// The proof that the log names a key, by the key before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogKeyVoucher {
+    /// The exact bytes of the entry that published the key, base64.
+    pub entry: String,
+    /// The inclusion proof and the checkpoint that the key before it has signed (C2SP tlog-proof).
     pub receipt: String,
 }
 

@@ -229,6 +229,8 @@ operations! {
     LogProof, "log-proof", Get, "/v1/log/proof/{serial}", Holder,
         "The proof that a certificate is in the log.";
     LogKey, "log-key", Get, "/v1/log/vkey", Anybody, "The key that verifies checkpoints (C2SP signed-note).";
+    LogKeys, "log-keys", Get, "/v1/log/keys", Anybody,
+        "Every key that has verified checkpoints, does or will, and how each vouches for the next.";
     ExportAudit, "export-audit", Get, "/v1/audit/export", Operator, "Exports the log for an auditor.";
 
     ReadPolicy, "read-policy", Get, "/v1/policy", Operator, "The policy and the profiles in force.";

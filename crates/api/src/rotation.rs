@@ -16,6 +16,8 @@ pub enum RotationSubject {
     Root,
     /// Keys of JWT-SVIDs.
     Jwt,
+    /// Keys of the log's checkpoints.
+    Log,
 }
 
 impl RotationSubject {
@@ -26,6 +28,7 @@ impl RotationSubject {
             Self::Issuer => "issuer",
             Self::Root => "root",
             Self::Jwt => "jwt",
+            Self::Log => "log",
         }
     }
 }
@@ -102,7 +105,7 @@ pub struct CaRoot {
     pub issuers: Vec<IssuerEpoch>,
 }
 
-/// A key of JWT-SVIDs.
+/// A key of JWT-SVIDs, or of the log's checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CaKey {
     /// SHA-256 of its SubjectPublicKeyInfo.
@@ -129,6 +132,9 @@ pub struct CaStatusResponse {
     pub issuers: Vec<CaIssuer>,
     /// Keys of JWT-SVIDs.
     pub jwt_keys: Vec<CaKey>,
+    /// Keys of the log's checkpoints.
+    #[serde(default)]
+    pub log_keys: Vec<CaKey>,
     /// What no operator wants to go on by itself.
     pub paused: Vec<String>,
     /// What will happen, the first first, if nobody does anything else.

@@ -21,6 +21,7 @@ mod process;
 mod replicas {
     pub(crate) mod cluster;
     pub(crate) mod load;
+    pub(crate) mod log_keys;
     pub(crate) mod place;
     pub(crate) mod recovery;
     pub(crate) mod roots;
@@ -36,7 +37,7 @@ use chancery_types::{Random as _, SystemRandom};
 use network::Fault;
 use replicas::cluster::{Cluster, REPLICAS, token};
 use replicas::load::Load;
-use replicas::{place, recovery, roots, rotation, verdict};
+use replicas::{log_keys, place, recovery, roots, rotation, verdict};
 use server::Server;
 
 /// From the end of a fault to service.
@@ -193,6 +194,13 @@ async fn a_key_that_a_killed_replica_has_made_is_the_one_that_another_publishes(
     let Some(database) = Server::start() else { return };
     let mut cluster = Cluster::start_rotating(database, &["--spares", "0"]).await;
     rotation::keys_are_finished_by_another(&mut cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn another_key_of_the_log_signs_at_all_replicas_though_the_one_that_rotates_dies() {
+    let Some(database) = Server::start() else { return };
+    let mut cluster = Cluster::start_rotating(database, &["--spares", "0"]).await;
+    log_keys::another_key_signs_at_all(&mut cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

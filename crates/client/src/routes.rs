@@ -7,11 +7,11 @@ use chancery_api::{
     CertificateView, ChangeQuery, ChangeResponse, ChangeStepRequest, ChangeView, ChangesResponse,
     CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse, HealthResponse,
     HoldRequest, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView, IssuersResponse,
-    JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, NonceResponse, OpenIdConfiguration,
-    Operation, OperatorRequest, Page, PageQuery, PolicyCheckRequest, PolicyCheckResponse, PolicyView,
-    ReleaseRequest, RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest, RollbackRequest,
-    RotateRequest, RotationResponse, StatusAnswer, StatusQuestion, StatusResponse, TaintRequest,
-    TemplateDocument, TemplateView, TokenQuery, TokenView,
+    JwksBundle, LogEntriesQuery, LogEntriesResponse, LogKeysResponse, LogProofResponse, NonceResponse,
+    OpenIdConfiguration, Operation, OperatorRequest, Page, PageQuery, PolicyCheckRequest,
+    PolicyCheckResponse, PolicyView, ReleaseRequest, RenewRequest, RenewalRequest, RenewalResponse,
+    RevokeRequest, RollbackRequest, RotateRequest, RotationResponse, StatusAnswer, StatusQuestion,
+    StatusResponse, TaintRequest, TemplateDocument, TemplateView, TokenQuery, TokenView,
 };
 use chancery_types::{IssuerEpoch, SerialNumber, SpiffeId, TokenId};
 
@@ -426,6 +426,11 @@ impl Client {
     /// The key that verifies checkpoints, as a line of text.
     pub async fn log_key(&self) -> Result<Bytes, ClientError> {
         self.call_bytes(Call::new(Operation::LogKey, &[])).await
+    }
+
+    /// Every key of the log, and how each vouches for the next.
+    pub async fn log_keys(&self) -> Result<LogKeysResponse, ClientError> {
+        self.call(Call::new(Operation::LogKeys, &[])).await
     }
 
     /// Exports the log.

@@ -258,7 +258,8 @@ facts! {
         /// SHA-256 of a root's certificate, or of a key's SubjectPublicKeyInfo.
         key: Digest,
         /// Of a root its certificate, and after it those by which other roots vouch for it; of a key its
-        /// SubjectPublicKeyInfo. DER.
+        /// SubjectPublicKeyInfo. DER. Of a key of the log, from its activation on, there follows the text of the
+        /// checkpoint by which the key before it signed the log up to the entry that published this one.
         content: Blob,
         /// The phase.
         phase: KeyPhase,
@@ -565,6 +566,8 @@ numbered! {
         Jwt,
         /// It signs issuers.
         Root,
+        /// It signs the log's checkpoints, and what else is signed as the log.
+        Log,
     }
 
     /// Where in its life a root or a key is.

@@ -291,6 +291,7 @@ impl fmt::Display for Precondition {
             }
             Self::KeyAt { purpose: KeyPurpose::Jwt, key, .. } => write!(formatter, "JWT key {key}"),
             Self::KeyAt { purpose: KeyPurpose::Root, key, .. } => write!(formatter, "root {key}"),
+            Self::KeyAt { purpose: KeyPurpose::Log, key, .. } => write!(formatter, "log key {key}"),
             Self::InForce(serial) | Self::Revocable { serial, .. } => {
                 write!(formatter, "certificate {serial}")
             }

@@ -423,8 +423,7 @@ async fn an_altered_database_does_not_pass_the_check() {
         assert!(place.check(server.address()).await > 300);
         client.batch_execute(&alteration.replace('@', &place.schema)).await.unwrap();
         let options = place.options(server.address(), 0);
-        let checked =
-            PostgresLedger::check_everything(&options, workload::signer().as_ref(), |_, _| {}).await;
+        let checked = PostgresLedger::check_everything(&options, &workload::signer(), |_, _| {}).await;
         println!("{alteration}: {}", checked.unwrap_err());
     }
 }

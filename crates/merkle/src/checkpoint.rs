@@ -4,7 +4,8 @@ use chancery_types::Digest;
 
 use crate::hash::empty_root;
 use crate::key::{NoteKeyKind, NoteSigner, NoteVerifier, SignError};
-use crate::note::{NoteError, SignedNote};
+use crate::log_keys::LogKeys;
+use crate::note::{NoteError, SignedNote, VerifiedSignature};
 use crate::reader::MAX_TREE_SIZE;
 use crate::text::{decimal, excerpt, hash, print_hash};
 
@@ -146,22 +147,19 @@ pub struct VerifiedCheckpoint {
 }
 
 impl VerifiedCheckpoint {
-    /// Checks the log's signature and those of known witnesses, and that the origin is the log key's name.
+    /// Checks the log's signature, by any of its keys, and those of known witnesses, and that the origin is the keys' name.
     /// How many cosignatures are enough is for the caller to say.
     ///
     /// # Errors
     /// [`OpenError`] when the log has not signed, or a signature by a known key is bad.
-    pub fn open(
-        note: &SignedNote,
-        log: &NoteVerifier,
-        witnesses: &[NoteVerifier],
-    ) -> Result<Self, OpenError> {
-        if log.kind() != NoteKeyKind::Ed25519 {
+    pub fn open(note: &SignedNote, log: &LogKeys, witnesses: &[NoteVerifier]) -> Result<Self, OpenError> {
+        if log.as_slice().iter().any(|key| key.kind() != NoteKeyKind::Ed25519) {
             return Err(OpenError::NotALogKey(log.name().to_owned()));
         }
-        let keys: Vec<NoteVerifier> = std::iter::once(log).chain(witnesses).cloned().collect();
+        let keys: Vec<NoteVerifier> = log.as_slice().iter().chain(witnesses).cloned().collect();
+        let is_of_witness = |signature: &VerifiedSignature| signature.verifier >= log.as_slice().len();
         let signatures = note.verify(&keys)?;
-        if signatures.iter().all(|signature| signature.verifier != 0) {
+        if signatures.iter().all(is_of_witness) {
             return Err(OpenError::NotByLog(log.name().to_owned()));
         }
         let checkpoint = Checkpoint::parse(note.text())?;
@@ -169,8 +167,10 @@ impl VerifiedCheckpoint {
             let (expected, found) = (log.name().to_owned(), excerpt(checkpoint.origin()));
             return Err(OpenError::Origin { expected, found });
         }
-        let cosignatures = signatures.iter().filter(|signature| signature.verifier != 0).map(|signature| {
-            Cosignature { witness: keys[signature.verifier].name().to_owned(), seconds: signature.seconds }
+        let cosignatures = signatures.iter().filter(|signature| is_of_witness(signature));
+        let cosignatures = cosignatures.map(|signature| Cosignature {
+            witness: keys[signature.verifier].name().to_owned(),
+            seconds: signature.seconds,
         });
         Ok(Self { checkpoint, cosignatures: cosignatures.collect() })
     }
@@ -179,7 +179,7 @@ impl VerifiedCheckpoint {
     ///
     /// # Errors
     /// [`OpenError`] as [`Self::open`], or when it is no note at all.
-    pub fn open_text(note: &str, log: &NoteVerifier, witnesses: &[NoteVerifier]) -> Result<Self, OpenError> {
+    pub fn open_text(note: &str, log: &LogKeys, witnesses: &[NoteVerifier]) -> Result<Self, OpenError> {
         Self::open(&note.parse()?, log, witnesses)
     }
 

@@ -29,6 +29,9 @@ pub enum SignError {
         /// Bytes returned.
         length: usize,
     },
+    /// No key of the log is at hand, or none is in force.
+    #[error("no key of the log {0:?} signs here: its key is missing, or nothing is to be signed")]
+    NoKey(String),
     /// A text that no signed note can carry: see [`crate::SignedNote::sign`].
     #[error("the text cannot become a signed note: it must end in a newline and hold no control characters")]
     Text,
@@ -36,11 +39,8 @@ pub enum SignError {
 
 /// Signs the text of a note.
 pub trait NoteSigner {
-    /// The key's name, as it stands in the signature line.
-    fn name(&self) -> &str;
-
-    /// The key's short identifier (signed-note: first bytes of a hash over name, type and public key).
-    fn key_id(&self) -> [u8; 4];
+    /// What others need to verify; its name and identifier stand in the signature line.
+    fn verifier(&self) -> &NoteVerifier;
 
     /// The signature's bytes (without key id) over this text.
     ///
@@ -218,7 +218,6 @@ impl FromStr for NoteVerifier {
 /// 64-byte signature.
 pub struct Ed25519NoteSigner<F> {
     verifier: NoteVerifier,
-    key_id: [u8; 4],
     sign: F,
 }
 
@@ -233,13 +232,7 @@ where
     /// [`VkeyError::Name`] when no key can have this name.
     pub fn new(name: &str, public_key: [u8; 32], sign: F) -> Result<Self, VkeyError> {
         let verifier = NoteVerifier::new(name, NoteKeyKind::Ed25519, public_key)?;
-        Ok(Self { key_id: verifier.key_id(), verifier, sign })
-    }
-
-    /// What others need to verify.
-    #[must_use]
-    pub fn verifier(&self) -> &NoteVerifier {
-        &self.verifier
+        Ok(Self { verifier, sign })
     }
 }
 
@@ -248,12 +241,8 @@ where
     F: Fn(&[u8]) -> Result<Vec<u8>, E>,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    fn name(&self) -> &str {
-        self.verifier.name()
-    }
-
-    fn key_id(&self) -> [u8; 4] {
-        self.key_id
+    fn verifier(&self) -> &NoteVerifier {
+        &self.verifier
     }
 
     fn sign(&self, text: &[u8]) -> Result<Vec<u8>, SignError> {

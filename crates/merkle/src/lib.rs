@@ -17,10 +17,13 @@ mod checkpoint;
 mod frontier;
 mod hash;
 mod key;
+mod log_keys;
+mod log_signers;
 mod note;
 mod proof;
 mod reader;
 mod receipt;
+mod recorded_key;
 mod text;
 mod tile;
 mod verify;
@@ -30,6 +33,8 @@ pub use checkpoint::{Checkpoint, CheckpointError, Cosignature, OpenError, Verifi
 pub use frontier::{Frontier, FrontierError};
 pub use hash::{empty_root, leaf_hash, node_hash};
 pub use key::{Ed25519NoteSigner, NoteKeyKind, NoteSigner, NoteVerifier, SignError, VkeyError};
+pub use log_keys::{LogKeys, LogKeysError, MAX_LOG_KEYS};
+pub use log_signers::{LogSigner, LogSigners};
 pub use note::{
     MAX_NOTE_BYTES, MAX_NOTE_SIGNATURES, NoteError, NoteSignature, SignatureProblem, SignedNote,
     VerifiedSignature,
@@ -37,8 +42,9 @@ pub use note::{
 pub use proof::{BuildError, ProofBuilder, consistency_proof, inclusion_proof, root_at};
 pub use reader::{HashReader, MAX_TREE_SIZE, MemoryHashes};
 pub use receipt::{MAX_RECEIPT_BYTES, Receipt, ReceiptError, ReceiptProblem};
+pub use recorded_key::{RecordedKey, RecordedKeyError};
 pub use tile::{Tile, TileKind, TilePathError, tiles_of};
-pub use verify::{MAX_PROOF_HASHES, ProofError, verify_consistency, verify_inclusion};
+pub use verify::{MAX_PROOF_HASHES, ProofError, inclusion_root, verify_consistency, verify_inclusion};
 
 #[cfg(test)]
 mod tests;

@@ -146,8 +146,8 @@ impl SignedNote {
             return Err(SignError::Text);
         }
         let signatures = signers.iter().map(|signer| {
-            let signature = signer.sign(text.as_bytes())?;
-            Ok(NoteSignature { name: signer.name().to_owned(), key_id: signer.key_id(), signature })
+            let (signature, key) = (signer.sign(text.as_bytes())?, signer.verifier());
+            Ok(NoteSignature { name: key.name().to_owned(), key_id: key.key_id(), signature })
         });
         Ok(Self { signatures: signatures.collect::<Result<_, SignError>>()?, text: text.to_owned() })
     }

@@ -9,6 +9,7 @@ use data_encoding::BASE64;
 use crate::checkpoint::{OpenError, VerifiedCheckpoint};
 use crate::hash::leaf_hash;
 use crate::key::NoteVerifier;
+use crate::log_keys::LogKeys;
 use crate::note::{MAX_NOTE_BYTES, NoteError, SignedNote};
 use crate::text::{base64, decimal, excerpt, hash, print_hash};
 use crate::verify::{MAX_PROOF_HASHES, ProofError, verify_inclusion};
@@ -93,7 +94,7 @@ impl Receipt {
     pub fn verify(
         &self,
         entry: &[u8],
-        log: &NoteVerifier,
+        log: &LogKeys,
         witnesses: &[NoteVerifier],
     ) -> Result<VerifiedCheckpoint, ReceiptProblem> {
         self.verify_leaf(&leaf_hash(entry), log, witnesses)
@@ -106,7 +107,7 @@ impl Receipt {
     pub fn verify_leaf(
         &self,
         leaf: &Digest,
-        log: &NoteVerifier,
+        log: &LogKeys,
         witnesses: &[NoteVerifier],
     ) -> Result<VerifiedCheckpoint, ReceiptProblem> {
         let verified = VerifiedCheckpoint::open(&self.checkpoint, log, witnesses)?;

@@ -71,6 +71,14 @@ pub fn verify_inclusion(
     proof: &[Digest],
     root: &Digest,
 ) -> Result<(), ProofError> {
+    expect_root(inclusion_root(leaf, index, size, proof)?, root)
+}
+
+/// The root of the tree of `size` leaves in which `leaf` stands at `index`, if the proof is one of it.
+///
+/// # Errors
+/// [`ProofError`] when it cannot be.
+pub fn inclusion_root(leaf: &Digest, index: u64, size: u64, proof: &[Digest]) -> Result<Digest, ProofError> {
     if size > MAX_TREE_SIZE {
         return Err(ProofError::TooLarge(size));
     }
@@ -78,8 +86,7 @@ pub fn verify_inclusion(
         return Err(ProofError::NoSuchEntry { index, size });
     }
     expect_length(inclusion_length(index, size), proof)?;
-    let computed = climb(index, size - 1, *leaf, proof, |_, _| {});
-    expect_root(computed, root)
+    Ok(climb(index, size - 1, *leaf, proof, |_, _| {}))
 }
 
 /// Checks that the tree of `old` leaves is a prefix of the tree of `new` leaves (RFC 9162 section 2.1.4.2).

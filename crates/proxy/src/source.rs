@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chancery_api::RelyingPartyKind;
 use chancery_client::{Client, ClientError, Endpoint, TrustAnchors};
-use chancery_merkle::NoteVerifier;
+use chancery_merkle::LogKeys;
 use chancery_types::{HumanDuration, SpiffeId, TrustDomain};
 use chancery_verify::live::{
     Allowed, Authority, CredentialError, CredentialFiles, Credentials, Follower, Following, Judge, LogKey,
@@ -127,9 +127,7 @@ impl SourceConfig {
         }
         let log_key = match &authority.log_key {
             None => Some(LogKey::Fetched),
-            Some(text) => {
-                mistakes.keep("authority.log_key", text.trim().parse::<NoteVerifier>()).map(LogKey::Pinned)
-            }
+            Some(text) => mistakes.keep("authority.log_key", text.parse::<LogKeys>()).map(LogKey::Pinned),
         };
         let credentials = CredentialSource::check(identity, directory, mistakes);
         let rules = rules(&status, mistakes);

@@ -12,7 +12,7 @@ use chancery_entry::{Body, Entry, StatusSetPublished};
 use chancery_ledger::{
     CommitError, Ledger, ModelError, News, Outcome, Precondition, Proposal, ReadError, StatusSetRecord, Turn,
 };
-use chancery_merkle::{NoteSigner, NoteVerifier};
+use chancery_merkle::{LogSigner, LogSigners};
 use chancery_status::{BuildError, DeltaError, ExactSet, OpenError, SetBuilder, SignedSet, replace_file};
 use chancery_telemetry::step;
 use chancery_types::{Clock, Digest, IssuerEpoch, Timestamp, TrustDomain};
@@ -51,10 +51,8 @@ pub struct SetPublisherSpec {
     pub clock: Arc<dyn Clock>,
     /// Whose certificates.
     pub trust_domain: TrustDomain,
-    /// The ledger's key.
-    pub signer: Arc<dyn NoteSigner + Send + Sync>,
-    /// What verifies it.
-    pub verifier: NoteVerifier,
+    /// The log's keys.
+    pub signers: Arc<LogSigners>,
     /// Where the set lies.
     pub file: PathBuf,
     /// How old a version gets while nothing changes.
@@ -230,6 +228,7 @@ impl SetPublisher {
     async fn keep(&self) {
         let mut news = self.spec.board.news();
         let mut known = 0;
+        let mut signed_by = self.spec.signers.in_force();
         let mut next = Instant::now();
         let mut earliest = Instant::now();
         loop {
@@ -242,8 +241,10 @@ impl SetPublisher {
                 () = changed(&mut news, known) => {
                     tokio::time::sleep_until(earliest.max(Instant::now() + GATHER)).await;
                 }
+                () = self.other_keys(&signed_by) => {}
                 () = tokio::time::sleep_until(next) => {}
             }
+            signed_by = self.spec.signers.in_force();
             let step = step!("publish", chancery.what = "exact set");
             let published = self.publish().instrument(step).await;
             earliest = Instant::now() + SPACING;
@@ -260,6 +261,13 @@ impl SetPublisher {
                         RETRY.min(self.spec.refresh)
                     }
                 };
+        }
+    }
+
+    /// Waits until the log is signed by other keys than these: whoever knows only the new one needs a set that it signed.
+    async fn other_keys(&self, known: &Arc<[LogSigner]>) {
+        while Arc::ptr_eq(&self.spec.signers.in_force(), known) {
+            tokio::time::sleep(SPACING).await;
         }
     }
 
@@ -328,7 +336,7 @@ impl SetPublisher {
             return Ok(true);
         }
         let Some(bytes) = scratch.get(KEY).await? else { return Ok(false) };
-        let signed = SignedSet::open(bytes.into(), &self.spec.trust_domain, &self.spec.verifier)?;
+        let signed = SignedSet::open(bytes.into(), &self.spec.trust_domain, &self.spec.signers.verifiers())?;
         if signed.set().hash() != last.hash {
             return Ok(false);
         }
@@ -358,15 +366,14 @@ impl SetPublisher {
 
     /// Builds, signs, and reads what was signed as a relying party would, on a thread that may take its time.
     async fn sign(&self, sequence: u64, made: Timestamp, lists: Lists) -> Result<SignedSet, SetPublishError> {
-        let (domain, signer) = (self.spec.trust_domain.clone(), Arc::clone(&self.spec.signer));
-        let verifier = self.spec.verifier.clone();
+        let (domain, signers) = (self.spec.trust_domain.clone(), Arc::clone(&self.spec.signers));
         let sign = move || {
             let mut builder = SetBuilder::new(sequence, made);
             for (epoch, counters) in &lists {
                 builder.issuer(*epoch, counters.iter().copied())?;
             }
-            let signed = SignedSet::sign(builder.build()?, &domain, signer.as_ref())?;
-            let read = SignedSet::open(signed.to_bytes(), &domain, &verifier)?;
+            let signed = SignedSet::sign(builder.build()?, &domain, &signers)?;
+            let read = SignedSet::open(signed.to_bytes(), &domain, &signers.verifiers())?;
             match names_exactly(read.set(), &lists) {
                 true => Ok(read),
                 false => Err(SetPublishError::Unexpected),
@@ -472,7 +479,7 @@ fn read_back(spec: &SetPublisherSpec) -> Option<SignedSet> {
             return None;
         }
     };
-    let opened = SignedSet::open(bytes.into(), &spec.trust_domain, &spec.verifier);
+    let opened = SignedSet::open(bytes.into(), &spec.trust_domain, &spec.signers.verifiers());
     let warn =
         |error| tracing::warn!(%error, file = %spec.file.display(), "the exact set on disk is replaced");
     opened.map_err(warn).ok()

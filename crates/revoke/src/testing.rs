@@ -6,7 +6,7 @@ use std::time::Duration;
 use chancery_entry::{Blob, Body, CrlDivision, Document, Entry, Issuance, IssuerActivation, Revocation};
 use chancery_keys::{EphemeralSigner, Signer};
 use chancery_ledger::{EmbeddedLedger, Ledger, Options, Outcome, Precondition, Proposal};
-use chancery_merkle::Ed25519NoteSigner;
+use chancery_merkle::{Ed25519NoteSigner, LogSigners};
 use chancery_types::{
     AssuranceLevel, Clock as _, Digest, EvidenceKind, Generation, IssuerEpoch, KeyAlgorithm, LineageId,
     ManualClock, RevocationReason, SerialNumber, SystemRandom, Timestamp,
@@ -47,7 +47,7 @@ impl World {
         let note = Ed25519NoteSigner::new("example.org/log", public, move |message: &[u8]| key.sign(message));
         let ledger = EmbeddedLedger::create(
             &place.path().join("ledger"),
-            Box::new(note.unwrap()),
+            LogSigners::of(note.unwrap()),
             options,
             &SystemRandom,
         );

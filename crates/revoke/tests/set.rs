@@ -66,8 +66,7 @@ impl World {
             ledger: shared,
             clock: Arc::new(clock.clone()),
             trust_domain: domain(),
-            signer: workload::signer().into(),
-            verifier: workload::verifier(),
+            signers: workload::signer(),
             file: set_file(directory),
             refresh: REFRESH,
         }));
@@ -113,7 +112,7 @@ fn set_file(directory: &Path) -> PathBuf {
 }
 
 fn open(bytes: Bytes) -> SignedSet {
-    SignedSet::open(bytes, &domain(), &workload::verifier()).unwrap()
+    SignedSet::open(bytes, &domain(), &[workload::verifier()]).unwrap()
 }
 
 fn on_disk(directory: &Path) -> SignedSet {
@@ -170,7 +169,7 @@ async fn versions_say_what_the_log_says_and_deltas_lead_from_one_to_the_next() {
     let current = world.publisher.current().unwrap();
     for old in [&first, &second] {
         let delta = world.publisher.delta(&current, old.set().sequence()).unwrap().unwrap();
-        let advanced = old.advance(delta, &domain(), &workload::verifier()).unwrap();
+        let advanced = old.advance(delta, &domain(), &[workload::verifier()]).unwrap();
         assert_eq!(advanced.to_bytes(), third.to_bytes());
     }
     for unknown in [0, third.set().sequence(), u64::MAX] {
@@ -205,7 +204,7 @@ async fn a_clock_that_steps_back_does_not_take_the_sequence_back() {
     assert!(second.set().sequence() > first.set().sequence());
     let current = world.publisher.current().unwrap();
     let delta = world.publisher.delta(&current, first.set().sequence()).unwrap().unwrap();
-    let advanced = first.advance(delta, &domain(), &workload::verifier()).unwrap();
+    let advanced = first.advance(delta, &domain(), &[workload::verifier()]).unwrap();
     assert_eq!(advanced.set(), second.set());
     assert!(!world.publisher.is_stale(world.clock_now()));
     world.clock.set(workload::now() + 4 * REFRESH);
@@ -232,7 +231,7 @@ async fn a_restart_goes_on_from_what_is_on_disk() {
     let after = world.publish().await;
     let current = world.publisher.current().unwrap();
     let delta = world.publisher.delta(&current, before.set().sequence()).unwrap().unwrap();
-    let advanced = before.advance(delta, &domain(), &workload::verifier()).unwrap();
+    let advanced = before.advance(delta, &domain(), &[workload::verifier()]).unwrap();
     assert_eq!(advanced.to_bytes(), after.to_bytes());
     assert_eq!(recorded(&world.ledger).await.len(), 2);
 }

@@ -253,6 +253,7 @@ pub(crate) fn weight(operation: Operation) -> Weight {
         | Operation::LogTile
         | Operation::LogProof
         | Operation::LogKey
+        | Operation::LogKeys
         | Operation::ReadPolicy
         | Operation::CheckPolicy
         | Operation::Healthz

@@ -11,7 +11,7 @@ use chancery_ledger::{
 };
 use chancery_types::Digest;
 
-use crate::authority::{OpenError, note_signer, open_keys};
+use crate::authority::{OpenError, open_log_signers};
 use crate::config::{Config, LedgerPlace};
 use crate::storage::postgres_options;
 
@@ -57,22 +57,21 @@ pub async fn rebuild_ledger(
     config: &Config,
     progress: impl Fn(u64, Option<u64>) + Send + 'static,
 ) -> Result<Holding, MaintenanceError> {
-    let keys = open_keys(config)?;
-    let (signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
+    let signers = open_log_signers(config)?;
     match &config.ledger {
         LedgerPlace::Directory(directory) => {
             let directory = directory.clone();
             aside(move || {
                 let mut told = |done, of| progress(done, of);
-                let ledger = EmbeddedLedger::rebuild(&directory, signer, Options::default(), &mut told);
+                let ledger = EmbeddedLedger::rebuild(&directory, signers, Options::default(), &mut told);
                 holding(&ledger.map_err(OpenError::from)?)
             })
             .await
         }
         LedgerPlace::Postgres(place) => {
             let (options, told) = (postgres_options(place)?, move |done, of| progress(done, Some(of)));
-            PostgresLedger::rebuild(&options, signer.as_ref(), told).await.map_err(OpenError::from)?;
-            let report = PostgresLedger::check_everything(&options, signer.as_ref(), |_, _| {}).await;
+            PostgresLedger::rebuild(&options, &signers, told).await.map_err(OpenError::from)?;
+            let report = PostgresLedger::check_everything(&options, &signers, |_, _| {}).await;
             Ok(Holding::of(&report.map_err(OpenError::from)?))
         }
     }
@@ -86,21 +85,20 @@ pub async fn check_ledger(
     config: &Config,
     progress: impl Fn(u64, Option<u64>) + Send + 'static,
 ) -> Result<Holding, MaintenanceError> {
-    let keys = open_keys(config)?;
-    let (signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
+    let signers = open_log_signers(config)?;
     match &config.ledger {
         LedgerPlace::Directory(directory) => {
             let directory = directory.clone();
             aside(move || {
                 EmbeddedLedger::check_everything(&directory, &mut |done, of| progress(done, of))?;
-                let ledger = EmbeddedLedger::open(&directory, signer, Options::default());
+                let ledger = EmbeddedLedger::open(&directory, signers, Options::default());
                 holding(&ledger.map_err(OpenError::from)?)
             })
             .await
         }
         LedgerPlace::Postgres(place) => {
             let (options, told) = (postgres_options(place)?, move |done, of| progress(done, Some(of)));
-            let report = PostgresLedger::check_everything(&options, signer.as_ref(), told).await;
+            let report = PostgresLedger::check_everything(&options, &signers, told).await;
             Ok(Holding::of(&report.map_err(OpenError::from)?))
         }
     }

@@ -9,13 +9,13 @@ use chancery_api::{
     ChangesResponse, CreateTokenRequest, CreateTokenResponse, DecisionView, EnrollRequest, EnrollResponse,
     EventStreamsResponse, FeedAcknowledgement, FeedEvent, FeedQuery, HealthResponse, HoldRequest,
     IDEMPOTENCY_KEY_HEADER, IdentityDocument, IdentityQuery, IdentityStateRequest, IdentityView,
-    IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogProofResponse, Method,
-    NonceResponse, OpenIdConfiguration, Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page, PageQuery,
-    PolicyCheckRequest, PolicyCheckResponse, PolicyView, PollRequest, PollResponse, Problem, ReleaseRequest,
-    RelyingPartiesResponse, RelyingPartyView, RenewRequest, RenewalRequest, RenewalResponse, RevokeRequest,
-    RollbackRequest, RotateRequest, RotationResponse, StatusAnswer, StatusQuestion, StatusResponse,
-    StreamConfiguration, StreamQuery, StreamRequest, StreamStatus, TaintRequest, TemplateDocument,
-    TemplateView, TokenQuery, TokenView, TransmitterConfiguration, VerificationRequest,
+    IssuersResponse, JwksBundle, LogEntriesQuery, LogEntriesResponse, LogKeysResponse, LogProofResponse,
+    Method, NonceResponse, OpenIdConfiguration, Operation, OperatorRequest, PROBLEM_MEDIA_TYPE, Page,
+    PageQuery, PolicyCheckRequest, PolicyCheckResponse, PolicyView, PollRequest, PollResponse, Problem,
+    ReleaseRequest, RelyingPartiesResponse, RelyingPartyView, RenewRequest, RenewalRequest, RenewalResponse,
+    RevokeRequest, RollbackRequest, RotateRequest, RotationResponse, StatusAnswer, StatusQuestion,
+    StatusResponse, StreamConfiguration, StreamQuery, StreamRequest, StreamStatus, TaintRequest,
+    TemplateDocument, TemplateView, TokenQuery, TokenView, TransmitterConfiguration, VerificationRequest,
 };
 use http::StatusCode;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
@@ -225,6 +225,7 @@ fn shape(operation: Operation) -> Shape {
         Operation::LogCheckpoint | Operation::LogKey => answer(text("text/plain; charset=utf-8")),
         Operation::LogTile => answer(binary("application/octet-stream")),
         Operation::LogEntries => search::<LogEntriesQuery>(json::<LogEntriesResponse>()),
+        Operation::LogKeys => answer(json::<LogKeysResponse>()),
         Operation::LogProof => answer(json::<LogProofResponse>()),
         Operation::ExportAudit => search::<AuditExportQuery>(text("application/jsonl")),
         Operation::ReadPolicy => answer(json::<PolicyView>()),

@@ -9,12 +9,13 @@
 //! Entries and signatures are copied to the byte; everything else follows from them. A copy that broke off goes on where
 //! it stopped, and until the old log is ended nothing has happened.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_ledger::{CommitError, CopyError, PostgresError, copy_log};
 use chancery_types::{Digest, Random};
 
-use crate::authority::{OpenError, note_signer, open_keys};
+use crate::authority::{OpenError, open_log_signers};
 use crate::config::{Config, LedgerPlace};
 use crate::storage::{create_ledger, open_ledger, open_to_read};
 
@@ -72,11 +73,10 @@ pub async fn relocate(
     random: &dyn Random,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Relocated, RelocationError> {
-    let keys = open_keys(config)?;
-    let signer = || note_signer(&config.trust_domain, &keys.ledger).map(|(signer, _)| signer);
-    let source = open_to_read(from, signer()?, random).await?;
-    let target = match open_ledger(to, signer()?, random).await {
-        Err(error) if is_missing(to, &error) => create_ledger(to, signer()?, random).await?,
+    let signers = open_log_signers(config)?;
+    let source = open_to_read(from, Arc::clone(&signers), random).await?;
+    let target = match open_ledger(to, Arc::clone(&signers), random).await {
+        Err(error) if is_missing(to, &error) => create_ledger(to, signers, random).await?,
         opened => opened?,
     };
     let first = copy_log(source.as_ref(), target.as_ref(), progress).await?;

@@ -431,8 +431,7 @@ fn exact_set(authority: &Authority, board: &Arc<StatusBoard>) -> Result<Arc<SetP
         ledger: Arc::clone(authority.ledger()),
         clock: Arc::clone(authority.clock()),
         trust_domain: authority.config().trust_domain.clone(),
-        signer: Arc::clone(authority.log_signer()),
-        verifier: authority.log_key().clone(),
+        signers: Arc::clone(authority.log_signers()),
         file: directory.join("exact.set"),
         refresh: authority.config().set_refresh,
     })))

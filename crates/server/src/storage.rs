@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chancery_keys::read_secret;
 use chancery_ledger::{EmbeddedLedger, Ledger, Options, PostgresLedger, PostgresOptions};
-use chancery_merkle::NoteSigner;
+use chancery_merkle::LogSigners;
 use chancery_types::Random;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
@@ -16,41 +16,38 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::authority::OpenError;
 use crate::config::{DatabaseTls, LedgerPlace, PostgresPlace};
 
-/// Signs the log's checkpoints.
-pub(crate) type CheckpointSigner = Box<dyn NoteSigner + Send + Sync>;
-
 /// Opens the ledger at a place.
 pub(crate) async fn open_ledger(
     place: &LedgerPlace,
-    signer: CheckpointSigner,
+    signers: Arc<LogSigners>,
     random: &dyn Random,
 ) -> Result<Arc<dyn Ledger>, OpenError> {
-    open(place, signer, random, false).await
+    open(place, signers, random, false).await
 }
 
 /// Opens the ledger at a place though it may have ended there.
 pub(crate) async fn open_to_read(
     place: &LedgerPlace,
-    signer: CheckpointSigner,
+    signers: Arc<LogSigners>,
     random: &dyn Random,
 ) -> Result<Arc<dyn Ledger>, OpenError> {
-    open(place, signer, random, true).await
+    open(place, signers, random, true).await
 }
 
 async fn open(
     place: &LedgerPlace,
-    signer: CheckpointSigner,
+    signers: Arc<LogSigners>,
     random: &dyn Random,
     may_have_ended: bool,
 ) -> Result<Arc<dyn Ledger>, OpenError> {
     Ok(match place {
         LedgerPlace::Directory(directory) => {
             let options = Options { may_have_ended, ..Options::default() };
-            Arc::new(EmbeddedLedger::open(directory, signer, options)?)
+            Arc::new(EmbeddedLedger::open(directory, signers, options)?)
         }
         LedgerPlace::Postgres(place) => {
             let options = PostgresOptions { may_have_ended, ..postgres_options(place)? };
-            Arc::new(PostgresLedger::open(options, signer, random).await?)
+            Arc::new(PostgresLedger::open(options, signers, random).await?)
         }
     })
 }
@@ -58,15 +55,15 @@ async fn open(
 /// Makes an empty ledger at a place.
 pub(crate) async fn create_ledger(
     place: &LedgerPlace,
-    signer: CheckpointSigner,
+    signers: Arc<LogSigners>,
     random: &dyn Random,
 ) -> Result<Arc<dyn Ledger>, OpenError> {
     Ok(match place {
         LedgerPlace::Directory(directory) => {
-            Arc::new(EmbeddedLedger::create(directory, signer, Options::default(), random)?)
+            Arc::new(EmbeddedLedger::create(directory, signers, Options::default(), random)?)
         }
         LedgerPlace::Postgres(place) => {
-            Arc::new(PostgresLedger::create(postgres_options(place)?, signer, random).await?)
+            Arc::new(PostgresLedger::create(postgres_options(place)?, signers, random).await?)
         }
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chancery_client::{Client, ClientBuilder, Endpoint, RetryPolicy, TlsIdentity, TrustAnchors};
 use chancery_entry::{Blob, Body, Document, Entry, Issuance, TokenBinding, TokenCreation};
 use chancery_ledger::{EmbeddedLedger, Ledger, Options, Outcome, Proposal};
-use chancery_merkle::{Ed25519NoteSigner, NoteVerifier};
+use chancery_merkle::{Ed25519NoteSigner, LogSigners, NoteSigner as _, NoteVerifier};
 use chancery_types::{
     AssuranceLevel, Digest, EvidenceKind, FixedRandom, Generation, IssuerEpoch, LineageId, SerialNumber,
     Timestamp, TokenId,
@@ -104,7 +104,8 @@ impl TestLog {
         let directory = tempfile::tempdir().unwrap();
         let random = FixedRandom::dangerous_seeded(1);
         let ledger =
-            EmbeddedLedger::create(directory.path(), Box::new(signer), Options::default(), &random).unwrap();
+            EmbeddedLedger::create(directory.path(), LogSigners::of(signer), Options::default(), &random)
+                .unwrap();
         Self { ledger: Arc::new(ledger), verifier, _directory: directory }
     }
 

@@ -44,22 +44,6 @@ async fn revoke(server: &Server, held: &Held) {
     revoker.revoke(&Selector::Serial(serial(held)).into(), reason, Hand::of("test", "")).await.unwrap();
 }
 
-/// The same authority, stopped and started again with another configuration.
-async fn again(running: Running, edit: impl FnOnce(&mut RawConfig)) -> Running {
-    let Running { place, server } = running;
-    server.stop().await;
-    drop(server);
-    place.edit(edit);
-    for _ in 0..500 {
-        // What was under way may hold the ledger for a moment.
-        if let Ok(server) = place.serve().await {
-            return Running { place, server };
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it does not start again: {:?}", place.serve().await.err());
-}
-
 /// The list that a relying party gets at a URL.
 async fn fetch(server: &Server, url: &str) -> Vec<u8> {
     let path = url.strip_prefix("http://").unwrap().split_once('/').unwrap().1;
@@ -80,7 +64,7 @@ async fn dividing_anew_strands_no_certificate() {
     assert!(list_of(&before).contains("/crl/1/16/"), "{}", list_of(&before));
     published(&running.server).await;
     let first = fetch(&running.server, &list_of(&before)).await;
-    let running = again(running, |config| config.status.crl_shards = 3).await;
+    let running = running.again(|config| config.status.crl_shards = 3).await;
     let after = running.enroll("after").await;
     assert!(list_of(&after).contains("/crl/1/3/"), "{}", list_of(&after));
     for held in [&before, &after] {
@@ -105,7 +89,7 @@ async fn a_base_that_moved_is_named_beside_the_one_before() {
     let running = Running::start().await;
     let before = running.enroll("before").await;
     let moved = |config: &mut RawConfig| config.status.url = Some("http://status.example.org".into());
-    let running = again(running, moved).await;
+    let running = running.again(moved).await;
     published(&running.server).await;
     let der = fetch(&running.server, &list_of(&before)).await;
     let list = CrlView::from_der(&der).unwrap();
@@ -133,7 +117,7 @@ async fn only_lists_on_which_something_changed_are_made_anew() {
     assert!(changed.iter().all(|place| place.covers(serial(&held))));
 
     // Started again, it finds that nothing has to be done.
-    let running = again(running, |_| {}).await;
+    let running = running.again(|_| {}).await;
     published(&running.server).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let crl = &running.server.site().crl;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use chancery_api::{AuditExportQuery, ExportFooter, ExportHeader, IssuerState, LogEntriesQuery, ProblemCode};
 use chancery_client::{Client, ClientError, TlsIdentity, TrustAnchors};
-use chancery_merkle::{NoteVerifier, Receipt, VerifiedCheckpoint, read_bundle};
+use chancery_merkle::{LogKeys, NoteVerifier, Receipt, VerifiedCheckpoint, read_bundle};
 use chancery_server::Server;
 use chancery_server::authority::OnlineRoot;
 use chancery_server::bootstrap::{InitPlan, InitReport, init};
@@ -200,7 +200,7 @@ async fn the_log_proves_what_it_says_and_the_export_is_whole() {
     let running = Running::start().await;
     let operator = running.operator();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let key: NoteVerifier = text(&operator.log_key().await.unwrap()).trim_end().parse().unwrap();
+    let key: LogKeys = text(&operator.log_key().await.unwrap()).parse().unwrap();
     let note = text(&operator.log_checkpoint().await.unwrap());
     let size = VerifiedCheckpoint::open_text(&note, &key, &[]).unwrap().checkpoint().size();
     assert!(size > 2);
@@ -251,7 +251,7 @@ async fn set_of(running: &Running, key: &NoteVerifier, wanted: usize) -> (Signed
         assert_eq!(answer.header("content-type"), "application/vnd.chancery.status-set");
         assert_eq!(answer.header("cache-control"), "public, max-age=1");
         let tag = answer.header("etag").to_owned();
-        let set = SignedSet::open(answer.body.into(), &domain, key).unwrap();
+        let set = SignedSet::open(answer.body.into(), &domain, std::slice::from_ref(key)).unwrap();
         if set.set().len() == wanted {
             return (set, tag);
         }
@@ -264,7 +264,7 @@ async fn set_of(running: &Running, key: &NoteVerifier, wanted: usize) -> (Signed
 async fn the_exact_set_follows_revocations_and_its_deltas_lead_to_it() {
     let running = Running::start().await;
     let (operator, domain) = (running.operator(), TrustDomain::parse("example.org").unwrap());
-    let key = running.server.site().authority.log_key().clone();
+    let key = running.server.site().authority.log_key();
     let issuer = IssuerEpoch(1);
     let (first, tag) = set_of(&running, &key, 0).await;
     assert!(first.set().covers(issuer) && !first.set().covers(IssuerEpoch(2)));
@@ -281,7 +281,7 @@ async fn the_exact_set_follows_revocations_and_its_deltas_lead_to_it() {
     assert!(second.set().sequence() > first.set().sequence());
     let delta = running.get(&format!("/v1/status/set/{}", first.set().sequence()), "").await;
     assert_eq!(delta.header("content-type"), "application/vnd.chancery.status-delta");
-    let advanced = first.advance(delta.body.into(), &domain, &key).unwrap();
+    let advanced = first.advance(delta.body.into(), &domain, std::slice::from_ref(&key)).unwrap();
     assert_eq!(advanced.to_bytes(), second.to_bytes());
 
     let current = running.get(&format!("/v1/status/set/{}", second.set().sequence()), "").await;

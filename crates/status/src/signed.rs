@@ -1,7 +1,7 @@
 //! A set or a delta with the signature behind it: what is fetched, and what lies on disk.
 
 use bytes::Bytes;
-use chancery_merkle::{NoteError, NoteSigner, NoteVerifier, SignError, SignedNote};
+use chancery_merkle::{LogSigners, NoteError, NoteVerifier, SignError, SignedNote};
 use chancery_types::{Digest, TrustDomain};
 
 use crate::delta::{self, Delta, DeltaError};
@@ -59,28 +59,24 @@ pub struct SignedSet {
 }
 
 impl SignedSet {
-    /// Signs a set with the ledger's key.
+    /// Signs a set with the log's keys that are in force.
     ///
     /// # Errors
-    /// [`SignError`] when the key does not sign.
-    pub fn sign(
-        set: ExactSet,
-        trust_domain: &TrustDomain,
-        signer: &dyn NoteSigner,
-    ) -> Result<Self, SignError> {
-        let note = SignedNote::sign(&StatusNote::of(&set, trust_domain).to_string(), &[signer])?;
+    /// [`SignError`] when one of them does not sign.
+    pub fn sign(set: ExactSet, trust_domain: &TrustDomain, signers: &LogSigners) -> Result<Self, SignError> {
+        let note = signers.sign(&StatusNote::of(&set, trust_domain).to_string())?;
         Ok(Self { set, note })
     }
 
-    /// Reads a set with its signature, as fetched or as it lies on disk. The signature is verified before anything
-    /// else of the set is looked at.
+    /// Reads a set with its signature, as fetched or as it lies on disk. One of the log's keys must have signed it,
+    /// which is verified before anything else of the set is looked at.
     ///
     /// A good signature says nothing about age: compare [`ExactSet::made`] and [`ExactSet::sequence`] with what is
     /// known.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(bytes: Bytes, trust_domain: &TrustDomain, log: &NoteVerifier) -> Result<Self, OpenError> {
+    pub fn open(bytes: Bytes, trust_domain: &TrustDomain, log: &[NoteVerifier]) -> Result<Self, OpenError> {
         let (set, note) = split(&bytes, set::stated_length(&bytes)?)?;
         let signed = verify(&note, trust_domain, log)?;
         let found = Digest::of(&set);
@@ -103,7 +99,7 @@ impl SignedSet {
         &self,
         delta: Bytes,
         trust_domain: &TrustDomain,
-        log: &NoteVerifier,
+        log: &[NoteVerifier],
     ) -> Result<Self, OpenError> {
         let (delta, note) = split(&delta, delta::stated_length(&delta)?)?;
         let signed = verify(&note, trust_domain, log)?;
@@ -155,9 +151,9 @@ fn split(bytes: &Bytes, length: usize) -> Result<(Bytes, SignedNote), OpenError>
 fn verify(
     note: &SignedNote,
     trust_domain: &TrustDomain,
-    log: &NoteVerifier,
+    log: &[NoteVerifier],
 ) -> Result<StatusNote, OpenError> {
-    note.verify(std::slice::from_ref(log))?;
+    note.verify(log)?;
     let signed: StatusNote = note.text().parse()?;
     if signed.trust_domain == *trust_domain {
         return Ok(signed);

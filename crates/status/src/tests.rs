@@ -217,25 +217,26 @@ fn a_delta_of_a_few_certificates_is_short() {
 }
 
 mod signing {
-    use chancery_merkle::{Ed25519NoteSigner, NoteError, NoteVerifier};
+    use std::sync::Arc;
+
+    use chancery_merkle::{Ed25519NoteSigner, LogSigners, NoteError, NoteVerifier};
     use chancery_types::TrustDomain;
     use ring::signature::{Ed25519KeyPair, KeyPair};
 
     use super::*;
 
-    type Signature = Result<Vec<u8>, std::io::Error>;
-
-    fn key(seed: u8, name: &str) -> Ed25519NoteSigner<impl Fn(&[u8]) -> Signature + use<>> {
+    fn key(seed: u8, name: &str) -> Arc<LogSigners> {
         let key = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
         let public: [u8; 32] = key.public_key().as_ref().try_into().unwrap();
-        Ed25519NoteSigner::new(name, public, move |text: &[u8]| Ok(key.sign(text).as_ref().to_vec())).unwrap()
+        let sign = move |text: &[u8]| Ok::<_, std::io::Error>(key.sign(text).as_ref().to_vec());
+        LogSigners::of(Ed25519NoteSigner::new(name, public, sign).unwrap())
     }
 
-    fn signed(numbers: &[u64], sequence: u64) -> (SignedSet, NoteVerifier, TrustDomain) {
+    fn signed(numbers: &[u64], sequence: u64) -> (SignedSet, Vec<NoteVerifier>, TrustDomain) {
         let (signer, domain) = (key(1, "example.org/log"), TrustDomain::parse("example.org").unwrap());
         let set = build(&Model::from([(1, numbers.iter().copied().collect())]), sequence);
         let signed = SignedSet::sign(set, &domain, &signer).unwrap();
-        (signed, signer.verifier().clone(), domain)
+        (signed, signer.verifiers(), domain)
     }
 
     #[test]
@@ -252,7 +253,7 @@ mod signing {
     #[test]
     fn other_keys_other_domains_and_other_sets_are_refused() {
         let (one, log, domain) = signed(&[1, 5], 1);
-        let other = key(2, "example.org/log").verifier().clone();
+        let other = key(2, "example.org/log").verifiers();
         let refused = SignedSet::open(one.to_bytes(), &domain, &other);
         assert!(matches!(refused, Err(OpenError::Note(NoteError::Unsigned { .. }))));
         let elsewhere = TrustDomain::parse("example.com").unwrap();

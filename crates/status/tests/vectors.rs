@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use chancery_merkle::Ed25519NoteSigner;
+use chancery_merkle::{Ed25519NoteSigner, LogSigners};
 use chancery_status::{SetBuilder, SignedSet};
 use chancery_types::{IssuerEpoch, Timestamp, TrustDomain};
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -19,11 +20,11 @@ const MADE: i64 = 1_795_000_000_123;
 
 type Lists = BTreeMap<u16, Vec<u64>>;
 
-fn signer() -> Ed25519NoteSigner<impl Fn(&[u8]) -> Result<Vec<u8>, std::io::Error>> {
+fn signer() -> Arc<LogSigners> {
     let key = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
     let public: [u8; 32] = key.public_key().as_ref().try_into().unwrap();
-    let sign = move |text: &[u8]| Ok(key.sign(text).as_ref().to_vec());
-    Ed25519NoteSigner::new("example.org/chancery-log", public, sign).unwrap()
+    let sign = move |text: &[u8]| Ok::<_, std::io::Error>(key.sign(text).as_ref().to_vec());
+    LogSigners::of(Ed25519NoteSigner::new("example.org/chancery-log", public, sign).unwrap())
 }
 
 fn domain() -> TrustDomain {
@@ -90,7 +91,7 @@ fn vectors_are_what_they_always_were_and_come_out_as_they_went_in() {
         describe_or_compare(&format!("{name}.json"), &described(sequence, &lists));
 
         let bytes = std::fs::read(vector(&format!("{name}.set"))).unwrap();
-        let read = SignedSet::open(bytes.clone().into(), &domain(), signer().verifier()).unwrap();
+        let read = SignedSet::open(bytes.clone().into(), &domain(), &signer().verifiers()).unwrap();
         let mut again = SetBuilder::new(read.set().sequence(), read.set().made());
         for epoch in read.set().issuers() {
             again.issuer(epoch, read.set().counters(epoch).unwrap().iter()).unwrap();
@@ -101,7 +102,7 @@ fn vectors_are_what_they_always_were_and_come_out_as_they_went_in() {
             let delta = set.delta_from(before.set()).unwrap();
             compare_or_rewrite(&format!("{name}.delta"), &delta);
             let delta = std::fs::read(vector(&format!("{name}.delta"))).unwrap();
-            let advanced = before.advance(delta.into(), &domain(), signer().verifier()).unwrap();
+            let advanced = before.advance(delta.into(), &domain(), &signer().verifiers()).unwrap();
             assert_eq!(advanced.to_bytes(), bytes);
         }
     }

@@ -62,11 +62,12 @@ fn keep(path: &std::path::Path, domain: &TrustDomain) {
     let signer = chancery_merkle::Ed25519NoteSigner::new("example.org/log", public, sign).unwrap();
     let mut builder = SetBuilder::new(10, SystemClock.now());
     builder.issuer(IssuerEpoch(1), (0..NOT_GOOD).map(|number| number * 100)).unwrap();
-    let signed = SignedSet::sign(builder.build().unwrap(), domain, &signer).unwrap();
+    let signers = chancery_merkle::LogSigners::of(signer);
+    let signed = SignedSet::sign(builder.build().unwrap(), domain, &signers).unwrap();
     std::fs::write(path, signed.to_bytes()).unwrap();
     let beside = format!(
         r#"{{"version":1,"trust_domain":"example.org","key":"{}","position":10,"fresh":"{}","told":{{}}}}"#,
-        signer.verifier(),
+        signers.verifiers()[0],
         SystemClock.now()
     );
     std::fs::write(format!("{}.told", path.display()), beside).unwrap();

@@ -27,6 +27,7 @@ mod finding;
 mod history;
 mod holds;
 mod issuers;
+mod log_keys;
 mod sets;
 mod source;
 mod status;

@@ -1,7 +1,7 @@
 //! Receipts: whether a certificate stands in the log, proved offline with the log's verifier key alone.
 
 use chancery_entry::{Body, DecodeError, Entry, Issuance};
-use chancery_merkle::{NoteVerifier, Receipt, ReceiptError, ReceiptProblem, VerifiedCheckpoint};
+use chancery_merkle::{LogKeys, NoteVerifier, Receipt, ReceiptError, ReceiptProblem, VerifiedCheckpoint};
 use chancery_types::SerialNumber;
 use chancery_x509::{Certificate, CertificateError};
 
@@ -45,10 +45,10 @@ pub enum ReceiptRefusal {
     },
 }
 
-/// Whom a relying party believes about the log: its key, and how many of which witnesses.
+/// Whom a relying party believes about the log: its keys, and how many of which witnesses.
 #[derive(Debug, Clone)]
 pub struct LogTrust {
-    log: NoteVerifier,
+    log: LogKeys,
     witnesses: Vec<NoteVerifier>,
     required: usize,
 }
@@ -72,10 +72,10 @@ pub struct ProvenCertificate {
 }
 
 impl LogTrust {
-    /// Believes the log's own key.
+    /// Believes the log's own keys, or its only one.
     #[must_use]
-    pub fn new(log: NoteVerifier) -> Self {
-        Self { log, witnesses: Vec::new(), required: 0 }
+    pub fn new(log: impl Into<LogKeys>) -> Self {
+        Self { log: log.into(), witnesses: Vec::new(), required: 0 }
     }
 
     /// Believes the log only in what at least `required` of these witnesses have cosigned, so that it cannot

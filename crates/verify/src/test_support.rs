@@ -2,26 +2,30 @@
 
 mod certificates;
 mod export;
+mod log_keys;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chancery_entry::{
     Blob, Body, CrlDivision, CrlPublished, CrlShardPublished, Document, Entry, Genesis, Hold, HoldTarget,
     IdentityRegistration, Issuance, IssuerActivation, KeyChange, KeyPhase, KeyPurpose, ProfileChange,
     Release, Revocation, TokenBinding, TokenCreation, TokenSpend,
 };
+use chancery_merkle::LogSigners;
 use chancery_types::{
     AssuranceLevel, CrlShard, Digest, EvidenceKind, Generation, IssuerEpoch, LineageId, RevocationReason,
     SerialNumber, SignatureAlgorithm, SpiffeId, SubjectName, Timestamp, TokenId, TrustDomain,
 };
 use chancery_x509::crl::{CrlSpec, RevokedCertificate};
 use chancery_x509::{Certificate, Profile, PublicKey, StatusUrls, assemble};
-use ring::signature::{EcdsaKeyPair, Ed25519KeyPair};
+use ring::signature::EcdsaKeyPair;
 
 use certificates::{authority_certificate, issuer_certificate, reference_profile};
 pub(crate) use certificates::{ecdsa_key, revocation_list, sign, spki};
 pub(crate) use export::{seal, witness_key};
+pub(crate) use log_keys::{log_keys, log_signer, stated};
 
 pub(crate) const ORIGIN: &str = "example.org/ledger";
 pub(crate) const EPOCH: IssuerEpoch = IssuerEpoch(1);
@@ -38,7 +42,7 @@ pub(crate) struct Recorded {
 }
 
 pub(crate) struct Authority {
-    log_key: Ed25519KeyPair,
+    pub(crate) log_signers: Arc<LogSigners>,
     root_key: EcdsaKeyPair,
     root: Certificate,
     pub(crate) issuer_key: EcdsaKeyPair,
@@ -61,9 +65,8 @@ impl Authority {
         let issuer = issuer_certificate(&root, &root_key, &issuer_key);
         let text = reference_profile("workload");
         let profile = Profile::from_toml(&text, &domain()).unwrap();
-        let log_key = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
         let mut authority = Self {
-            log_key,
+            log_signers: LogSigners::new(ORIGIN, vec![log_signer(1)]),
             root_key,
             root: root.clone(),
             issuer_key,

@@ -71,7 +71,7 @@ struct Act {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rotate {
-    /// What: issuer, jwt, or root for one that was brought and rests.
+    /// What: issuer, jwt, log, or root for one that was brought and rests.
     #[arg(value_name = "WHAT", default_value = "issuer", value_parser = word::<RotationSubject>)]
     subject: RotationSubject,
     /// As soon as everybody could know the next one.
@@ -86,7 +86,7 @@ pub(crate) struct Rotate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rollback {
-    /// What: issuer, root or jwt.
+    /// What: issuer, root, jwt or log.
     #[arg(value_name = "WHAT", default_value = "issuer", value_parser = word::<RotationSubject>)]
     subject: RotationSubject,
     /// Only say what would be done.
@@ -276,11 +276,13 @@ fn show(terminal: &Terminal, found: &CaStatusResponse) -> String {
         ]
     });
     text.push_str(&terminal.table(&["issuer", "state", "since", "from", "ends"], rows));
-    let rows = found.jwt_keys.iter().map(|key| {
-        vec![short(&key.fingerprint.to_string()), key.phase.clone(), key.since.whole_second().to_string()]
-    });
-    text.push_str("\n\n");
-    text.push_str(&terminal.table(&["jwt key", "state", "since"], rows));
+    for (name, keys) in [("jwt key", &found.jwt_keys), ("log key", &found.log_keys)] {
+        let rows = keys.iter().map(|key| {
+            vec![short(&key.fingerprint.to_string()), key.phase.clone(), key.since.whole_second().to_string()]
+        });
+        text.push_str("\n\n");
+        text.push_str(&terminal.table(&[name, "state", "since"], rows));
+    }
     text.push_str("\n\n");
     text.push_str(&plan(terminal, &found.timeline));
     if !found.enabled {

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use chancery_api::LogEntriesQuery;
+use chancery_api::{LogEntriesQuery, LogKeyView};
 use chancery_types::SerialNumber;
+use chancery_verify::log_keys::{follow_log_keys, stated_log_keys};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::commands::verify::ReceiptFile;
+use crate::commands::verify::{ReceiptFile, log_key};
 use crate::connection::{Connection, Reach};
+use crate::failure::verification;
 use crate::files;
 use crate::flags::Globals;
 use crate::place::Place;
@@ -22,6 +24,11 @@ pub(crate) enum Log {
     Checkpoint(Checkpoint),
     /// Print the key that verifies checkpoints.
     Key(Key),
+    /// List every key that has signed checkpoints, does or will.
+    ///
+    /// With a key that is known to be the log's, those that it leads to are proved: each was named by the log as the one
+    /// before it has signed it.
+    Keys(Keys),
     /// Print the proof that a certificate stands in the log.
     Proof(Proof),
     /// Print entries as the server reads them.
@@ -39,6 +46,18 @@ pub(crate) struct Checkpoint {
 
 #[derive(Debug, Args)]
 pub(crate) struct Key {
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    /// A key that is known, or a file with some, one a line: only what it leads to is believed.
+    #[arg(long, value_name = "VKEY", env = "CHANCERY_LOG_KEY")]
+    log_key: Option<String>,
+    /// Write the keys that sign now to this file, one a line, for --log-key elsewhere.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     reach: Reach,
 }
@@ -68,6 +87,7 @@ impl Log {
         match self {
             Self::Checkpoint(checkpoint) => checkpoint.run(globals, terminal).await,
             Self::Key(key) => key.run(globals, terminal).await,
+            Self::Keys(keys) => keys.run(globals, terminal).await,
             Self::Proof(proof) => proof.run(globals, terminal).await,
             Self::Entries(entries) => entries.run(globals, terminal).await,
         }
@@ -93,6 +113,43 @@ impl Key {
         let text = String::from_utf8_lossy(&key);
         terminal.data(&json!({ "vkey": text.trim() }), || text.trim().to_owned())
     }
+}
+
+impl Keys {
+    async fn run(&self, globals: &Globals, terminal: &Terminal) -> Result<()> {
+        let known = self.log_key.as_deref().map(log_key).transpose()?;
+        let place = Place::find(globals.config.as_deref())?;
+        let found = self.reach.open(place.as_ref(), None).await?.log_keys().await?;
+        let believed = match &known {
+            Some(known) => follow_log_keys(known, &found).map_err(verification)?,
+            None => stated_log_keys(&found).map_err(verification)?,
+        };
+        if let Some(path) = &self.out {
+            files::replace(path, format!("{believed}\n").as_bytes(), files::PUBLIC)?;
+        }
+        let is_believed = |view: &LogKeyView| believed.as_slice().iter().any(|key| key.vkey() == view.vkey);
+        let keys = found.keys.iter().map(|view| {
+            let mut key = json!({ "vkey": view.vkey, "phase": view.phase, "since": view.since });
+            if known.is_some() {
+                key["proved"] = is_believed(view).into();
+            }
+            key
+        });
+        let data = json!({ "origin": found.origin, "keys": keys.collect::<Vec<_>>() });
+        terminal.data(&data, || {
+            let rows = found.keys.iter().map(|view| {
+                let proved = if known.is_some() && is_believed(view) { "proved" } else { "" };
+                let phase = view.phase.to_string();
+                vec![short(&view.vkey), phase, view.since.whole_second().to_string(), proved.to_owned()]
+            });
+            terminal.table(&["key", "state", "since", ""], rows)
+        })
+    }
+}
+
+/// The identifier of a key, which stands between its name and the key itself.
+fn short(vkey: &str) -> String {
+    vkey.split('+').nth(1).unwrap_or(vkey).to_owned()
 }
 
 impl Proof {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use chancery_merkle::NoteVerifier;
-use chancery_status::{ExactSet, SignedSet, Standing, map_file, replace_file};
+use chancery_merkle::{LogKeys, NoteError};
+use chancery_status::{ExactSet, OpenError, SignedSet, Standing, map_file, replace_file};
 use chancery_types::{Clock as _, SerialNumber, SystemClock, TrustDomain};
+use chancery_verify::log_keys::follow_log_keys;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -25,8 +26,8 @@ pub(crate) struct Set {
     /// Writes the set with its signature to this file, once it is verified.
     #[arg(long, value_name = "FILE", alias = "out")]
     output: Option<PathBuf>,
-    /// The key that must have signed it, as `chancery log key` prints it, or a file with it; by default the server is
-    /// asked.
+    /// The key that must have signed it, as `chancery log key` prints it, or a file with keys; a fetched set may be signed
+    /// by one that these lead to. By default the server is asked.
     #[arg(long, value_name = "VKEY")]
     log_key: Option<String>,
     /// Reads the set from this file instead of fetching it.
@@ -49,22 +50,24 @@ impl Set {
 
     async fn obtain(&self, globals: &Globals) -> Result<SignedSet> {
         let known = self.log_key.as_deref().map(log_key).transpose()?;
-        let (bytes, key) = match (&self.from, known) {
-            (Some(path), Some(key)) => {
-                (map_file(path).with_context(|| format!("cannot read {}", path.display()))?, key)
-            }
-            (_, known) => {
-                let place = Place::find(globals.config.as_deref())?;
-                let client = self.reach.open(place.as_ref(), None).await?;
-                let key = match known {
-                    Some(key) => key,
-                    None => log_key(&String::from_utf8_lossy(&client.log_key().await?))?,
-                };
-                (client.status_set().await?, key)
-            }
+        if let (Some(path), Some(keys)) = (&self.from, &known) {
+            let bytes = map_file(path).with_context(|| format!("cannot read {}", path.display()))?;
+            return SignedSet::open(bytes, &trust_domain(keys)?, keys.as_slice()).map_err(verification);
+        }
+        let place = Place::find(globals.config.as_deref())?;
+        let client = self.reach.open(place.as_ref(), None).await?;
+        let keys = match known {
+            Some(keys) => keys,
+            None => log_key(&String::from_utf8_lossy(&client.log_key().await?))?,
         };
-        let domain = trust_domain(&key)?;
-        SignedSet::open(bytes, &domain, &key).map_err(verification)
+        let (bytes, domain) = (client.status_set().await?, trust_domain(&keys)?);
+        match SignedSet::open(bytes.clone(), &domain, keys.as_slice()) {
+            Err(OpenError::Note(NoteError::Unsigned { .. })) => {
+                let keys = follow_log_keys(&keys, &client.log_keys().await?).map_err(verification)?;
+                SignedSet::open(bytes, &domain, keys.as_slice()).map_err(verification)
+            }
+            opened => opened.map_err(verification),
+        }
     }
 
     fn view(&self, set: &ExactSet) -> Value {
@@ -114,9 +117,9 @@ impl Set {
 }
 
 /// The log of a trust domain is named after it, and so is its key.
-fn trust_domain(key: &NoteVerifier) -> Result<TrustDomain> {
-    let name = key.name().strip_suffix("/chancery-log").and_then(|name| TrustDomain::parse(name).ok());
-    name.ok_or_else(|| usage(format!("{:?} is not the key of a log of ours", key.name())))
+fn trust_domain(keys: &LogKeys) -> Result<TrustDomain> {
+    let name = keys.name().strip_suffix("/chancery-log").and_then(|name| TrustDomain::parse(name).ok());
+    name.ok_or_else(|| usage(format!("{:?} is not the key of a log of ours", keys.name())))
 }
 
 fn word(standing: Standing) -> &'static str {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use chancery_api::LogProofResponse;
-use chancery_merkle::{MAX_RECEIPT_BYTES, NoteVerifier, Receipt};
+use chancery_merkle::{LogKeys, MAX_RECEIPT_BYTES, Receipt};
+use chancery_verify::log_keys::stated_log_keys;
 use chancery_verify::receipt::LogTrust;
 use chancery_x509::read_certificates;
 use clap::Args;
@@ -33,7 +34,7 @@ pub(crate) struct Verify {
     /// The entry's bytes, for a receipt that does not carry them.
     #[arg(long, value_name = "FILE")]
     entry: Option<PathBuf>,
-    /// The log's key, or a file that holds it; beside a configuration the server is asked.
+    /// The log's key, or a file with its keys, one a line; beside a configuration the server is asked.
     #[arg(long, value_name = "VKEY", env = "CHANCERY_LOG_KEY")]
     log_key: Option<String>,
 }
@@ -101,22 +102,25 @@ impl Verify {
         })
     }
 
-    async fn ask_for_key(&self, globals: &Globals, terminal: &Terminal) -> Result<NoteVerifier> {
+    async fn ask_for_key(&self, globals: &Globals, terminal: &Terminal) -> Result<LogKeys> {
         let Some(place) = Place::find(globals.config.as_deref())? else {
             return Err(usage("say whose log it is with --log-key; `chancery log key` prints the key"));
         };
         let client = Reach::default().open(Some(&place), None).await?;
-        let key = client.log_key().await.context("give the log's key with --log-key to verify offline")?;
+        let keys = client.log_keys().await.context("give the log's key with --log-key to verify offline")?;
         terminal.note("the log's key was taken from the server; pin it with --log-key");
-        log_key(&String::from_utf8_lossy(&key))
+        Ok(stated_log_keys(&keys)?)
     }
 }
 
-/// The log's key: the text itself, or a file that holds it.
-pub(crate) fn log_key(text: &str) -> Result<NoteVerifier> {
-    let key =
-        if Path::new(text).is_file() { files::read_text(Path::new(text), 4096)? } else { text.to_owned() };
-    key.trim().parse().with_context(|| {
+/// The log's key, or several of them: the text itself, or a file that holds one a line.
+pub(crate) fn log_key(text: &str) -> Result<LogKeys> {
+    let key = if Path::new(text).is_file() {
+        files::read_text(Path::new(text), MAX_KEYS)?
+    } else {
+        text.to_owned()
+    };
+    key.parse().with_context(|| {
         format!(
             "{:?} is neither a log's key nor a file that holds one",
             text.chars().take(60).collect::<String>()
@@ -124,8 +128,13 @@ pub(crate) fn log_key(text: &str) -> Result<NoteVerifier> {
     })
 }
 
+/// The most bytes of keys that are read: a hundred keys with long names.
+const MAX_KEYS: u64 = 64 << 10;
+
 #[cfg(test)]
 mod tests {
+    use chancery_merkle::NoteVerifier;
+
     use super::*;
 
     #[test]
@@ -137,7 +146,7 @@ mod tests {
         let verifier =
             NoteVerifier::new("example.org/log", chancery_merkle::NoteKeyKind::Ed25519, KEY).unwrap();
         std::fs::write(&path, format!("{}\n", verifier.vkey())).unwrap();
-        assert_eq!(log_key(path.to_str().unwrap()).unwrap().vkey(), verifier.vkey());
+        assert_eq!(log_key(path.to_str().unwrap()).unwrap().newest(), &verifier);
         assert_eq!(log_key(&verifier.vkey()).unwrap().name(), "example.org/log");
     }
 

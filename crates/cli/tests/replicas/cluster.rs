@@ -225,8 +225,13 @@ impl Cluster {
 /// Four seconds of notice instead of many minutes.
 fn rotate_soon(config: &Path) {
     let mut text = std::fs::read_to_string(config).unwrap();
-    for (name, usual, soon) in [("refresh_hint", "5m", "1s"), ("margin", "5m", "0s"), ("settle", "1h", "0s")]
-    {
+    let times = [
+        ("refresh_hint", "5m", "1s"),
+        ("margin", "5m", "0s"),
+        ("settle", "1h", "0s"),
+        ("log_overlap", "30days", "8s"),
+    ];
+    for (name, usual, soon) in times {
         let (usual, soon) = (format!("{name} = \"{usual}\""), format!("{name} = \"{soon}\""));
         assert!(text.contains(&usual), "{text}");
         text = text.replace(&usual, &soon);

@@ -55,7 +55,7 @@ fn next_is(phase: &'static str, first: Digest) -> impl Fn(&CaStatusResponse) -> 
 }
 
 /// The replica whose turn it is to rotate.
-async fn rotator(cluster: &Cluster, but: Option<usize>) -> usize {
+pub(crate) async fn rotator(cluster: &Cluster, but: Option<usize>) -> usize {
     let until = Instant::now() + PATIENCE;
     loop {
         for which in (0..REPLICAS).filter(|which| Some(*which) != but) {
@@ -69,7 +69,7 @@ async fn rotator(cluster: &Cluster, but: Option<usize>) -> usize {
     }
 }
 
-async fn ask(cluster: &Cluster, which: usize, subject: RotationSubject) {
+pub(crate) async fn ask(cluster: &Cluster, which: usize, subject: RotationSubject) {
     let request = RotateRequest { subject, dry_run: false, note: "a test".into() };
     cluster.operator(cluster.addresses[which]).ca_rotate(&request).await.unwrap();
 }

@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chancery_entry::{Body, Entry};
-use chancery_merkle::{Frontier, leaf_hash};
+use chancery_entry::{Body, Entry, KeyPurpose};
+use chancery_merkle::{Frontier, NoteVerifier, RecordedKey, leaf_hash};
 use chancery_types::Digest;
 
 use super::checkpoint::Published;
@@ -142,6 +142,8 @@ impl EmbeddedLedger {
 struct Check {
     report: CheckReport,
     published: Option<Published>,
+    /// The keys of the log, if it begins as logs of this authority do.
+    log_keys: Vec<NoteVerifier>,
     /// The root at the published size.
     published_root: Option<Digest>,
     derived: Option<Derived>,
@@ -199,6 +201,7 @@ impl Check {
                 signatures: 0,
             },
             published,
+            log_keys: Vec::new(),
             published_root: None,
             derived,
             index,
@@ -221,12 +224,7 @@ impl Check {
                 self.report.issuances += 1;
                 self.issuances.set(index);
             }
-            if let (0, Some(published)) = (index, &self.published) {
-                self.report.published_is_signed = published.check_signature(bytes)?;
-                if !self.report.published_is_signed && matches!(entry.body, Body::Genesis(_)) {
-                    return Err(CheckError::Unsigned);
-                }
-            }
+            note_log_key(&mut self.log_keys, &entry.body);
         }
         let changes = view.into_changes();
         self.note_published_root(batch);
@@ -305,6 +303,10 @@ impl Check {
             let computed = self.published_root.unwrap_or_else(|| Frontier::new().root());
             if computed != root {
                 return Err(OpenError::NotPublished { size, found: computed, published: root }.into());
+            }
+            self.report.published_is_signed = published.is_signed_by(&self.log_keys)?;
+            if !self.report.published_is_signed && !self.log_keys.is_empty() {
+                return Err(CheckError::Unsigned);
             }
             self.report.published = Some(size);
         }
@@ -463,5 +465,18 @@ impl Bits {
 
     fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+/// The keys that may have signed the published checkpoint.
+fn note_log_key(keys: &mut Vec<NoteVerifier>, body: &Body) {
+    match body {
+        Body::Genesis(genesis) => keys.extend(genesis.verifier_key.parse::<NoteVerifier>()),
+        Body::KeyChanged(change) if change.purpose == KeyPurpose::Log => {
+            let Some(origin) = keys.first().map(NoteVerifier::name) else { return };
+            let recorded = RecordedKey::parse(origin, &change.content.0);
+            keys.extend(recorded.map(|recorded| recorded.key));
+        }
+        _ => {}
     }
 }

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_entry::{Body, Entry};
-use chancery_merkle::{Checkpoint, NoteError, NoteSignature, NoteSigner, NoteVerifier, SignedNote, root_at};
+use chancery_merkle::{Checkpoint, LogSigner, LogSigners, NoteError, NoteVerifier, SignedNote, root_at};
 use chancery_types::Digest;
 use data_encoding::HEXLOWER;
 
@@ -69,10 +68,30 @@ pub(crate) fn tidy(directory: &Path) -> io::Result<()> {
 }
 
 /// Signs a checkpoint of this head.
-pub(crate) fn sign(head: &Head, signer: &dyn NoteSigner) -> Result<SignedNote, String> {
+pub(crate) fn sign(head: &Head, signers: &LogSigners) -> Result<SignedNote, String> {
     let checkpoint =
-        Checkpoint::new(signer.name(), head.size, head.root).map_err(|error| error.to_string())?;
-    checkpoint.sign(&[signer]).map_err(|error| error.to_string())
+        Checkpoint::new(signers.origin(), head.size, head.root).map_err(|error| error.to_string())?;
+    signers.sign(&checkpoint.text()).map_err(|error| error.to_string())
+}
+
+/// The last checkpoint that was given out: it is signed anew when the log has grown, or other keys sign.
+#[derive(Default)]
+pub(crate) struct Latest(Option<(u64, Arc<[LogSigner]>, SignedNote)>);
+
+impl Latest {
+    /// The checkpoint of this head, and its size.
+    pub(crate) fn of(&mut self, head: &Head, signers: &LogSigners) -> Result<(u64, SignedNote), String> {
+        let in_force = signers.in_force();
+        if let Some((size, signed_by, note)) = &self.0
+            && *size == head.size
+            && Arc::ptr_eq(signed_by, &in_force)
+        {
+            return Ok((*size, note.clone()));
+        }
+        let note = sign(head, signers)?;
+        self.0 = Some((head.size, in_force, note.clone()));
+        Ok((head.size, note))
+    }
 }
 
 /// A checkpoint as it was published.
@@ -100,27 +119,21 @@ impl Published {
         Ok(Some(Self { head, path, origin: checkpoint.origin().to_owned(), note }))
     }
 
-    /// That it names this log and this key.
-    pub(crate) fn check_origin(&self, signer: &dyn NoteSigner) -> Result<(), OpenError> {
-        if self.origin != signer.name() {
-            return Err(damaged(&self.path, signer.name(), format!("it is one of {}", self.origin)));
+    /// That it is of this log, signed by a key that is at hand. Those that signed it sign on, until the log says more.
+    pub(crate) fn resume(&self, signers: &LogSigners) -> Result<(), OpenError> {
+        let problem = |why| damaged(&self.path, signers.origin(), why);
+        if self.origin != signers.origin() {
+            return Err(problem(format!("it is one of {}", self.origin)));
         }
-        let is_ours = |line: &NoteSignature| line.name() == signer.name() && line.key_id() == signer.key_id();
-        if !self.note.signatures().iter().any(is_ours) {
-            let why = "the key that this process has did not sign it".to_owned();
-            return Err(damaged(&self.path, signer.name(), why));
-        }
-        Ok(())
+        signers.resume(&self.note).map_err(|error| match error {
+            NoteError::Unsigned { .. } => problem("no key that this process has signed it".to_owned()),
+            error => problem(error.to_string()),
+        })
     }
 
-    /// That the key which the log's first entry names has signed it, if the log begins as logs of this
-    /// authority do. `true` when that was checked.
-    pub(crate) fn check_signature(&self, first_entry: &[u8]) -> Result<bool, OpenError> {
-        let Ok(Entry { body: Body::Genesis(genesis), .. }) = Entry::decode(first_entry) else {
-            return Ok(false);
-        };
-        let Ok(verifier) = genesis.verifier_key.parse::<NoteVerifier>() else { return Ok(false) };
-        match self.note.verify(&[verifier]) {
+    /// Whether one of these keys has signed it.
+    pub(crate) fn is_signed_by(&self, keys: &[NoteVerifier]) -> Result<bool, OpenError> {
+        match self.note.verify(keys) {
             Ok(_) => Ok(true),
             Err(NoteError::Unsigned { .. }) => Ok(false),
             Err(error) => Err(damaged(&self.path, &self.origin, error.to_string())),

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use chancery_merkle::{HashReader, NoteSigner, SignedNote, consistency_proof, inclusion_proof, leaf_hash};
+use chancery_merkle::{HashReader, LogSigners, SignedNote, consistency_proof, inclusion_proof, leaf_hash};
 use chancery_types::{CrlShard, Digest, IssuerEpoch, LineageId, SerialNumber, SpiffeId, Timestamp, TokenId};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -112,8 +112,8 @@ struct Shared {
     head: ArcSwap<Head>,
     /// See [`Ledger::standing_epoch`].
     standing_epoch: std::sync::atomic::AtomicU64,
-    signer: Box<dyn NoteSigner + Send + Sync>,
-    checkpoint: Mutex<Option<(u64, SignedNote)>>,
+    signers: Arc<LogSigners>,
+    checkpoint: Mutex<checkpoint::Latest>,
     halted: Mutex<Option<String>>,
     /// The next serial counter of each issuer that was asked for one.
     counters: Mutex<HashMap<IssuerEpoch, u64>>,
@@ -143,14 +143,7 @@ impl Shared {
         let mut cached = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: no checkpoint is given out after a larger one.
         let head = **self.head.load();
-        if let Some((size, note)) = cached.as_ref()
-            && *size == head.size
-        {
-            return Ok((*size, note.clone()));
-        }
-        let note = checkpoint::sign(&head, self.signer.as_ref()).map_err(ReadError)?;
-        *cached = Some((head.size, note.clone()));
-        Ok((head.size, note))
+        cached.of(&head, &self.signers).map_err(ReadError)
     }
 
     /// An entry below the head, checked against its place in the tree.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use chancery_merkle::NoteSigner;
+use chancery_merkle::LogSigners;
 use chancery_types::{Digest, Random, RandomError};
 use tokio::sync::mpsc;
 
@@ -179,17 +179,17 @@ impl EmbeddedLedger {
     /// [`OpenError`].
     pub fn create(
         directory: &Path,
-        signer: Box<dyn NoteSigner + Send + Sync>,
+        signers: Arc<LogSigners>,
         options: Options,
         random: &dyn Random,
     ) -> Result<Self, OpenError> {
-        Self::create_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), directory, signer, options, random)
+        Self::create_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), directory, signers, options, random)
     }
 
     pub(crate) fn create_on(
         disk: &Arc<dyn Disk>,
         directory: &Path,
-        signer: Box<dyn NoteSigner + Send + Sync>,
+        signers: Arc<LogSigners>,
         options: Options,
         random: &dyn Random,
     ) -> Result<Self, OpenError> {
@@ -207,25 +207,21 @@ impl EmbeddedLedger {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             disk.sync_directory(path).map_err(io_error(path))?;
         }
-        open(disk, directory, lock, signer, options, Start::FromIndex, &mut |_, _| {})
+        open(disk, directory, lock, signers, options, Start::FromIndex, &mut |_, _| {})
     }
 
     /// Opens an existing ledger; replays what the index has not seen.
     ///
     /// # Errors
     /// [`OpenError`], which says what to do.
-    pub fn open(
-        directory: &Path,
-        signer: Box<dyn NoteSigner + Send + Sync>,
-        options: Options,
-    ) -> Result<Self, OpenError> {
-        Self::open_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), directory, signer, options)
+    pub fn open(directory: &Path, signers: Arc<LogSigners>, options: Options) -> Result<Self, OpenError> {
+        Self::open_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), directory, signers, options)
     }
 
     pub(crate) fn open_on(
         disk: &Arc<dyn Disk>,
         directory: &Path,
-        signer: Box<dyn NoteSigner + Send + Sync>,
+        signers: Arc<LogSigners>,
         options: Options,
     ) -> Result<Self, OpenError> {
         exists(directory)?;
@@ -234,7 +230,7 @@ impl EmbeddedLedger {
             return Err(OpenError::Ended { path: directory.display().to_string(), why });
         }
         let lock = lock(directory)?;
-        let ledger = open(disk, directory, lock, signer, options, Start::FromIndex, &mut |_, _| {})?;
+        let ledger = open(disk, directory, lock, signers, options, Start::FromIndex, &mut |_, _| {})?;
         if let Some(why) = ended {
             ledger.shared.halt(format!("the log has ended here: {why}"));
         }
@@ -250,23 +246,23 @@ impl EmbeddedLedger {
     /// [`OpenError`].
     pub fn rebuild(
         directory: &Path,
-        signer: Box<dyn NoteSigner + Send + Sync>,
+        signers: Arc<LogSigners>,
         options: Options,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Self, OpenError> {
-        Self::rebuild_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), directory, signer, options, progress)
+        Self::rebuild_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), directory, signers, options, progress)
     }
 
     pub(crate) fn rebuild_on(
         disk: &Arc<dyn Disk>,
         directory: &Path,
-        signer: Box<dyn NoteSigner + Send + Sync>,
+        signers: Arc<LogSigners>,
         options: Options,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Self, OpenError> {
         exists(directory)?;
         let lock = lock(directory)?;
-        open(disk, directory, lock, signer, options, Start::FromNothing, progress)
+        open(disk, directory, lock, signers, options, Start::FromNothing, progress)
     }
 }
 
@@ -274,12 +270,12 @@ fn open(
     disk: &Arc<dyn Disk>,
     directory: &Path,
     lock: File,
-    signer: Box<dyn NoteSigner + Send + Sync>,
+    signers: Arc<LogSigners>,
     options: Options,
     start: Start,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<EmbeddedLedger, OpenError> {
-    let recovered = recover(disk, directory, signer.as_ref(), &options, start, progress)?;
+    let recovered = recover(disk, directory, &signers, &options, start, progress)?;
     let Recovered { memtable, derived, signatures, journal, frontier, head, indexed, published } = recovered;
     let shared = Arc::new(Shared {
         disk: Arc::clone(disk),
@@ -291,8 +287,8 @@ fn open(
         signatures,
         log_id: journal.log_id(),
         head: ArcSwap::from_pointee(head),
-        signer,
-        checkpoint: Mutex::new(None),
+        signers,
+        checkpoint: Mutex::default(),
         halted: Mutex::new(None),
         counters: Mutex::default(),
         index_is_full: std::sync::atomic::AtomicBool::new(false),

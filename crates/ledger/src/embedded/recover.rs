@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chancery_entry::Entry;
-use chancery_merkle::{Frontier, NoteSigner, leaf_hash};
+use chancery_merkle::{Frontier, LogSigners, leaf_hash};
 use chancery_types::Digest;
 
 use super::checkpoint::{self, Published};
@@ -59,14 +59,14 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     directory: &Path,
-    signer: &dyn NoteSigner,
+    signers: &LogSigners,
     options: &Options,
     start: Start,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Recovered, OpenError> {
     let published = Published::read(directory)?;
     if let Some(published) = &published {
-        published.check_origin(signer)?;
+        published.resume(signers)?;
     }
     let promised = published.as_ref().map(|published| published.head);
     let mut recovery = Recovery::open(disk, directory, options, start, promised)?;
@@ -74,7 +74,6 @@ pub(crate) fn recover(
     let head = Head { size: recovery.frontier.size(), root: recovery.frontier.root() };
     recovery.memtable.absorb(Changes::default(), Reached { journal: journal.position(), root: head.root });
     if let Some(published) = &published {
-        published.check_signature(&recovery.first_entry()?)?;
         checkpoint::check(&published.head, &head, &recovery.derived)?;
     }
     let Recovery { memtable, derived, frontier, start, paths, .. } = recovery;
@@ -235,15 +234,6 @@ impl Recovery {
             Err(error) => return Err(index_error(&self.paths.index)(error)),
         }
         Ok(())
-    }
-
-    fn first_entry(&self) -> Result<Vec<u8>, OpenError> {
-        if self.frontier.size() == 0 {
-            return Ok(Vec::new());
-        }
-        let (segment, offset) = self.derived.entry_location(0).map_err(io_error(&self.paths.derived))?;
-        let reader = JournalReader::new(&self.paths.journal);
-        reader.entry(segment, offset).map_err(io_error(&self.paths.journal))
     }
 }
 

@@ -525,7 +525,7 @@ pub struct KeyRecord {
     /// SHA-256 of a root's certificate, or of a key's SubjectPublicKeyInfo.
     pub key: Digest,
     /// Of a root its certificate, and after it those by which other roots vouch for it; of a key its
-    /// SubjectPublicKeyInfo. DER.
+    /// SubjectPublicKeyInfo. DER. Of a key of the log that has signed, its predecessor's checkpoint follows.
     pub content: Vec<u8>,
     /// Where in its life it is.
     pub phase: KeyPhase,

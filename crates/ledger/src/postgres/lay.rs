@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chancery_entry::Entry;
-use chancery_merkle::{Frontier, NoteSigner, SignError, SignedNote, leaf_hash};
+use chancery_merkle::{Frontier, LogSigners, SignedNote, leaf_hash};
 use chancery_types::Random;
 
 use super::{Fence, PostgresError, PostgresLedger, PostgresOptions};
@@ -26,24 +26,6 @@ pub struct PostgresLogWriter {
     directory: PathBuf,
 }
 
-/// The log's name, without its key.
-struct Nameless(String);
-
-impl NoteSigner for Nameless {
-    fn name(&self) -> &str {
-        &self.0
-    }
-
-    fn key_id(&self) -> [u8; 4] {
-        [0; 4]
-    }
-
-    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, SignError> {
-        let source = "nothing is signed while a log is laid into a database".into();
-        Err(SignError::Custody { name: self.0.clone(), source })
-    }
-}
-
 impl PostgresLogWriter {
     /// Begins in a schema that has no log, or this one. `options.directory` must hold no checkpoint yet.
     ///
@@ -56,9 +38,9 @@ impl PostgresLogWriter {
     ) -> Result<Self, PostgresError> {
         let options = PostgresOptions { publishes: false, ..options };
         let directory = options.directory.clone();
-        let signer = || Box::new(Nameless(origin.to_owned()));
-        let ledger = match PostgresLedger::open(options.clone(), signer(), random).await {
-            Err(PostgresError::Missing { .. }) => PostgresLedger::create(options, signer(), random).await?,
+        let nobody = LogSigners::new(origin, Vec::new());
+        let ledger = match PostgresLedger::open(options.clone(), Arc::clone(&nobody), random).await {
+            Err(PostgresError::Missing { .. }) => PostgresLedger::create(options, nobody, random).await?,
             opened => opened?,
         };
         let had = ledger.head();

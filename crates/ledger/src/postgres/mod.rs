@@ -52,7 +52,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use chancery_merkle::{NoteSigner, SignedNote, consistency_proof, inclusion_proof, leaf_hash};
+use chancery_merkle::{LogSigners, SignedNote, consistency_proof, inclusion_proof, leaf_hash};
 use chancery_types::{Digest, IssuerEpoch};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_postgres::Row;
@@ -120,8 +120,8 @@ struct Shared {
     fresh: AtomicU64,
     started: Instant,
     commits: AtomicU64,
-    signer: Box<dyn NoteSigner + Send + Sync>,
-    checkpoint: Mutex<Option<(u64, SignedNote)>>,
+    signers: Arc<LogSigners>,
+    checkpoint: Mutex<checkpoint::Latest>,
     halted: Mutex<Option<Halt>>,
     news: broadcast::Sender<News>,
     counters: counters::Counters,
@@ -223,15 +223,7 @@ impl Shared {
     fn signed_head(&self) -> Result<(u64, SignedNote), ReadError> {
         let mut cached = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: no checkpoint is given out after a larger one.
-        let head = self.head();
-        if let Some((size, note)) = cached.as_ref()
-            && *size == head.size
-        {
-            return Ok((*size, note.clone()));
-        }
-        let note = checkpoint::sign(&head, self.signer.as_ref()).map_err(ReadError)?;
-        *cached = Some((head.size, note.clone()));
-        Ok((head.size, note))
+        cached.of(&self.head(), &self.signers).map_err(ReadError)
     }
 
     /// Replaces the checkpoint outside the database, unless a larger one is there; its size. A replica that is fenced

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use chancery_merkle::{Frontier, NoteSigner};
+use chancery_merkle::{Frontier, LogSigners};
 use chancery_types::Random;
 use tokio::sync::mpsc;
 use tokio_postgres::types::Type;
@@ -22,7 +22,7 @@ use super::readers::Readers;
 use super::sequencer::Sequencer;
 use super::session::{Parameter, Session, Statement, column};
 use super::standby::Standbys;
-use super::{ENTRIES, NEWS, PostgresError, PostgresLedger, PostgresOptions, Shared, signatures};
+use super::{NEWS, PostgresError, PostgresLedger, PostgresOptions, Shared, signatures};
 use crate::Head;
 use crate::embedded::checkpoint::{self, Published};
 
@@ -55,7 +55,7 @@ impl PostgresLedger {
     /// [`PostgresError`].
     pub async fn create(
         options: PostgresOptions,
-        signer: Box<dyn NoteSigner + Send + Sync>,
+        signers: Arc<LogSigners>,
         random: &dyn Random,
     ) -> Result<Self, PostgresError> {
         let (target, _) = options.targets()?;
@@ -70,7 +70,7 @@ impl PostgresLedger {
         let session = target.connect().await?;
         migrate(&session, true).await?;
         let frontier = Frontier::new();
-        let (origin, root, edge) = (signer.name(), frontier.root(), frontier.to_bytes());
+        let (origin, root, edge) = (signers.origin(), frontier.root(), frontier.to_bytes());
         let parameters: [Parameter<'_>; 4] = [
             (&origin, Type::TEXT),
             (&log_id.as_slice(), Type::BYTEA),
@@ -81,7 +81,7 @@ impl PostgresLedger {
             return Err(PostgresError::Exists { schema: options.schema });
         }
         drop(session);
-        Self::open(options, signer, random).await
+        Self::open(options, signers, random).await
     }
 
     /// Opens an existing ledger as one more replica of it, once the database is known to go on from what was published.
@@ -90,7 +90,7 @@ impl PostgresLedger {
     /// [`PostgresError`], which says what to do.
     pub async fn open(
         options: PostgresOptions,
-        signer: Box<dyn NoteSigner + Send + Sync>,
+        signers: Arc<LogSigners>,
         random: &dyn Random,
     ) -> Result<Self, PostgresError> {
         let (target, listen) = options.targets()?;
@@ -105,7 +105,7 @@ impl PostgresLedger {
         }
         let session = target.connect().await?;
         migrate(&session, false).await?;
-        let (row, published) = admit(&session, &options, signer.as_ref()).await?;
+        let (row, published) = admit(&session, &options, &signers).await?;
         session.change(&FORGET, &[], Duration::ZERO).await?;
         let shared = Arc::new(Shared {
             target,
@@ -127,8 +127,8 @@ impl PostgresLedger {
             fresh: AtomicU64::new(0),
             started: Instant::now(),
             commits: AtomicU64::new(0),
-            signer,
-            checkpoint: Mutex::new(None),
+            signers,
+            checkpoint: Mutex::default(),
             halted: Mutex::new(None),
             counters: Counters::default(),
             news: tokio::sync::broadcast::Sender::new(NEWS),
@@ -154,7 +154,7 @@ impl PostgresLedger {
 pub(super) async fn admit(
     session: &Session,
     options: &PostgresOptions,
-    signer: &(dyn NoteSigner + Send + Sync),
+    signers: &LogSigners,
 ) -> Result<(HeadRow, u64), PostgresError> {
     if let Some(row) = session.rows(&DURABLE, &[]).await?.first() {
         let (setting, value) = (column(&DURABLE, row, 0)?, column(&DURABLE, row, 1)?);
@@ -167,21 +167,16 @@ pub(super) async fn admit(
     let row = HeadRow::read(&READ, row)?;
     let published = Published::read(&options.directory)?;
     if let Some(published) = &published {
-        published.check_origin(signer)?;
+        published.resume(signers)?;
     }
     let nothing = Head { size: 0, root: chancery_merkle::empty_root() };
     let head = published.as_ref().map_or(nothing, |published| published.head);
     let mut log = row.log.clone();
-    signer.name().clone_into(&mut log.origin);
+    signers.origin().clone_into(&mut log.origin);
     let known = Known { log, epoch: row.epoch, head };
     let row = verify(session, &known).await?;
     if !options.may_have_ended {
         row.check_open(&known)?;
-    }
-    if let Some(published) = published.filter(|published| published.head.size > 0) {
-        let first = session.rows(&ENTRIES, &[(&0_i64, Type::INT8), (&1_i64, Type::INT8)]).await?;
-        let first: Option<&[u8]> = first.first().map(|row| column(&ENTRIES, row, 2)).transpose()?;
-        published.check_signature(first.unwrap_or_default())?;
     }
     Ok((row, head.size))
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chancery_entry::Entry;
-use chancery_merkle::{Frontier, NoteSigner, leaf_hash};
+use chancery_merkle::{Frontier, LogSigners, leaf_hash};
 use chancery_types::Digest;
 use tokio_postgres::types::Type;
 
@@ -79,10 +79,10 @@ impl PostgresLedger {
     /// [`PostgresError`]: the first thing that is wrong.
     pub async fn check_everything(
         options: &PostgresOptions,
-        signer: &(dyn NoteSigner + Send + Sync),
+        signers: &LogSigners,
         progress: impl Fn(u64, u64) + Send + 'static,
     ) -> Result<PostgresReport, PostgresError> {
-        let session = enter(options, signer).await?;
+        let session = enter(options, signers).await?;
         session.run(&BEGIN_CHECK).await?;
         let row = HeadRow::read(&READ, &session.row(&READ, &[]).await?)?;
         session.run(&MAKE).await?;
@@ -121,10 +121,10 @@ impl PostgresLedger {
     /// [`PostgresError`]; then everything is as it was.
     pub async fn rebuild(
         options: &PostgresOptions,
-        signer: &(dyn NoteSigner + Send + Sync),
+        signers: &LogSigners,
         progress: impl Fn(u64, u64) + Send + 'static,
     ) -> Result<(), PostgresError> {
-        let session = enter(options, signer).await?;
+        let session = enter(options, signers).await?;
         session.run(&BEGIN_REBUILD).await?;
         let row = HeadRow::read(&LOCK, &session.row(&LOCK, &[]).await?)?;
         session.run(&MAKE).await?;
@@ -135,14 +135,11 @@ impl PostgresLedger {
 }
 
 /// A connection to a database that goes on from the published checkpoint.
-async fn enter(
-    options: &PostgresOptions,
-    signer: &(dyn NoteSigner + Send + Sync),
-) -> Result<Session, PostgresError> {
+async fn enter(options: &PostgresOptions, signers: &LogSigners) -> Result<Session, PostgresError> {
     let (target, _) = options.targets()?;
     let session = target.connect().await?;
     migrate(&session, false).await?;
-    admit(&session, options, signer).await?;
+    admit(&session, options, signers).await?;
     Ok(session)
 }
 

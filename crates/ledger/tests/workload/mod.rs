@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each includer uses its part")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_entry::{
@@ -13,7 +14,7 @@ use chancery_entry::{
     Wanted,
 };
 use chancery_ledger::{Precondition, Proposal};
-use chancery_merkle::{Ed25519NoteSigner, NoteKeyKind, NoteSigner, NoteVerifier};
+use chancery_merkle::{Ed25519NoteSigner, LogSigners, NoteKeyKind, NoteVerifier};
 use chancery_types::{
     AssuranceLevel, CrlShard, Digest, EvidenceKind, Generation, Identity, IssuerEpoch, LineageId,
     RevocationReason, SerialNumber, SpiffeId, Timestamp, TokenId,
@@ -26,15 +27,15 @@ pub(crate) const ORIGIN: &str = "example.org/log";
 pub(crate) const ISSUER: IssuerEpoch = IssuerEpoch(1);
 
 /// The checkpoint key of every log made here.
-pub(crate) fn signer() -> Box<dyn NoteSigner + Send + Sync> {
+pub(crate) fn signer() -> Arc<LogSigners> {
     signer_of(ORIGIN, 7)
 }
 
 /// Another checkpoint key, or one of another log.
-pub(crate) fn signer_of(origin: &str, seed: u8) -> Box<dyn NoteSigner + Send + Sync> {
+pub(crate) fn signer_of(origin: &str, seed: u8) -> Arc<LogSigners> {
     let (key, public) = key(seed);
     let sign = move |message: &[u8]| Ok::<_, std::io::Error>(key.sign(message).as_ref().to_vec());
-    Box::new(Ed25519NoteSigner::new(origin, public, sign).expect("the origin is a key name"))
+    LogSigners::of(Ed25519NoteSigner::new(origin, public, sign).expect("the origin is a key name"))
 }
 
 /// What verifies the checkpoints of every log made here.

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::{
-    Checkpoint, CheckpointError, Cosignature, Ed25519NoteSigner, MAX_NOTE_BYTES, MAX_NOTE_SIGNATURES,
-    MAX_RECEIPT_BYTES, MAX_TREE_SIZE, MemoryHashes, NoteError, NoteKeyKind, NoteSigner, NoteVerifier,
-    OpenError, ProofError, Receipt, ReceiptError, ReceiptProblem, SignError, SignatureProblem, SignedNote,
-    Tile, VerifiedCheckpoint, VkeyError, empty_root, inclusion_proof, leaf_hash,
+    Checkpoint, CheckpointError, Cosignature, Ed25519NoteSigner, LogKeys, MAX_NOTE_BYTES,
+    MAX_NOTE_SIGNATURES, MAX_RECEIPT_BYTES, MAX_TREE_SIZE, MemoryHashes, NoteError, NoteKeyKind, NoteSigner,
+    NoteVerifier, OpenError, ProofError, Receipt, ReceiptError, ReceiptProblem, SignError, SignatureProblem,
+    SignedNote, Tile, VerifiedCheckpoint, VkeyError, empty_root, inclusion_proof, leaf_hash,
 };
 
 /// Made with Python's `cryptography` and `hashlib`: key seeds of 32 times 01 (log) and 02 (witness), entries
@@ -49,6 +49,10 @@ fn verifier(vkey: &str) -> NoteVerifier {
     vkey.parse().unwrap()
 }
 
+fn log() -> LogKeys {
+    LOG.parse().unwrap()
+}
+
 fn grown() -> (Checkpoint, MemoryHashes) {
     let (mut frontier, mut hashes) = (crate::Frontier::new(), MemoryHashes::default());
     for index in 0..11 {
@@ -70,7 +74,7 @@ fn verifier_keys_round_trip_and_have_the_published_ids() {
     }
     assert_eq!(verifier(LOG).kind(), NoteKeyKind::Ed25519);
     assert_eq!(verifier(WITNESS).kind(), NoteKeyKind::CosignatureV1);
-    assert_eq!(signer("example.com/ledger", 1).key_id(), verifier(LOG).key_id());
+    assert_eq!(signer("example.com/ledger", 1).verifier().key_id(), verifier(LOG).key_id());
 }
 
 #[test]
@@ -113,17 +117,17 @@ fn signs_the_very_bytes_of_the_golden_checkpoint() {
     let witness = CHECKPOINT.lines().last().unwrap();
     note.add_signatures(&format!("{witness}\n")).unwrap();
     assert_eq!(note.to_string(), CHECKPOINT);
-    let opened = VerifiedCheckpoint::open_text(CHECKPOINT, &verifier(LOG), &[verifier(WITNESS)]).unwrap();
+    let opened = VerifiedCheckpoint::open_text(CHECKPOINT, &log(), &[verifier(WITNESS)]).unwrap();
     assert_eq!(opened.checkpoint(), &checkpoint);
     let seen = Cosignature { witness: "witness.example".to_owned(), seconds: Some(1_700_000_000) };
     assert_eq!(opened.cosignatures(), [seen]);
-    let alone = VerifiedCheckpoint::open_text(CHECKPOINT, &verifier(LOG), &[]).unwrap();
+    let alone = VerifiedCheckpoint::open_text(CHECKPOINT, &log(), &[]).unwrap();
     assert_eq!(alone.cosignatures(), []);
 }
 
 #[test]
 fn no_byte_of_a_signed_checkpoint_can_change() {
-    let (log, witnesses) = (verifier(LOG), [verifier(WITNESS)]);
+    let (log, witnesses) = (log(), [verifier(WITNESS)]);
     for (at, original) in CHECKPOINT.bytes().enumerate() {
         for replacement in [original ^ 1, original ^ 0x20, b'\n', b'A', 0, 0xff] {
             let mut bytes = CHECKPOINT.as_bytes().to_vec();
@@ -221,7 +225,7 @@ fn refuses_to_sign_what_no_note_can_carry() {
 
 #[test]
 fn refuses_a_checkpoint_of_another_log_or_without_the_log() {
-    let (log, witness) = (verifier(LOG), verifier(WITNESS));
+    let (log, witness) = (log(), verifier(WITNESS));
     let (checkpoint, _) = grown();
     let other = Checkpoint::new("example.com/other", 11, checkpoint.root()).unwrap();
     let note = other.sign(&[&signer("example.com/ledger", 1)]).unwrap();
@@ -231,7 +235,7 @@ fn refuses_a_checkpoint_of_another_log_or_without_the_log() {
     let witnessed = format!("{}\n{}\n{}\n\n{}\n", lines[0], lines[1], lines[2], lines[5]);
     let refused = VerifiedCheckpoint::open_text(&witnessed, &log, std::slice::from_ref(&witness));
     assert_eq!(refused, Err(OpenError::NotByLog("example.com/ledger".to_owned())));
-    let refused = VerifiedCheckpoint::open_text(&witnessed, &witness, &[]);
+    let refused = VerifiedCheckpoint::open_text(&witnessed, &witness.into(), &[]);
     assert_eq!(refused, Err(OpenError::NotALogKey("witness.example".to_owned())));
     let prose = SignedNote::sign("hello\n", &[&signer("example.com/ledger", 1)]).unwrap();
     let refused = VerifiedCheckpoint::open(&prose, &log, &[]);
@@ -274,7 +278,7 @@ fn prints_and_verifies_the_golden_receipt() {
     assert_eq!(receipt.to_string(), receipt_text());
     assert_eq!(receipt.extra.as_deref(), Some([1, 2, 3, 4].as_slice()));
     assert_eq!(receipt.proof, inclusion_proof(9, 11, &hashes).unwrap());
-    let verified = receipt.verify(b"entry 9", &verifier(LOG), &[]).unwrap();
+    let verified = receipt.verify(b"entry 9", &log(), &[]).unwrap();
     assert_eq!(verified.checkpoint(), &checkpoint);
     let plain = Receipt { extra: None, ..receipt };
     assert_eq!(plain.to_string().parse::<Receipt>().unwrap(), plain);
@@ -286,13 +290,13 @@ fn a_receipt_of_the_only_entry_has_no_hashes() {
     let checkpoint = checkpoint.sign(&[&signer("example.com/ledger", 1)]).unwrap();
     let receipt = Receipt { extra: None, index: 0, proof: Vec::new(), checkpoint };
     let again: Receipt = receipt.to_string().parse().unwrap();
-    again.verify(b"first", &verifier(LOG), &[]).unwrap();
+    again.verify(b"first", &log(), &[]).unwrap();
 }
 
 #[test]
 fn refuses_a_receipt_for_another_entry_index_or_log() {
     let receipt: Receipt = receipt_text().parse().unwrap();
-    let log = verifier(LOG);
+    let log = log();
     let refused = receipt.verify(b"entry 8", &log, &[]);
     assert!(matches!(refused, Err(ReceiptProblem::Proof(ProofError::Root { .. }))));
     let moved = Receipt { index: 8, ..receipt.clone() };
@@ -303,12 +307,12 @@ fn refuses_a_receipt_for_another_entry_index_or_log() {
         Err(ReceiptProblem::Proof(ProofError::NoSuchEntry { index: 11, size: 11 }))
     ));
     let stranger = NoteVerifier::new("example.com/ledger", NoteKeyKind::Ed25519, [9; 32]).unwrap();
-    assert!(matches!(receipt.verify(b"entry 9", &stranger, &[]), Err(ReceiptProblem::Checkpoint(_))));
+    assert!(matches!(receipt.verify(b"entry 9", &stranger.into(), &[]), Err(ReceiptProblem::Checkpoint(_))));
 }
 
 #[test]
 fn no_byte_of_a_receipt_can_change_unnoticed() {
-    let (text, log) = (receipt_text(), verifier(LOG));
+    let (text, log) = (receipt_text(), log());
     let golden: Receipt = text.parse().unwrap();
     for (at, original) in text.bytes().enumerate() {
         for replacement in

@@ -67,7 +67,7 @@ pub enum What {
         /// The one that signed before.
         supersedes: Digest,
     },
-    /// A key is taken out of the bundle.
+    /// A key is taken out of the bundle; one of the log signs no more.
     WithdrawKey {
         /// Of which kind.
         subject: Subject,
@@ -144,6 +144,9 @@ impl fmt::Display for What {
                 short(id),
                 short(supersedes)
             ),
+            Self::WithdrawKey { subject: Subject::Log, id } => {
+                write!(formatter, "log key {} signs no more", short(id))
+            }
             Self::WithdrawKey { subject, id } => {
                 write!(formatter, "take {} key {} out of the bundle", subject.name(), short(id))
             }
@@ -205,6 +208,11 @@ pub enum Reason {
         /// How long tokens live.
         life: std::time::Duration,
     },
+    /// The next one signs, and this one has signed beside it for long enough.
+    BothSigned {
+        /// How long.
+        overlap: std::time::Duration,
+    },
     /// It is not to be trusted, and was never used.
     NeverUsed,
     /// Agents had until then to replace what it signed.
@@ -240,6 +248,7 @@ impl Reason {
             Self::Ended { .. } => "ended",
             Self::Unused => "unused",
             Self::TokensEnded { .. } => "tokens-ended",
+            Self::BothSigned { .. } => "both-signed",
             Self::NeverUsed => "never-used",
             Self::Replaced { .. } => "replaced",
             Self::HalfOfItsLife { .. } => "half-life",
@@ -281,6 +290,9 @@ impl fmt::Display for Reason {
                     "the last token that it signed has ended: they live {}",
                     HumanDuration(*life)
                 )
+            }
+            Self::BothSigned { overlap } => {
+                write!(formatter, "it has signed beside the next one for {}", HumanDuration(*overlap))
             }
             Self::NeverUsed => formatter.write_str("it is not to be trusted, and was never used"),
             Self::Replaced { until } => {

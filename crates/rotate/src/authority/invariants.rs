@@ -136,6 +136,10 @@ pub fn admit(state: &State, rules: &Rules, what: &What, now: Timestamp) -> Resul
         }
         What::WithdrawKey { subject, id } => match key_phase(state, *subject, *id)? {
             Phase::Published(_) => Ok(()),
+            Phase::Superseded(since) if *subject == Subject::Log => {
+                noticed(since, || "the log key after it".into(), state, rules, now)?;
+                not_before(since.at + rules.log_overlap, || "the log key".into(), now)
+            }
             Phase::Superseded(since) => {
                 let until = now + rules.token_life.saturating_sub(since.seen_for);
                 not_before(until, || format!("the {} key", subject.name()), now)

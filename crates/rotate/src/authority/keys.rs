@@ -61,19 +61,22 @@ pub(super) fn of(subject: Subject, state: &State, rules: &Rules, now: Timestamp)
     changes
 }
 
-/// Tokens that a key signed end by the clock of nobody in particular, so this is counted, not read.
 fn withdrawal(subject: Subject, key: &Key, state: &State, rules: &Rules, now: Timestamp) -> Option<Change> {
     let Phase::Superseded(since) = key.phase else { return None };
-    // What the log's keys signed is verified for ever.
-    if subject == Subject::Log {
-        return None;
-    }
-    let left = (rules.token_life + rules.notice()).saturating_sub(since.seen_for);
-    Some(Change {
-        what: What::WithdrawKey { subject, id: key.id },
-        due: (now + left).max(state.settled(rules, now)),
-        reason: Reason::TokensEnded { life: rules.token_life },
-    })
+    let (due, reason) = match subject {
+        // For weeks, through which few processes live: the log's time counts, once everybody could know the next key.
+        Subject::Log => {
+            let overlap = rules.log_overlap;
+            (state.noticed(since, rules, now).max(since.at + overlap), Reason::BothSigned { overlap })
+        }
+        // Tokens that a key signed end by the clock of nobody in particular, so this is counted, not read.
+        _ => {
+            let left = (rules.token_life + rules.notice()).saturating_sub(since.seen_for);
+            let due = (now + left).max(state.settled(rules, now));
+            (due, Reason::TokensEnded { life: rules.token_life })
+        }
+    };
+    Some(Change { what: What::WithdrawKey { subject, id: key.id }, due, reason })
 }
 
 fn succession(

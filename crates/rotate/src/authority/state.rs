@@ -58,9 +58,9 @@ pub enum Phase {
     Published(Since),
     /// It signs. Of roots: issuers under it may.
     Active(Since),
-    /// It signs the status of what it issued, and nothing new.
+    /// It signs the status of what it issued, and nothing new; a key of the log signs beside the one after it.
     Superseded(Since),
-    /// Nothing of it is published any more.
+    /// Nothing of it is published any more; a key of the log signs no more.
     Withdrawn,
 }
 
@@ -296,6 +296,8 @@ pub struct Rules {
     pub token_life: Duration,
     /// How long a key of the log signs; `None`: until somebody asks for another.
     pub log_period: Option<Duration>,
+    /// How long the key before it goes on signing beside it: for whoever has its key in a file, and has to be told.
+    pub log_overlap: Duration,
     /// The time over which agents replace what a tainted issuer signed.
     pub wave: Duration,
     /// How long what they could not replace is left alone after it.
@@ -324,8 +326,12 @@ impl Rules {
     }
 }
 
+/// 365.25 days, which is what people write as `1y`.
+const YEAR: Duration = Duration::from_secs(31_557_600);
+
 impl Default for Rules {
-    /// Bundles are fetched every five minutes; JWT keys sign for thirty days.
+    /// Bundles are fetched every five minutes; JWT keys sign for thirty days, those of the log for a year and a month
+    /// beside the next one.
     fn default() -> Self {
         Self {
             refresh_hint: Duration::from_mins(5),
@@ -334,7 +340,8 @@ impl Default for Rules {
             keep: Duration::from_hours(24),
             jwt_period: Some(Duration::from_hours(30 * 24)),
             token_life: Duration::from_hours(1),
-            log_period: None,
+            log_period: Some(YEAR),
+            log_overlap: Duration::from_hours(30 * 24),
             wave: Duration::from_mins(10),
             grace: Duration::from_hours(24),
         }

@@ -47,7 +47,7 @@ fn state() -> State {
         ],
         roots: vec![root(1, 0, Phase::Active(seen(day(0))))],
         jwt_keys: vec![key(1, Phase::Active(unseen(day(0))))],
-        log_keys: vec![key(9, Phase::Active(seen(day(0))))],
+        log_keys: vec![key(9, Phase::Active(unseen(day(0))))],
         steady_for: DAY,
         ..State::default()
     }
@@ -273,9 +273,43 @@ fn jwt_keys_are_published_before_use_and_kept_until_their_last_token_has_ended()
     assert!(matches!(withdraw.what, What::WithdrawKey { .. }));
     assert!(withdraw.due.since(activate.due) >= rules().token_life);
     assert!(matches!(again.what, What::PublishKey(Subject::Jwt)));
+}
+
+#[test]
+fn keys_of_the_log_sign_side_by_side_for_a_month_each_year() {
+    let changes = timeline(&state(), &rules(), day(0), day(800), 400);
+    let keys: Vec<_> = changes.iter().filter(|change| change.what.kind() == "log").collect();
+    let [publish, activate, withdraw, again, ..] = keys.as_slice() else { panic!("{keys:?}") };
+    assert!(matches!(publish.what, What::PublishKey(Subject::Log)));
+    assert!(matches!(activate.what, What::ActivateKey { .. }) && activate.due == day(365) + DAY / 4);
+    assert!(activate.due.since(publish.due) >= rules().notice());
+    assert_eq!(
+        withdraw.what.to_string(),
+        format!("log key {} signs no more", &key(9, Phase::Withdrawn).id.to_string()[..12])
+    );
+    assert_eq!((withdraw.due, withdraw.reason.code()), (day(395) + DAY / 4, "both-signed"));
+    assert!(matches!(again.what, What::PublishKey(Subject::Log)));
+    let only_on_request = Rules { log_period: None, ..rules() };
+    let changes = timeline(&state(), &only_on_request, day(0), day(800), 400);
+    assert!(!changes.iter().any(|change| change.what.kind() == "log"), "nobody asked for a new one");
+}
+
+#[test]
+fn a_key_of_the_log_stops_only_when_everybody_could_learn_the_next() {
+    let mut state = state();
+    state.log_keys = vec![key(9, Phase::Superseded(unseen(day(1)))), key(8, Phase::Active(unseen(day(1))))];
+    let stop = What::WithdrawKey { subject: Subject::Log, id: key(9, Phase::Withdrawn).id };
+    let refused = |state: &State, at| admit(state, &rules(), &stop, day(at));
     assert!(
-        !changes.iter().any(|change| change.what.kind() == "log"),
-        "nobody asked for a new key of the log"
+        matches!(refused(&state, 40), Err(Violation::TooEarly { .. })),
+        "this process has not seen it for long"
+    );
+    state.pass(rules().notice());
+    assert!(matches!(refused(&state, 30), Err(Violation::StillNeeded { .. })), "for a month both sign");
+    assert_eq!(refused(&state, 31), Ok(()));
+    let back = rollback(&state, Subject::Log, day(31)).unwrap();
+    assert!(
+        matches!(back, What::ActivateKey { subject: Subject::Log, id, .. } if id == key(9, Phase::Withdrawn).id)
     );
 }
 

@@ -99,6 +99,7 @@ impl Authority {
     pub(crate) async fn follow_keys(&self) -> Result<Followed, OpenError> {
         let has_other_roots = self.follow_roots().await?;
         self.follow_jwt_keys().await?;
+        self.follow_log_keys().await?;
         let records = self.ledger.issuers().await.map_err(AuthorityError::from)?;
         for record in &records {
             if let Ok(certificate) = Certificate::from_der(&record.certificate) {

@@ -10,6 +10,7 @@ mod issuers;
 mod jwt;
 mod kept;
 mod keyring;
+mod log_keys;
 mod nonces;
 mod open;
 mod own;
@@ -26,7 +27,7 @@ use arc_swap::ArcSwap;
 use chancery_attest::{CertificateRecords, CertificateState, Nonces, Verifiers};
 use chancery_issue::Workflow;
 use chancery_ledger::Ledger;
-use chancery_merkle::{NoteSigner, NoteVerifier};
+use chancery_merkle::{LogSigners, NoteVerifier};
 use chancery_policy::CallerFacts;
 use chancery_revoke::Revoker;
 use chancery_types::{Claims, Clock, Digest, IdentityState, LineageId, Random, SpiffeId, Timestamp};
@@ -39,8 +40,9 @@ pub use jwt::{SignedJwt, TokenWish};
 
 pub(crate) use issuers::{division, jwt_records};
 pub(crate) use keyring::Keyring;
+pub(crate) use log_keys::{LogKey, open_log_signers, read_log_keys, vouch};
+pub(crate) use open::open_keys;
 pub use open::{OnlineRoot, OpenError, log_origin, server_identity};
-pub(crate) use open::{note_signer, open_keys};
 pub use own::ServerCredential;
 pub use registry::{NewToken, TokenFor};
 pub(crate) use roots::{KnownRoot, Roots};
@@ -63,6 +65,8 @@ pub struct Authority {
     reloading: tokio::sync::Mutex<()>,
     verifiers: Verifiers,
     nonces: Arc<dyn Nonces>,
+    /// The same where replicas share them.
+    shared_nonces: Option<Arc<nonces::SharedNonces>>,
     records: records::LedgerRecords,
     callers: Kept<Digest, KnownCaller>,
     selectors: selectors::SelectorIndex,
@@ -70,8 +74,7 @@ pub struct Authority {
     weak_keys: WeakKeyList,
     root: Certificate,
     roots: ArcSwap<roots::Roots>,
-    log_key: NoteVerifier,
-    log_signer: Arc<dyn NoteSigner + Send + Sync>,
+    log_signers: Arc<LogSigners>,
     jwt: ArcSwap<issuers::JwtKeys>,
     keyring: Arc<keyring::Keyring>,
     enrolments: Arc<enrolments::Enrolments>,
@@ -168,16 +171,17 @@ impl Authority {
         &self.root
     }
 
-    /// The key that verifies the log's checkpoints.
+    /// The key that verifies the log's checkpoints: of those that sign the newest.
     #[must_use]
-    pub fn log_key(&self) -> &NoteVerifier {
-        &self.log_key
+    pub fn log_key(&self) -> NoteVerifier {
+        let in_force = self.log_signers.in_force();
+        in_force.first().expect("no authority is open without a key of its log").verifier().clone()
     }
 
-    /// The key of the log, which signs the exact set too.
+    /// The keys of the log, which sign the exact set too.
     #[must_use]
-    pub(crate) fn log_signer(&self) -> &Arc<dyn NoteSigner + Send + Sync> {
-        &self.log_signer
+    pub(crate) fn log_signers(&self) -> &Arc<LogSigners> {
+        &self.log_signers
     }
 
     /// Where the keys of issuers and tokens are.

@@ -4,17 +4,18 @@
 //! nonce = i64 ms when it was given out | 8 random bytes | the first 16 bytes of HMAC-SHA256 over both
 //! ```
 //! Nothing is remembered until one comes back; then it is spent in what the replicas share, durably, so that neither
-//! another replica nor this one after a crash takes it again. The key follows from the ledger's, which all replicas
-//! hold.
+//! another replica nor this one after a crash takes it again. The key follows from the log's, which all replicas hold;
+//! while one of these follows another, a nonce is good by either.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use chancery_attest::{Nonce, NonceError, Nonces};
 use chancery_keys::{SignError, Signer};
 use chancery_ledger::Ledger;
-use chancery_types::{Random, Timestamp};
+use chancery_types::{Digest, Random, Timestamp};
 use ring::hmac;
 
 /// Clocks of replicas may differ by so much.
@@ -28,36 +29,57 @@ const BODY: usize = 16;
 pub(super) struct SharedNonces {
     ledger: Arc<dyn Ledger>,
     random: Arc<dyn Random>,
-    key: hmac::Key,
+    /// The first one makes codes.
+    keys: ArcSwap<Vec<hmac::Key>>,
+    known: Mutex<Vec<Digest>>,
     lifetime: Duration,
 }
 
 impl SharedNonces {
-    /// Good for `lifetime`. The ledger's key is Ed25519, whose signatures are always the same (RFC 8032): what it signs
-    /// is a secret that whoever holds the key, and nobody else, can make.
+    /// Good for `lifetime`, by these keys of the log.
     pub(super) fn new(
         ledger: Arc<dyn Ledger>,
         random: Arc<dyn Random>,
-        ledger_key: &dyn Signer,
+        log_keys: &[Arc<dyn Signer>],
         lifetime: Duration,
     ) -> Result<Self, SignError> {
-        let secret = zeroize::Zeroizing::new(ledger_key.sign(LABEL)?);
-        Ok(Self { ledger, random, key: hmac::Key::new(hmac::HMAC_SHA256, &secret), lifetime })
+        let nonces = Self { ledger, random, keys: ArcSwap::default(), known: Mutex::default(), lifetime };
+        nonces.learn(log_keys)?;
+        Ok(nonces)
     }
 
-    fn code(&self, body: &[u8]) -> [u8; 16] {
-        let tag = hmac::sign(&self.key, body);
-        tag.as_ref().first_chunk().copied().expect("SHA-256 has 32 bytes")
+    /// Takes nonces by these keys of the log too. They are Ed25519, whose signatures are always the same (RFC 8032): what
+    /// they sign is a secret that whoever holds the key, and nobody else, can make.
+    pub(super) fn learn(&self, log_keys: &[Arc<dyn Signer>]) -> Result<(), SignError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.load().as_ref().clone();
+        for key in log_keys {
+            let id = key.public_key().fingerprint();
+            if !known.contains(&id) {
+                let secret = zeroize::Zeroizing::new(key.sign(LABEL)?);
+                keys.push(hmac::Key::new(hmac::HMAC_SHA256, &secret));
+                known.push(id);
+            }
+        }
+        self.keys.store(Arc::new(keys));
+        Ok(())
     }
 
     /// When a nonce of ours was given out.
     fn issued(&self, nonce: &Nonce) -> Option<Timestamp> {
         let (body, code) = nonce.as_bytes().split_at(BODY);
         // Both are hashed first, so that the time of the comparison says nothing.
-        let (found, expected) = (hmac::sign(&self.key, code), hmac::sign(&self.key, &self.code(body)));
-        (found.as_ref() == expected.as_ref())
+        let is_by = |key: &hmac::Key| {
+            let (found, expected) = (hmac::sign(key, code), hmac::sign(key, &code_by(key, body)));
+            found.as_ref() == expected.as_ref()
+        };
+        (self.keys.load().iter().any(is_by))
             .then(|| body.first_chunk().map(|millis| Timestamp::from_millis(i64::from_be_bytes(*millis))))?
     }
+}
+
+fn code_by(key: &hmac::Key, body: &[u8]) -> [u8; 16] {
+    hmac::sign(key, body).as_ref().first_chunk().copied().expect("SHA-256 has 32 bytes")
 }
 
 #[async_trait]
@@ -66,7 +88,8 @@ impl Nonces for SharedNonces {
         let mut bytes = [0_u8; 32];
         bytes[..8].copy_from_slice(&now.millis().to_be_bytes());
         self.random.fill(&mut bytes[8..BODY])?;
-        let code = self.code(&bytes[..BODY]);
+        let code = self.keys.load().first().map(|key| code_by(key, &bytes[..BODY]));
+        let code = code.ok_or_else(|| NonceError::Store("no key of the log is here".to_owned()))?;
         bytes[BODY..].copy_from_slice(&code);
         Ok(Nonce::from_array(bytes))
     }

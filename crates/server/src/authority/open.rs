@@ -14,7 +14,7 @@ use chancery_entry::{Blob, Body, KeyChange, KeyPhase, KeyPurpose};
 use chancery_issue::{Issuer, Workflow};
 use chancery_keys::{KeyLocation, Protection, Signer, read_secret, store};
 use chancery_ledger::{IssuerState, Ledger, Precondition};
-use chancery_merkle::{Ed25519NoteSigner, NoteSigner, NoteVerifier};
+use chancery_merkle::LogSigners;
 use chancery_revoke::Revoker;
 use chancery_types::{
     Clock, Digest, Identity, IssuerEpoch, KeyAlgorithm, Random, Sensitivity, SpiffeId, Timestamp, TrustDomain,
@@ -25,6 +25,7 @@ use super::enrolments::Enrolments;
 use super::issuers::{JwtKeys, jwt_records, status_urls};
 use super::kept::Kept;
 use super::keyring::Keyring;
+use super::log_keys::log_signers;
 use super::nonces::SharedNonces;
 use super::records::{LedgerRecords, NodeLedgerRecords};
 use super::roots::Roots;
@@ -79,6 +80,12 @@ pub enum OpenError {
     /// The log's key does not sign what the nonces' key follows from.
     #[error("the key of nonces cannot be made with the ledger key: {0}")]
     NonceKey(chancery_keys::SignError),
+    /// The key that signs the log is not here.
+    #[error(
+        "the key that signs the log's checkpoints ({0}) is not here: put it beside that of keys.ledger, with its number in \
+         its name"
+    )]
+    LogKey(Digest),
     /// The log's key is not Ed25519.
     #[error("the ledger key is {0}; checkpoints need ed25519")]
     LedgerKey(KeyAlgorithm),
@@ -124,9 +131,10 @@ pub fn log_origin(trust_domain: &TrustDomain) -> String {
 /// The keys that a server holds.
 pub(crate) struct Keys {
     pub(crate) issuer: Arc<dyn Signer>,
-    pub(crate) former: Vec<Arc<dyn Signer>>,
-    pub(crate) ledger: Arc<dyn Signer>,
     pub(crate) jwt: Arc<dyn Signer>,
+    pub(crate) log: Arc<LogSigners>,
+    /// With all of them, and those that follow them.
+    pub(crate) keyring: Arc<Keyring>,
 }
 
 /// Opens the keys that a configuration names.
@@ -141,32 +149,14 @@ pub(crate) fn open_keys(config: &Config) -> Result<Keys, OpenError> {
     let open = |purpose, location: &KeyLocation| {
         store::open(location, &protection).map_err(|error| OpenError::Key { purpose, error })
     };
-    Ok(Keys {
-        issuer: open("issuer", &config.issuer_key)?,
-        former: config
-            .former_issuer_keys
-            .iter()
-            .map(|location| open("former issuer", location))
-            .collect::<Result<_, _>>()?,
-        ledger: open("ledger", &config.ledger_key)?,
-        jwt: open("jwt", &config.jwt_key)?,
-    })
-}
-
-/// The signer of the log's checkpoints, and the key that verifies them.
-pub(crate) fn note_signer(
-    trust_domain: &TrustDomain,
-    key: &Arc<dyn Signer>,
-) -> Result<(Box<dyn NoteSigner + Send + Sync>, NoteVerifier), OpenError> {
-    let algorithm = key.public_key().algorithm();
-    let public: [u8; 32] =
-        key.public_key().key_bytes().try_into().map_err(|_| OpenError::LedgerKey(algorithm))?;
-    let custodian = Arc::clone(key);
-    let sign = move |message: &[u8]| custodian.sign(message);
-    let signer = Ed25519NoteSigner::new(&log_origin(trust_domain), public, sign)
-        .expect("a trust domain has only characters that a key name may have");
-    let verifier = signer.verifier().clone();
-    Ok((Box::new(signer), verifier))
+    let (issuer, jwt) = (open("issuer", &config.issuer_key)?, open("jwt", &config.jwt_key)?);
+    let mut known = vec![Arc::clone(&issuer), Arc::clone(&jwt)];
+    for location in &config.former_issuer_keys {
+        known.push(open("former issuer", location)?);
+    }
+    let keyring = Arc::new(Keyring::new(config, known));
+    let log = log_signers(config, &keyring)?;
+    Ok(Keys { issuer, jwt, log, keyring })
 }
 
 /// The identity of the authority's own server: its names are those of the configuration.
@@ -227,16 +217,14 @@ impl Authority {
             return Err(OpenError::RootIsOnline(location.to_string()));
         }
         let keys = open_keys(&config)?;
-        let (signer, log_key) = note_signer(&config.trust_domain, &keys.ledger)?;
-        let ledger = open_ledger(&config.ledger, signer, random.as_ref()).await?;
-        Self::assemble(config, keys, ledger, log_key, clock, random).await
+        let ledger = open_ledger(&config.ledger, Arc::clone(&keys.log), random.as_ref()).await?;
+        Self::assemble(config, keys, ledger, clock, random).await
     }
 
     pub(crate) async fn assemble(
         config: Config,
         keys: Keys,
         ledger: Arc<dyn Ledger>,
-        log_key: NoteVerifier,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
@@ -255,13 +243,16 @@ impl Authority {
                 path: config.root_certificate.display().to_string(),
                 why: "the first certificate in it cannot be read".into(),
             })?;
-        let open = std::iter::once(&keys.issuer).chain(&keys.former).chain([&keys.jwt]).cloned().collect();
-        let keyring = Arc::new(Keyring::new(&config, open));
+        let Keys { jwt, log: log_signers, keyring, .. } = keys;
         let issuer = active_issuer(&config, &keyring, ledger.as_ref(), clock.now()).await?;
-        let forbidden = forbidden_keys(&keys, &root);
+        let forbidden = forbidden_keys(&keyring, &root);
         let records = LedgerRecords::new(Arc::clone(&ledger));
         let enrolments = Arc::new(Enrolments::new(Arc::clone(&ledger)));
-        let nonces = nonces(&keys, &ledger, &random)?;
+        let shared_nonces = shared_nonces(&keyring, &log_signers, &ledger, &random)?;
+        let nonces: Arc<dyn Nonces> = match &shared_nonces {
+            Some(shared) => Arc::clone(shared) as _,
+            None => Arc::new(MemoryNonces::new(Arc::clone(&random), NONCE_LIFETIME, MAX_NONCES)),
+        };
         let verifiers = verifiers(&config, &records, &enrolments, &nonces)?;
         let revoker = Revoker::new(Arc::clone(&ledger), Arc::clone(&clock));
         let workflow = Workflow::new(
@@ -272,7 +263,6 @@ impl Authority {
             Arc::clone(&random),
         );
         let weak_keys = weak_keys(&config.directory)?;
-        let (log_signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
         let rules = ArcSwap::from_pointee(rules);
         let selectors = SelectorIndex::new(ledger.as_ref());
         let authority = Self {
@@ -283,6 +273,7 @@ impl Authority {
             reloading: tokio::sync::Mutex::default(),
             verifiers,
             nonces,
+            shared_nonces,
             records,
             callers: Kept::default(),
             selectors,
@@ -290,15 +281,14 @@ impl Authority {
             weak_keys,
             roots: ArcSwap::from_pointee(Roots::new(&root, between, Vec::new())),
             root,
-            log_key,
-            log_signer: log_signer.into(),
-            jwt: ArcSwap::from_pointee(JwtKeys { signing: Arc::clone(&keys.jwt) }),
+            log_signers,
+            jwt: ArcSwap::from_pointee(JwtKeys { signing: Arc::clone(&jwt) }),
             keyring,
             enrolments,
             clock,
             random,
         };
-        authority.begin_with_jwt_key(&keys.jwt).await?;
+        authority.begin_with_jwt_key(&jwt).await?;
         authority.follow_keys().await?;
         Ok(authority)
     }
@@ -370,23 +360,27 @@ async fn active_issuer(
 }
 
 /// Where several processes share the ledger, each takes back what another gave out.
-fn nonces(
-    keys: &Keys,
+fn shared_nonces(
+    keyring: &Keyring,
+    log_signers: &LogSigners,
     ledger: &Arc<dyn Ledger>,
     random: &Arc<dyn Random>,
-) -> Result<Arc<dyn Nonces>, OpenError> {
-    let random = Arc::clone(random);
+) -> Result<Option<Arc<SharedNonces>>, OpenError> {
     if ledger.scratch().is_none() {
-        return Ok(Arc::new(MemoryNonces::new(random, NONCE_LIFETIME, MAX_NONCES)));
+        return Ok(None);
     }
-    let shared = SharedNonces::new(Arc::clone(ledger), random, keys.ledger.as_ref(), NONCE_LIFETIME);
-    Ok(Arc::new(shared.map_err(OpenError::NonceKey)?))
+    let keys =
+        log_signers.verifiers().into_iter().filter_map(|key| keyring.ledger(key.public_key()).transpose());
+    let keys: Result<Vec<_>, _> = keys.collect();
+    let keys = keys.map_err(|error| OpenError::Key { purpose: "ledger", error })?;
+    let shared = SharedNonces::new(Arc::clone(ledger), Arc::clone(random), &keys, NONCE_LIFETIME);
+    Ok(Some(Arc::new(shared.map_err(OpenError::NonceKey)?)))
 }
 
 /// No certificate is ever made for a key of the authority.
-fn forbidden_keys(keys: &Keys, root: &Certificate) -> Vec<Digest> {
-    let own = [&keys.issuer, &keys.ledger, &keys.jwt].into_iter().chain(&keys.former);
-    let mut forbidden: Vec<Digest> = own.map(|key| key.public_key().fingerprint()).collect();
+fn forbidden_keys(keyring: &Keyring, root: &Certificate) -> Vec<Digest> {
+    let mut forbidden: Vec<Digest> =
+        keyring.opened().iter().map(|key| key.public_key().fingerprint()).collect();
     forbidden.push(Digest::of(root.tbs().spki_der()));
     forbidden
 }

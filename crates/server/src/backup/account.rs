@@ -1,7 +1,7 @@
 //! What a log comes to, counted while it goes by.
 
-use chancery_entry::{Body, Entry};
-use chancery_merkle::{Frontier, NoteVerifier, leaf_hash};
+use chancery_entry::{Body, Entry, KeyPhase, KeyPurpose};
+use chancery_merkle::{Frontier, LogKeys, NoteVerifier, RecordedKey, leaf_hash};
 use chancery_types::{Digest, Timestamp};
 
 /// What the first entries of a log come to.
@@ -15,8 +15,10 @@ pub struct Account {
     pub revocations: u64,
     /// When the last entry was recorded.
     pub last: Option<Timestamp>,
-    /// The log's origin and key, from its first entry.
-    pub(super) origin: Option<(String, NoteVerifier)>,
+    /// The log's keys: that of its first entry, and those that have followed it.
+    pub(super) keys: Option<LogKeys>,
+    /// The one of them that leads.
+    pub(super) active: Option<NoteVerifier>,
     /// Certificates of the issuers, DER.
     pub(super) issuers: Vec<Vec<u8>>,
     /// The exact sets that were recorded, by where they are right in the log.
@@ -33,8 +35,19 @@ impl Account {
         self.last = Some(entry.time);
         match entry.body {
             Body::Genesis(genesis) if self.frontier.size() == 0 => {
-                let key = genesis.verifier_key.parse().map_err(|error| format!("the log's key: {error}"))?;
-                self.origin = Some((genesis.origin, key));
+                let key = genesis.verifier_key.parse::<NoteVerifier>();
+                let key = key.map_err(|error| format!("the log's key: {error}"))?;
+                (self.keys, self.active) = (Some(key.clone().into()), Some(key));
+            }
+            Body::KeyChanged(change)
+                if change.purpose == KeyPurpose::Log && change.phase == KeyPhase::Active =>
+            {
+                if let Some(keys) = &mut self.keys {
+                    let recorded = RecordedKey::parse(keys.name(), &change.content.0);
+                    let key = recorded.map_err(|error| format!("a key of the log: {error}"))?.key;
+                    keys.add(key.clone()).map_err(|error| error.to_string())?;
+                    self.active = Some(key);
+                }
             }
             Body::Issuance(_) => self.issued += 1,
             Body::Revocation(_) => self.revocations += 1,
@@ -46,9 +59,9 @@ impl Account {
         Ok(())
     }
 
-    /// The key that signs the log's checkpoints.
+    /// The keys that sign the log's checkpoints, or have.
     #[must_use]
-    pub fn key(&self) -> Option<&NoteVerifier> {
-        self.origin.as_ref().map(|(_, key)| key)
+    pub fn keys(&self) -> Option<&LogKeys> {
+        self.keys.as_ref()
     }
 }

@@ -40,12 +40,11 @@ impl Move<'_> {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), RestoreError> {
         let runtime = Handle::current();
-        let (origin, _) =
-            self.account.origin.as_ref().ok_or_else(|| RestoreError::malformed("it is empty"))?;
+        let keys = self.account.keys().ok_or_else(|| RestoreError::malformed("it is empty"))?;
         forget(&self.checkpoints)?;
         let mut options = postgres_options(self.place)?;
         options.directory.clone_from(&self.checkpoints);
-        let mut writer = runtime.block_on(PostgresLogWriter::begin(options, origin, random))?;
+        let mut writer = runtime.block_on(PostgresLogWriter::begin(options, keys.name(), random))?;
         let size = self.account.frontier.size();
         let (mut batch, mut bytes, mut done) = (Vec::new(), 0, 0);
         read_log(&self.log, size, &mut |entry| {

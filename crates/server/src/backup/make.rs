@@ -125,8 +125,8 @@ fn put_log<W: Write>(
     if found != signed {
         return Err(BackupError::Differs { size, found, signed });
     }
-    let key = account.key().ok_or(BackupError::Empty)?;
-    let verified = VerifiedCheckpoint::open(note, key, &[]);
+    let keys = account.keys().ok_or(BackupError::Empty)?;
+    let verified = VerifiedCheckpoint::open(note, keys, &[]);
     verified.map_err(|error| BackupError::Checkpoint(error.to_string()))?;
     Ok(account)
 }
@@ -154,7 +154,7 @@ fn header(plan: &BackupPlan<'_>, checkpoint: &Checkpoint, account: &Account) -> 
     ExportHeader {
         chancery_export: EXPORT_VERSION,
         origin: checkpoint.origin().to_owned(),
-        vkey: account.key().map(ToString::to_string).unwrap_or_default(),
+        vkey: account.active.as_ref().map(ToString::to_string).unwrap_or_default(),
         trust_domain: Some(plan.config.trust_domain.to_string()),
         size: checkpoint.size(),
         checkpoint: String::new(),

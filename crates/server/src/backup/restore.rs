@@ -328,10 +328,10 @@ impl Laying {
         let StatusEvidence { source_name, bytes } = evidence;
         let trust_domain =
             self.manifest.as_ref().and_then(|found| TrustDomain::parse(&found.trust_domain).ok());
-        let (Some(trust_domain), Some(key)) = (trust_domain, self.account.key()) else {
+        let (Some(trust_domain), Some(keys)) = (trust_domain, self.account.keys()) else {
             return Err(RestoreError::malformed("the log does not say whose it is"));
         };
-        let opened = SignedSet::open(bytes.clone().into(), &trust_domain, key);
+        let opened = SignedSet::open(bytes.clone().into(), &trust_domain, keys.as_slice());
         let why = |error: chancery_status::OpenError| RestoreError::Evidence {
             source_name: source_name.clone(),
             why: error.to_string(),
@@ -348,9 +348,9 @@ impl Laying {
     /// That a checkpoint is of this log and not ahead of it; its size.
     fn check(&self, source_name: &str, note: &SignedNote) -> Result<u64, RestoreError> {
         let evidence = |why: String| RestoreError::Evidence { source_name: source_name.to_owned(), why };
-        let key =
-            self.account.key().ok_or_else(|| RestoreError::malformed("the log does not say whose it is"))?;
-        let verified = VerifiedCheckpoint::open(note, key, &[]);
+        let keys =
+            self.account.keys().ok_or_else(|| RestoreError::malformed("the log does not say whose it is"))?;
+        let verified = VerifiedCheckpoint::open(note, keys, &[]);
         let verified = verified.map_err(|error| evidence(error.to_string()))?;
         let (size, published) = (verified.checkpoint().size(), verified.checkpoint().root());
         self.reaches(source_name, size)?;

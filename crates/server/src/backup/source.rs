@@ -10,7 +10,7 @@ use chancery_types::Random;
 use tokio::runtime::Handle;
 
 use super::BackupError;
-use crate::authority::{OpenError, note_signer, open_keys};
+use crate::authority::{OpenError, open_log_signers};
 use crate::config::{Config, LedgerPlace};
 use crate::storage::postgres_options;
 
@@ -39,12 +39,11 @@ impl<'a> Source<'a> {
             }
             LedgerPlace::Postgres(place) => place,
         };
-        let keys = open_keys(config)?;
-        let (signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
+        let signers = open_log_signers(config)?;
         // What is published from here is the business of the server that runs beside it.
         let options = PostgresOptions { may_have_ended: true, publishes: false, ..postgres_options(place)? };
         let runtime = Handle::current();
-        let ledger = runtime.block_on(PostgresLedger::open(options, signer, random));
+        let ledger = runtime.block_on(PostgresLedger::open(options, signers, random));
         let ledger = Arc::new(ledger.map_err(OpenError::from)?);
         Ok(Self::Database(Database { ledger, runtime }))
     }
@@ -56,9 +55,8 @@ impl<'a> Source<'a> {
             Self::Database(database) => database.ledger.checkpoint().map_err(failed),
             Self::Directory { config, directory } => {
                 let signed = || {
-                    let keys = open_keys(config)?;
-                    let (signer, _) = note_signer(&config.trust_domain, &keys.ledger)?;
-                    let ledger = EmbeddedLedger::open(directory, signer, Options::default());
+                    let signers = open_log_signers(config)?;
+                    let ledger = EmbeddedLedger::open(directory, signers, Options::default());
                     let ledger = ledger.map_err(OpenError::from)?;
                     let note = ledger.checkpoint().map_err(failed);
                     ledger.close();

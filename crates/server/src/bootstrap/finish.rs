@@ -13,7 +13,7 @@ use chancery_x509::{
 
 use super::InitError;
 use super::layout::{Layout, write_new};
-use crate::authority::{Authority, Enrolment, Requester, Wish, log_origin, note_signer, open_keys};
+use crate::authority::{Authority, Enrolment, Requester, Wish, log_origin, open_keys};
 use crate::config::Config;
 use crate::storage::create_ledger;
 
@@ -67,12 +67,11 @@ pub async fn finish(
     write_new(&layout.root_certificate(), pem.as_bytes(), 0o644)?;
     write_new(&layout.issuer_certificate(), write_pem("CERTIFICATE", issuer).as_bytes(), 0o644)?;
 
-    let (signer, log_key) = note_signer(&config.trust_domain, &keys.ledger)?;
-    let ledger = create_ledger(&config.ledger, signer, random.as_ref()).await?;
+    let ledger = create_ledger(&config.ledger, Arc::clone(&keys.log), random.as_ref()).await?;
     let genesis = Genesis {
         trust_domain: config.trust_domain.id(),
         origin: log_origin(&config.trust_domain),
-        verifier_key: log_key.vkey(),
+        verifier_key: keys.log.verifiers()[0].vkey(),
         root: Blob(root.clone()),
     };
     let activation =
@@ -83,7 +82,7 @@ pub async fn finish(
     let proposal = Proposal::new(vec![Precondition::Empty], entries)
         .map_err(|error| InitError::certificate("the root certificate", error))?;
     ledger.commit(vec![proposal]).await.map_err(crate::authority::AuthorityError::from)?;
-    let authority = Authority::assemble(config, keys, ledger, log_key, Arc::clone(&clock), random).await?;
+    let authority = Authority::assemble(config, keys, ledger, Arc::clone(&clock), random).await?;
     let finished = first_operator(&authority, &layout, Digest::of(root)).await?;
     std::fs::remove_file(layout.issuer_request())
         .map_err(|error| InitError::file(&layout.issuer_request(), error))?;

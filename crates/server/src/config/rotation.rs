@@ -23,6 +23,10 @@ pub struct RawRotation {
     pub settle: HumanDuration,
     /// How long a key of JWT-SVIDs signs.
     pub jwt_period: HumanDuration,
+    /// How long a key of the log signs; `0s`: until somebody asks for another.
+    pub log_period: HumanDuration,
+    /// How long it goes on signing beside the next one.
+    pub log_overlap: HumanDuration,
     /// How long the certificates of a tainted issuer are left alone after agents had time to replace them.
     pub grace: HumanDuration,
 }
@@ -36,6 +40,8 @@ impl Default for RawRotation {
             margin: HumanDuration(rules.margin),
             settle: HumanDuration(rules.settle),
             jwt_period: HumanDuration(rules.jwt_period.unwrap_or_default()),
+            log_period: HumanDuration(rules.log_period.unwrap_or_default()),
+            log_overlap: HumanDuration(rules.log_overlap),
             grace: HumanDuration(rules.grace),
         }
     }
@@ -61,6 +67,8 @@ impl RotationConfig {
             margin: raw.margin.0,
             settle: raw.settle.0,
             jwt_period: Some(raw.jwt_period.0),
+            log_period: Some(raw.log_period.0).filter(|period| !period.is_zero()),
+            log_overlap: raw.log_overlap.0,
             grace: raw.grace.0,
             ..Rules::default()
         };
@@ -70,6 +78,14 @@ impl RotationConfig {
                 "rotation.jwt_period: {} is too short; a key is published for {notice} before it signs, and the \
                  period is four times that at least",
                 raw.jwt_period
+            ));
+        }
+        if rules.log_period.is_some_and(|period| period < rules.notice() * 4) {
+            let notice = HumanDuration(rules.notice());
+            mistakes.push(format!(
+                "rotation.log_period: {} is too short; a key is published for {notice} before it signs, and the period \
+                 is four times that at least, or 0s for no other one until somebody asks",
+                raw.log_period
             ));
         }
         Self { enabled: raw.enabled, rules }

@@ -3,20 +3,17 @@
 use std::sync::Arc;
 
 use chancery_api::RenewalScope;
-use chancery_entry::{
-    Blob, Body, Entry, IssuerActivation, IssuerRetirement, IssuerTaint, KeyChange, KeyPhase, KeyPurpose,
-    TaintStep,
-};
+use chancery_entry::{Blob, Body, Entry, IssuerActivation, IssuerRetirement, IssuerTaint, TaintStep};
 use chancery_issue::Issuer;
-use chancery_ledger::{IssuerRecord, KeyRecord, Outcome, Precondition, Proposal};
+use chancery_ledger::{IssuerRecord, Outcome, Precondition, Proposal};
 use chancery_revoke::{Hand, Selector};
-use chancery_rotate::authority::{State, Subject, Violation, What, admit};
-use chancery_types::{Digest, IssuerEpoch, KeyAlgorithm, RevocationReason};
+use chancery_rotate::authority::{State, Violation, What, admit};
+use chancery_types::{IssuerEpoch, RevocationReason};
 use chancery_x509::write_pem;
 
 use super::{Rotation, RotationError};
 use crate::agents::renewal_asked;
-use crate::authority::{AuthorityError, division, jwt_records};
+use crate::authority::{AuthorityError, division};
 use crate::bootstrap::{issuer_request, known_issuers, replace};
 
 /// Who makes a change, why, and what else is said with it.
@@ -56,25 +53,17 @@ impl Rotation {
             }
             What::AskRenewals(epoch) => self.ask_renewals(*epoch, hands).await?,
             What::Distrust(epoch) => self.distrust(*epoch, hands).await?,
-            What::PublishKey(Subject::Jwt) => self.publish_jwt_key(hands).await?,
-            What::ActivateKey { subject: Subject::Jwt, id, supersedes } => {
-                self.activate_jwt_key(*id, *supersedes, hands).await?;
+            What::PublishKey(subject) => self.publish_key(*subject, hands).await?,
+            What::ActivateKey { subject, id, supersedes } => {
+                self.activate_key(*subject, *id, *supersedes, hands).await?;
             }
-            What::WithdrawKey { subject: Subject::Jwt, id } => {
-                let record = self.jwt_record(*id).await?;
-                let body = jwt_change(&record, KeyPhase::Withdrawn, &hands);
-                self.commit(vec![key_at(&record)], vec![body], hands.also).await?;
-            }
+            What::WithdrawKey { subject, id } => self.withdraw_key(*subject, *id, hands).await?,
             What::ActivateRoot(id) => self.activate_root(*id, hands).await?,
             What::WithdrawRoot(id) => self.withdraw_root(*id, hands).await?,
-            // Nobody plans these here: there is one key of the log, and people make roots and sign requests.
-            What::PublishKey(_)
-            | What::ActivateKey { .. }
-            | What::WithdrawKey { .. }
-            | What::MakeRoot
-            | What::SignRequest(_)
-            | What::RenewCredential(_)
-            | What::BuildList(_) => return Err(Violation::Unknown(what.to_string()).into()),
+            // People make roots and sign requests, and tasks of their own do the rest.
+            What::MakeRoot | What::SignRequest(_) | What::RenewCredential(_) | What::BuildList(_) => {
+                return Err(Violation::Unknown(what.to_string()).into());
+            }
         }
         tracing::info!(change = %what, by, why = note, "issuers or keys were changed");
         let adopted = self.adopt().await;
@@ -186,37 +175,6 @@ impl Rotation {
         self.commit(vec![issuer_at(&record)], vec![Body::IssuerTainted(taint)], hands.also).await
     }
 
-    async fn publish_jwt_key(&self, hands: Hands<'_>) -> Result<(), RotationError> {
-        let known = jwt_records(self.authority.ledger().as_ref()).await?;
-        let number = u32::try_from(known.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let keyring = Arc::clone(self.authority.keyring());
-        let made = tokio::task::spawn_blocking(move || keyring.make_jwt(number, KeyAlgorithm::P256));
-        let key = made.await.map_err(|_| RotationError::BrokenOff)??;
-        let (purpose, id) = (KeyPurpose::Jwt, key.public_key().fingerprint());
-        let body = Body::KeyChanged(KeyChange {
-            purpose,
-            key: id,
-            content: Blob(key.public_key().spki_der().to_vec()),
-            phase: KeyPhase::Published,
-            by: hands.by.to_owned(),
-            note: hands.note.to_owned(),
-        });
-        let requires = vec![Precondition::KeyAt { purpose, key: id, index: None }];
-        self.commit(requires, vec![body], hands.also).await
-    }
-
-    async fn activate_jwt_key(
-        &self,
-        id: Digest,
-        supersedes: Digest,
-        hands: Hands<'_>,
-    ) -> Result<(), RotationError> {
-        let (next, before) = (self.jwt_record(id).await?, self.jwt_record(supersedes).await?);
-        let bodies =
-            vec![jwt_change(&next, KeyPhase::Active, &hands), jwt_change(&before, KeyPhase::Retired, &hands)];
-        self.commit(vec![key_at(&next), key_at(&before)], bodies, hands.also).await
-    }
-
     pub(super) async fn commit(
         &self,
         requires: Vec<Precondition>,
@@ -239,29 +197,8 @@ impl Rotation {
         let found = records.into_iter().find(|record| record.epoch == epoch);
         Ok(found.ok_or_else(|| AuthorityError::not_found("issuer", epoch))?)
     }
-
-    async fn jwt_record(&self, id: Digest) -> Result<KeyRecord, RotationError> {
-        let records = jwt_records(self.authority.ledger().as_ref()).await?;
-        let found = records.into_iter().find(|record| record.key == id);
-        Ok(found.ok_or_else(|| AuthorityError::not_found("JWT key", id))?)
-    }
 }
 
 pub(super) fn issuer_at(record: &IssuerRecord) -> Precondition {
     Precondition::IssuerAt { epoch: record.epoch, index: Some(record.index) }
-}
-
-fn key_at(record: &KeyRecord) -> Precondition {
-    Precondition::KeyAt { purpose: record.purpose, key: record.key, index: Some(record.index) }
-}
-
-fn jwt_change(record: &KeyRecord, phase: KeyPhase, hands: &Hands<'_>) -> Body {
-    Body::KeyChanged(KeyChange {
-        purpose: record.purpose,
-        key: record.key,
-        content: Blob(record.content.clone()),
-        phase,
-        by: hands.by.to_owned(),
-        note: hands.note.to_owned(),
-    })
 }

@@ -11,7 +11,7 @@ use chancery_rotate::authority::{Since, State, Subject, Wish};
 use chancery_x509::Certificate;
 
 use super::{Rotation, RotationError};
-use crate::authority::jwt_records;
+use crate::authority::{jwt_records, read_log_keys};
 
 /// An issuer or a key that is published, by its kind and its name.
 type Published = (Subject, String);
@@ -78,6 +78,11 @@ impl Rotation {
             let Ok(certificate) = Certificate::from_der(&record.certificate) else { return Ok(true) };
             return Ok(self.authority.signer_of(record.epoch, &certificate).await.is_some());
         }
+        if *subject == Subject::Log {
+            let keys = read_log_keys(ledger.as_ref()).await?;
+            let Some(key) = keys.iter().find(|key| key.id().to_string() == *name) else { return Ok(true) };
+            return Ok(self.authority.has_log_key(key).await?);
+        }
         let records = jwt_records(ledger.as_ref()).await?;
         let Some(record) = records.iter().find(|record| record.key.to_string() == *name) else {
             return Ok(true);
@@ -116,9 +121,9 @@ fn published(state: &State) -> impl Iterator<Item = (Published, Since)> {
         .issuers
         .iter()
         .filter_map(|issuer| Some(((Subject::Issuer, issuer.epoch.to_string()), issuer.phase.published()?)));
-    let keys = state
-        .jwt_keys
-        .iter()
-        .filter_map(|key| Some(((Subject::Jwt, key.id.to_string()), key.phase.published()?)));
+    let keys = [Subject::Jwt, Subject::Log].into_iter().flat_map(|subject| {
+        let keys = state.keys(subject).iter();
+        keys.filter_map(move |key| Some(((subject, key.id.to_string()), key.phase.published()?)))
+    });
     issuers.chain(keys)
 }

@@ -7,6 +7,7 @@
 //! answers for another issuer, follows the ledger, whoever changed it.
 
 mod change;
+mod keys;
 mod missing;
 mod roots;
 mod standing;

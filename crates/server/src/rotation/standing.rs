@@ -12,7 +12,7 @@ use chancery_types::{Digest, IssuerEpoch, Timestamp};
 use chancery_x509::Certificate;
 
 use super::{Rotation, RotationError};
-use crate::authority::{KnownRoot, Roots, jwt_records};
+use crate::authority::{KnownRoot, LogKey, Roots, jwt_records, read_log_keys};
 use crate::bootstrap::{issuer_number, known_issuers};
 
 impl Rotation {
@@ -24,6 +24,7 @@ impl Rotation {
         let ledger = self.authority.ledger();
         let records = ledger.issuers().await?;
         let jwt_records = jwt_records(ledger.as_ref()).await?;
+        let log_keys = read_log_keys(ledger.as_ref()).await?;
         let roots = self.authority.read_roots().await?;
         let mut issuers: Vec<Issuer> = records.iter().filter_map(|record| issuer(record, &roots)).collect();
         for issuer in &mut issuers {
@@ -39,10 +40,10 @@ impl Rotation {
             issuers,
             roots: roots.known().iter().map(root).collect(),
             jwt_keys: jwt_records.iter().map(key).collect(),
-            log_keys: Vec::new(),
+            log_keys: log_keys.iter().map(log_key).collect(),
             credentials: self.credentials(),
             lists: self.lists(),
-            wishes: self.wishes(&records, &jwt_records, &roots).await?,
+            wishes: self.wishes(&records, &jwt_records, &log_keys, &roots).await?,
             steady_for: std::time::Duration::ZERO,
         };
         let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,15 +114,18 @@ impl Rotation {
         &self,
         issuers: &[IssuerRecord],
         keys: &[KeyRecord],
+        log_keys: &[LogKey],
         roots: &Roots,
     ) -> Result<BTreeMap<Subject, Wish>, RotationError> {
         let issuer = issuers.iter().find(|issuer| issuer.state == IssuerState::Active);
         let jwt = keys.iter().find(|key| key.phase == KeyPhase::Active);
+        let log = log_keys.iter().find(|key| key.phase == KeyPhase::Active);
         let mut wishes = BTreeMap::new();
         for record in self.authority.ledger().wishes().await? {
             let (subject, last) = match record.subject.as_str() {
                 "issuer" => (Subject::Issuer, issuer.map(|issuer| issuer.index)),
                 "jwt" => (Subject::Jwt, jwt.map(|key| key.index)),
+                "log" => (Subject::Log, log.and_then(|key| key.index)),
                 "root" => (Subject::Root, roots.known().iter().filter_map(|root| root.index).max()),
                 _ => continue,
             };
@@ -184,6 +188,10 @@ fn root(known: &KnownRoot) -> Root {
 
 fn key(record: &KeyRecord) -> Key {
     Key { id: record.key, phase: phase(record.phase, record.since) }
+}
+
+fn log_key(key: &LogKey) -> Key {
+    Key { id: key.id(), phase: phase(key.phase, key.since) }
 }
 
 fn phase(phase: KeyPhase, since: Timestamp) -> Phase {

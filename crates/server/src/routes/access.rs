@@ -114,7 +114,7 @@ pub(crate) fn action(operation: Operation) -> Action {
         Operation::Bundle | Operation::BundleJson | Operation::Issuers | Operation::IssuerCertificate => {
             Action::BundleRead
         }
-        Operation::LogCheckpoint | Operation::LogKey => Action::LogCheckpoint,
+        Operation::LogCheckpoint | Operation::LogKey | Operation::LogKeys => Action::LogCheckpoint,
         Operation::LogTile | Operation::LogEntries => Action::LogRead,
         Operation::LogProof => Action::LogProof,
         Operation::ExportAudit => Action::AuditExport,

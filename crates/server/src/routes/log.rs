@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use chancery_api::{LogEntriesQuery, LogEntriesResponse, LogEntryView, LogProofResponse};
+use chancery_api::{LogEntriesQuery, LogEntriesResponse, LogEntryView, LogKeysResponse, LogProofResponse};
 use chancery_entry::Entry;
 use chancery_ledger::Ledger;
 use chancery_merkle::{Checkpoint, Receipt, Tile, TileKind, leaf_hash, push_entry};
@@ -38,6 +38,11 @@ pub(crate) async fn checkpoint(State(site): State<Arc<Site>>) -> Result<Response
 /// The key that verifies checkpoints.
 pub(crate) async fn key(State(site): State<Arc<Site>>) -> Response {
     ([(CONTENT_TYPE, TEXT)], format!("{}\n", site.authority.log_key().vkey())).into_response()
+}
+
+/// Every key of the log, and how each vouches for the next.
+pub(crate) async fn keys(State(site): State<Arc<Site>>) -> Result<Json<LogKeysResponse>, HttpProblem> {
+    Ok(Json(site.authority.log_keys().await.map_err(problem_of)?))
 }
 
 /// A tile of hashes or of entries.
@@ -196,9 +201,9 @@ mod tests {
         log.add_tokens(5).await;
         let entry = log.ledger.entry(3).await.unwrap().unwrap();
         let receipt: Receipt = receipt_of(log.ledger.as_ref(), 3).await.unwrap().parse().unwrap();
-        let verified = receipt.verify(&entry, &log.verifier, &[]).unwrap();
+        let verified = receipt.verify(&entry, &log.verifier.clone().into(), &[]).unwrap();
         assert_eq!(verified.checkpoint().size(), 5);
-        assert!(receipt.verify(b"another entry", &log.verifier, &[]).is_err());
+        assert!(receipt.verify(b"another entry", &log.verifier.clone().into(), &[]).is_err());
         assert!(receipt_of(log.ledger.as_ref(), 5).await.is_err());
     }
 

@@ -138,6 +138,7 @@ fn route(operation: Operation, chassis: &Arc<Chassis>) -> MethodRouter<Arc<Site>
         Operation::LogEntries => handle(operation, log::entries),
         Operation::LogProof => handle(operation, log::proof),
         Operation::LogKey => handle(operation, log::key),
+        Operation::LogKeys => handle(operation, log::keys),
         Operation::ExportAudit => handle(operation, audit::export),
         Operation::ReadPolicy => handle(operation, policy::read),
         Operation::CheckPolicy => handle(operation, policy::check),

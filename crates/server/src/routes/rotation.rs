@@ -10,7 +10,8 @@ use chancery_api::{
 };
 use chancery_entry::{Body, RotationWish, Wanted};
 use chancery_rotate::authority::{
-    Actor, Change, Issuer, Phase, Root, State as Standing, Subject, Taint, TaintStep, Violation, Wish, check,
+    Actor, Change, Issuer, Key, Phase, Root, State as Standing, Subject, Taint, TaintStep, Violation, Wish,
+    check,
 };
 
 use chancery_x509::{Certificate, VouchedRoot, read_certificates};
@@ -35,14 +36,8 @@ pub(super) async fn status(State(site): State<Arc<Site>>) -> Result<Json<CaStatu
         notice_seconds: site.rotation.rules().notice().as_secs(),
         roots: state.roots.iter().map(|one| root(one, &state)).collect(),
         issuers: state.issuers.iter().map(issuer).collect(),
-        jwt_keys: state
-            .jwt_keys
-            .iter()
-            .filter_map(|key| {
-                let (phase, since) = phase(key.phase)?;
-                Some(CaKey { fingerprint: key.id, phase: phase.to_owned(), since })
-            })
-            .collect(),
+        jwt_keys: state.jwt_keys.iter().filter_map(key).collect(),
+        log_keys: state.log_keys.iter().filter_map(key).collect(),
         paused: paused.map(|(subject, _)| subject.name().to_owned()).collect(),
         timeline: site.rotation.timeline_of(&state).iter().map(planned).collect(),
         troubles,
@@ -168,6 +163,7 @@ fn subject(subject: RotationSubject) -> Subject {
         RotationSubject::Issuer => Subject::Issuer,
         RotationSubject::Root => Subject::Root,
         RotationSubject::Jwt => Subject::Jwt,
+        RotationSubject::Log => Subject::Log,
     }
 }
 
@@ -217,6 +213,12 @@ fn root(root: &Root, state: &Standing) -> CaRoot {
         not_after: root.life.until,
         issuers: below.map(|issuer| issuer.epoch).collect(),
     }
+}
+
+/// One that is published or signs.
+fn key(key: &Key) -> Option<CaKey> {
+    let (phase, since) = phase(key.phase)?;
+    Some(CaKey { fingerprint: key.id, phase: phase.to_owned(), since })
 }
 
 fn phase(phase: Phase) -> Option<(&'static str, chancery_types::Timestamp)> {

@@ -34,6 +34,7 @@ fn permitted(operation: Operation) -> &'static str {
         | Operation::OcspPost
         | Operation::LogCheckpoint
         | Operation::LogKey
+        | Operation::LogKeys
         | Operation::Healthz
         | Operation::Readyz
         | Operation::OpenApi => "xxxxxx",

@@ -11,6 +11,7 @@ mod running;
 mod ceremony;
 mod jwt;
 mod load;
+mod log;
 mod roots;
 mod steps;
 mod succession;

@@ -143,6 +143,30 @@ impl Running {
         Self { place, server }
     }
 
+    /// The same authority, stopped and started again with another configuration.
+    pub async fn again(self, edit: impl FnOnce(&mut RawConfig)) -> Self {
+        let place = self.ended().await;
+        place.edit(edit);
+        let server = place.serve().await.unwrap();
+        Self { place, server }
+    }
+
+    /// Stops it; nobody holds its ledger any more.
+    pub async fn ended(self) -> Place {
+        let Self { place, server } = self;
+        server.stop().await;
+        drop(server);
+        let lock = std::fs::File::open(place.file("ledger/lock")).unwrap();
+        for _ in 0..500 {
+            // What was under way may hold the ledger for a moment.
+            if lock.try_lock().is_ok() {
+                return place;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("the ledger is held by something that does not end");
+    }
+
     pub fn client(&self, identity: Option<TlsIdentity>) -> Client {
         self.place.client_at(self.server.api_address(), identity)
     }

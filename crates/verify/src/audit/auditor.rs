@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 
-use chancery_merkle::{Checkpoint, Frontier, NoteVerifier, VerifiedCheckpoint, VkeyError};
+use chancery_entry::{Body, KeyPurpose};
+use chancery_merkle::{
+    Checkpoint, Frontier, LogKeys, LogKeysError, NoteVerifier, SignedNote, VerifiedCheckpoint,
+};
 use chancery_types::Digest;
 use chancery_x509::Certificate;
 use data_encoding::BASE64;
@@ -14,14 +17,16 @@ use super::certificate::{self, Job};
 use super::crl;
 use super::finding::{Check, Finding, Findings};
 use super::history::History;
+use super::log_keys::{End, KeyHistory};
 use super::source::{ExportSource, RawEntry, SourceError};
 
 /// What the auditor brings along.
 #[derive(Debug, Clone)]
 pub struct AuditOptions {
-    /// The log's key, from a source that the auditor trusts. Without it the export's own is taken, which is
-    /// reported as a warning: such an audit proves that the export is sound, not whose it is.
-    pub log: Option<NoteVerifier>,
+    /// The log's key, or some of its keys, from a source that the auditor trusts; those after them are believed by what
+    /// the log itself proves. Without any the export's own is taken, which is reported as a warning: such an audit
+    /// proves that the export is sound, not whose it is.
+    pub log: Option<LogKeys>,
     /// Witnesses whose cosignatures are checked where they stand.
     pub witnesses: Vec<NoteVerifier>,
     /// The signed checkpoint that the auditor kept the last time.
@@ -49,7 +54,7 @@ pub enum AuditError {
     Source(#[from] SourceError),
     /// Without a key from the auditor or the export no checkpoint can be believed.
     #[error("the export's own verifier key is damaged: {0}; give the log's key")]
-    Key(#[source] VkeyError),
+    Key(#[source] LogKeysError),
 }
 
 /// How far it is.
@@ -110,9 +115,9 @@ pub fn audit(
 struct Auditor<'a> {
     options: &'a AuditOptions,
     findings: Findings,
-    log: NoteVerifier,
+    keys: KeyHistory,
     checkpoint: Option<VerifiedCheckpoint>,
-    earlier: Option<Checkpoint>,
+    earlier: Option<Earlier>,
     /// Whether the export is a selection, whose entries have neither a tree nor a history.
     selection: bool,
     /// Whether an entry was unreadable, so that there is no tree.
@@ -129,24 +134,24 @@ impl<'a> Auditor<'a> {
     fn new(source: &dyn ExportSource, options: &'a AuditOptions) -> Result<Self, AuditError> {
         let header = source.header();
         let mut findings = Findings::with_limit(options.keep);
-        let log = choose_key(&header.vkey, options, &mut findings)?;
-        let checkpoint = open_checkpoint(&header.checkpoint, &log, options, &mut findings);
-        let earlier = open_earlier(&log, options, &mut findings);
-        let mut mismatch = |detail: String| findings.push(Finding::new(Check::HeaderMismatch, detail));
+        let log = choose_keys(&header.vkey, options, &mut findings)?;
+        let earlier = options.earlier.as_deref().and_then(|text| match Earlier::read(text) {
+            Ok(earlier) => Some(earlier),
+            Err(why) => {
+                findings.push(Earlier::unusable(&why));
+                None
+            }
+        });
         if header.origin != log.name() {
-            mismatch(format!("origin: {:?}, the key belongs to {:?}", clip(&header.origin), log.name()));
-        }
-        if let Some(checkpoint) = checkpoint.as_ref().map(VerifiedCheckpoint::checkpoint)
-            && checkpoint.size() != header.size
-        {
-            mismatch(format!("size: {}, the checkpoint covers {}", header.size, checkpoint.size()));
+            let detail = format!("origin: {:?}, the key belongs to {:?}", clip(&header.origin), log.name());
+            findings.push(Finding::new(Check::HeaderMismatch, detail));
         }
         let selection = header.selection.is_some();
         Ok(Self {
             options,
             findings,
-            log,
-            checkpoint,
+            keys: KeyHistory::new(log),
+            checkpoint: None,
             earlier,
             selection,
             broken: false,
@@ -203,6 +208,16 @@ impl<'a> Auditor<'a> {
         if self.selection {
             return None;
         }
+        match &entry.body {
+            Body::Genesis(genesis) if index == 0 => self.keys.begin(&genesis.verifier_key),
+            Body::KeyChanged(change) if change.purpose == KeyPurpose::Log => {
+                let end = End { size: self.entries, root: (!self.broken).then(|| self.frontier.root()) };
+                if let Some(finding) = self.keys.follow(change, end) {
+                    self.findings.push(finding.at(index));
+                }
+            }
+            _ => {}
+        }
         self.history.follow(index, entry, exported.signature, &mut self.findings)
     }
 
@@ -232,32 +247,57 @@ impl<'a> Auditor<'a> {
 
     /// The tree of the earlier checkpoint must be what this one was at that size.
     fn compare_with_earlier(&mut self) {
-        let Some(earlier) = self.earlier.take_if(|earlier| earlier.size() == self.entries) else { return };
-        if self.selection || self.broken {
-            let detail = format!("the tree of size {} could not be computed", earlier.size());
-            self.findings.push(Finding::new(Check::Consistency, detail));
-        } else if self.frontier.root() != earlier.root() {
-            let detail = format!(
-                "at size {} the root is {}, the earlier checkpoint has {}: an entry before that was changed",
-                earlier.size(),
-                self.frontier.root(),
-                earlier.root()
-            );
-            self.findings.push(Finding::new(Check::Consistency, detail));
+        let is_here = |earlier: &&mut Earlier| earlier.checkpoint.size() == self.entries;
+        let Some(earlier) = self.earlier.as_mut().filter(is_here) else { return };
+        let (size, expected, found) = (self.entries, earlier.checkpoint.root(), self.frontier.root());
+        earlier.compared = if self.selection || self.broken {
+            Err(format!("the tree of size {size} could not be computed"))
+        } else if found != expected {
+            Err(format!(
+                "at size {size} the root is {found}, the earlier checkpoint has {expected}: an entry before that was \
+                 changed"
+            ))
+        } else {
+            Ok(())
+        };
+    }
+
+    /// What the signatures are worth is known only once the log has told of its keys.
+    fn check_signatures(&mut self, source: &dyn ExportSource) {
+        let header = source.header();
+        let keys = if self.selection { self.keys.believed().clone() } else { self.keys.signing() };
+        match VerifiedCheckpoint::open_text(&header.checkpoint, &keys, &self.options.witnesses) {
+            Ok(checkpoint) => self.checkpoint = Some(checkpoint),
+            Err(error) => self.findings.push(Finding::new(Check::CheckpointSignature, error.to_string())),
+        }
+        if let Some(checkpoint) = self.checkpoint.as_ref().map(VerifiedCheckpoint::checkpoint)
+            && checkpoint.size() != header.size
+        {
+            let detail = format!("size: {}, the checkpoint covers {}", header.size, checkpoint.size());
+            self.findings.push(Finding::new(Check::HeaderMismatch, detail));
+        }
+        let Some(earlier) = self.earlier.take() else { return };
+        match VerifiedCheckpoint::open(&earlier.note, self.keys.believed(), &[]) {
+            Err(error) => self.findings.push(Earlier::unusable(&error.to_string())),
+            Ok(_) => {
+                let detail = match earlier.compared {
+                    Ok(()) if earlier.checkpoint.size() <= self.entries => return,
+                    Ok(()) => format!(
+                        "the earlier checkpoint has {} entries, now there are {}",
+                        earlier.checkpoint.size(),
+                        self.entries
+                    ),
+                    Err(detail) => detail,
+                };
+                self.findings.push(Finding::new(Check::Consistency, detail));
+            }
         }
     }
 
     fn finish(mut self, source: &mut dyn ExportSource) -> AuditReport {
         self.compare_with_earlier();
-        if let Some(earlier) = self.earlier.take() {
-            let detail = format!(
-                "the earlier checkpoint has {} entries, now there are {}",
-                earlier.size(),
-                self.entries
-            );
-            self.findings.push(Finding::new(Check::Consistency, detail));
-        }
         source.findings().into_iter().for_each(|finding| self.findings.push(finding));
+        self.check_signatures(source);
         let root = self.frontier.root();
         if !self.selection {
             self.check_tree(root);
@@ -272,7 +312,7 @@ impl<'a> Auditor<'a> {
         self.findings.sort();
         let witnesses = self.checkpoint.iter().flat_map(VerifiedCheckpoint::cosignatures);
         AuditReport {
-            origin: self.log.name().to_owned(),
+            origin: self.keys.believed().name().to_owned(),
             entries: self.entries,
             root,
             witnesses: witnesses.map(|cosignature| cosignature.witness.clone()).collect(),
@@ -306,11 +346,16 @@ impl<'a> Auditor<'a> {
         let findings = &mut self.findings;
         let mut mismatch = |detail: String| findings.push(Finding::new(Check::HeaderMismatch, detail));
         if let Some(genesis) = self.history.genesis() {
-            if genesis.origin != self.log.name() {
-                mismatch(format!("the log calls itself {:?}, its key {:?}", genesis.origin, self.log.name()));
+            let name = self.keys.believed().name();
+            if genesis.origin != name {
+                mismatch(format!("the log calls itself {:?}, its key {name:?}", genesis.origin));
             }
-            if genesis.verifier_key != self.log.vkey() {
-                mismatch(format!("the log names the key {}, checked was {}", genesis.verifier_key, self.log));
+            let stated = header.vkey.parse::<NoteVerifier>().ok();
+            if let Some(stated) = stated.filter(|stated| !self.keys.names(stated)) {
+                mismatch(format!("vkey: {stated}, the log names {}", self.keys.text()));
+            }
+            for key in self.keys.believed().as_slice().iter().filter(|key| !self.keys.names(key)) {
+                mismatch(format!("the log names the key {}, checked was {key}", self.keys.text()));
             }
             let domain = genesis.trust_domain.trust_domain_name();
             if let Some(stated) = header.trust_domain.as_ref().filter(|stated| *stated != domain) {
@@ -340,12 +385,8 @@ impl<'a> Auditor<'a> {
     }
 }
 
-fn choose_key(
-    stated: &str,
-    options: &AuditOptions,
-    findings: &mut Findings,
-) -> Result<NoteVerifier, AuditError> {
-    let exported = stated.parse::<NoteVerifier>();
+fn choose_keys(stated: &str, options: &AuditOptions, findings: &mut Findings) -> Result<LogKeys, AuditError> {
+    let exported = stated.parse::<LogKeys>();
     let Some(log) = &options.log else {
         findings.push(Finding::new(
             Check::KeyNotPinned,
@@ -353,34 +394,30 @@ fn choose_key(
         ));
         return exported.map_err(AuditError::Key);
     };
-    if exported.as_ref() != Ok(log) {
+    if exported.is_err() {
         let detail = format!("vkey: {:?}, the auditor's is {log}", clip(stated));
         findings.push(Finding::new(Check::HeaderMismatch, detail));
     }
     Ok(log.clone())
 }
 
-fn open_checkpoint(
-    text: &str,
-    log: &NoteVerifier,
-    options: &AuditOptions,
-    findings: &mut Findings,
-) -> Option<VerifiedCheckpoint> {
-    let opened = VerifiedCheckpoint::open_text(text, log, &options.witnesses);
-    opened
-        .inspect_err(|error| findings.push(Finding::new(Check::CheckpointSignature, error.to_string())))
-        .ok()
+/// The checkpoint that the auditor kept the last time.
+struct Earlier {
+    note: SignedNote,
+    checkpoint: Checkpoint,
+    /// How the tree compares, once it has grown so far.
+    compared: Result<(), String>,
 }
 
-fn open_earlier(log: &NoteVerifier, options: &AuditOptions, findings: &mut Findings) -> Option<Checkpoint> {
-    let opened = VerifiedCheckpoint::open_text(options.earlier.as_ref()?, log, &[]);
-    match opened {
-        Ok(earlier) => Some(earlier.checkpoint().clone()),
-        Err(error) => {
-            let detail = format!("the earlier checkpoint cannot be used: {error}");
-            findings.push(Finding::new(Check::Consistency, detail));
-            None
-        }
+impl Earlier {
+    fn read(text: &str) -> Result<Self, String> {
+        let note: SignedNote = text.parse().map_err(|error| format!("{error}"))?;
+        let checkpoint = Checkpoint::parse(note.text()).map_err(|error| error.to_string())?;
+        Ok(Self { note, checkpoint, compared: Ok(()) })
+    }
+
+    fn unusable(why: &str) -> Finding {
+        Finding::new(Check::Consistency, format!("the earlier checkpoint cannot be used: {why}"))
     }
 }
 

@@ -79,6 +79,8 @@ checks! {
     Entry = "entry", Error;
     /// The checkpoint is not signed by the log's key.
     CheckpointSignature = "checkpoint-signature", Error;
+    /// A key of the log follows another without being vouched for by it.
+    LogKey = "log-key", Error;
     /// The log's key came with the export instead of from the auditor.
     KeyNotPinned = "key-not-pinned", Warning;
     /// The checkpoint covers another number of entries than the export has.

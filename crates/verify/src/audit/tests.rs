@@ -2,6 +2,7 @@
 
 mod directories;
 mod flips;
+mod log_keys;
 mod parts;
 mod scenarios;
 
@@ -14,7 +15,7 @@ use super::*;
 use crate::test_support::{Authority, seal};
 
 fn options(authority: &Authority) -> AuditOptions {
-    AuditOptions { log: Some(authority.verifier()), ..AuditOptions::default() }
+    AuditOptions { log: Some(authority.verifier().into()), ..AuditOptions::default() }
 }
 
 fn report_of(export: &[u8], options: &AuditOptions) -> Result<AuditReport, AuditError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chancery_api::{FeedChange, FeedEvent, RelyingPartyKind};
 use chancery_client::ClientError;
-use chancery_merkle::NoteVerifier;
+use chancery_merkle::LogKeys;
 use chancery_status::SignedSet;
 use chancery_types::{Clock, SystemClock, Timestamp};
 use futures_util::FutureExt as _;
@@ -92,7 +92,7 @@ struct Work {
     status: Status,
     knowledge: Knowledge,
     signed: Option<SignedSet>,
-    key: Option<NoteVerifier>,
+    keys: Option<LogKeys>,
     line: Line,
     sets: Sets,
     acknowledger: Acknowledger,
@@ -106,17 +106,17 @@ impl Work {
     fn begin(following: Following, status: Status, is_whole: watch::Sender<bool>) -> Self {
         let Following { authority, key, keep, instance, kind, .. } = following;
         let pinned = match key {
-            LogKey::Pinned(key) => Some(key),
+            LogKey::Pinned(keys) => Some(keys),
             LogKey::Fetched => None,
         };
         let mut work = Self {
             line: Line::new(authority.clone(), instance.clone()),
             sets: Sets::new(authority.clone(), pinned.clone()),
             acknowledger: Acknowledger::start(authority.clone(), status.clone(), instance, kind),
-            keeper: keep.clone().map(Keeper::start),
+            keeper: keep.clone().map(|path| Keeper::start(path, pinned.clone())),
             knowledge: Knowledge::default(),
             signed: None,
-            key: pinned,
+            keys: pinned,
             kept: Instant::now(),
             fresh: Timestamp::default(),
             authority,
@@ -131,16 +131,16 @@ impl Work {
 
     /// Begins with what was kept.
     fn remember(&mut self, path: &std::path::Path) {
-        match keep::load(path, self.authority.trust_domain(), self.key.as_ref()) {
+        match keep::load(path, self.authority.trust_domain(), self.keys.as_ref()) {
             Ok(None) => {}
             Ok(Some(kept)) => {
                 let now = SystemClock.now();
                 // Nobody knows how old it is when the clock has been set back since.
                 let age = if kept.fresh > now + SET_BACK { Duration::MAX } else { now.since(kept.fresh) };
                 tracing::info!(position = kept.knowledge.position(), ?age, "what was known before is known");
-                self.sets.believe(kept.key.clone());
+                self.sets.believe(kept.keys.clone());
                 (self.knowledge, self.signed, self.fresh) = (kept.knowledge, Some(kept.signed), kept.fresh);
-                self.key = Some(kept.key);
+                self.keys = Some(kept.keys);
                 self.status.replace(self.knowledge.clone());
                 self.status.confirm(age);
             }
@@ -208,7 +208,7 @@ impl Work {
     }
 
     fn settle(&mut self, fetched: Result<Fetched, FetchError>) {
-        let Fetched { set, key } = match fetched {
+        let Fetched { set, keys } = match fetched {
             Ok(fetched) => fetched,
             Err(error) => return tracing::warn!(%error, "no newer signed set"),
         };
@@ -217,7 +217,7 @@ impl Work {
         }
         let is_new = self.signed.as_ref().is_none_or(|held| held.set() != set.set());
         let made = set.set().made();
-        (self.signed, self.key) = (Some(set), Some(key));
+        (self.signed, self.keys) = (Some(set), Some(keys));
         let ended = self.status.replace(self.knowledge.clone());
         if ended > 0 {
             tracing::info!(connections = ended, "the signed set ends connections");
@@ -244,8 +244,8 @@ impl Work {
     }
 
     fn keep(&mut self) {
-        if let (Some(keeper), Some(signed), Some(key)) = (&self.keeper, &self.signed, &self.key) {
-            keeper.keep(&self.knowledge, signed, key, self.authority.trust_domain(), self.fresh);
+        if let (Some(keeper), Some(signed), Some(keys)) = (&self.keeper, &self.signed, &self.keys) {
+            keeper.keep(&self.knowledge, signed, keys, self.authority.trust_domain(), self.fresh);
             self.kept = Instant::now();
         }
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chancery_merkle::NoteVerifier;
+use chancery_merkle::LogKeys;
 use chancery_status::{SignedSet, map_file, replace_file};
 use chancery_types::{SerialNumber, Timestamp, TrustDomain};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ const LARGEST_TOLD: u64 = 32 << 20;
 pub(crate) struct Kept {
     pub(crate) knowledge: Knowledge,
     pub(crate) signed: SignedSet,
-    pub(crate) key: NoteVerifier,
+    pub(crate) keys: LogKeys,
     /// When that was all there was to know.
     pub(crate) fresh: Timestamp,
 }
@@ -35,7 +35,11 @@ pub(crate) struct Kept {
 struct Beside {
     version: u32,
     trust_domain: TrustDomain,
+    /// The log's keys, one a line.
     key: String,
+    /// The configured keys from which these were believed, if any were configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pinned: Option<String>,
     position: u64,
     fresh: Timestamp,
     told: HashMap<SerialNumber, Told>,
@@ -46,33 +50,37 @@ const VERSION: u32 = 1;
 
 /// Writes in a task of its own; what comes while it writes is written together.
 #[derive(Debug)]
-pub(crate) struct Keeper(watch::Sender<Option<(SignedSet, Beside)>>);
+pub(crate) struct Keeper {
+    sender: watch::Sender<Option<(SignedSet, Beside)>>,
+    pinned: Option<LogKeys>,
+}
 
 impl Keeper {
-    /// Keeps at this path, and beside it.
-    pub(crate) fn start(path: PathBuf) -> Self {
+    /// Keeps at this path, and beside it, what is believed from these keys on.
+    pub(crate) fn start(path: PathBuf, pinned: Option<LogKeys>) -> Self {
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(write_what_comes(path, receiver));
-        Self(sender)
+        Self { sender, pinned }
     }
 
     pub(crate) fn keep(
         &self,
         knowledge: &Knowledge,
         signed: &SignedSet,
-        key: &NoteVerifier,
+        keys: &LogKeys,
         trust_domain: &TrustDomain,
         fresh: Timestamp,
     ) {
         let beside = Beside {
             version: VERSION,
             trust_domain: trust_domain.clone(),
-            key: key.to_string(),
+            key: keys.to_string(),
+            pinned: self.pinned.as_ref().map(ToString::to_string),
             position: knowledge.position(),
             fresh,
             told: knowledge.told().clone(),
         };
-        self.0.send_replace(Some((signed.clone(), beside)));
+        self.sender.send_replace(Some((signed.clone(), beside)));
     }
 }
 
@@ -100,12 +108,12 @@ async fn write_what_comes(path: PathBuf, mut receiver: watch::Receiver<Option<(S
     }
 }
 
-/// Reads what was kept for this trust domain; `pinned` is the key that must have signed it. Nothing when there is
-/// nothing, and a reason when it cannot be used.
+/// Reads what was kept for this trust domain; where keys are pinned, it must have been believed from those on. Nothing
+/// when there is nothing, and a reason when it cannot be used.
 pub(crate) fn load(
     path: &Path,
     trust_domain: &TrustDomain,
-    pinned: Option<&NoteVerifier>,
+    pinned: Option<&LogKeys>,
 ) -> Result<Option<Kept>, String> {
     let beside = beside_of(path);
     if !path.exists() || !beside.exists() {
@@ -120,14 +128,17 @@ pub(crate) fn load(
     if kept.version != VERSION || kept.trust_domain != *trust_domain {
         return Err(format!("it is of version {} and of {}", kept.version, kept.trust_domain));
     }
-    let key = match pinned {
-        Some(pinned) => pinned.clone(),
-        None => kept.key.parse().map_err(|error: chancery_merkle::VkeyError| error.to_string())?,
-    };
+    let keys: LogKeys = kept.key.parse().map_err(|error: chancery_merkle::LogKeysError| error.to_string())?;
+    if let Some(pinned) = pinned
+        && keys != *pinned
+        && kept.pinned != Some(pinned.to_string())
+    {
+        return Err("it is signed by other keys than the configured one".to_owned());
+    }
     let bytes = map_file(path).map_err(|error| error.to_string())?;
-    let signed = SignedSet::open(bytes, trust_domain, &key).map_err(|error| error.to_string())?;
+    let signed = SignedSet::open(bytes, trust_domain, keys.as_slice()).map_err(|error| error.to_string())?;
     let knowledge = Knowledge::kept(signed.set().clone(), kept.position, kept.told);
-    Ok(Some(Kept { knowledge, signed, key, fresh: kept.fresh }))
+    Ok(Some(Kept { knowledge, signed, keys, fresh: kept.fresh }))
 }
 
 fn beside_of(path: &Path) -> PathBuf {

@@ -2,22 +2,21 @@
 
 use chancery_api::{EXPORT_VERSION, ExportFooter, ExportHeader, ExportLine};
 use chancery_merkle::{
-    Checkpoint, Ed25519NoteSigner, Frontier, MemoryHashes, NoteKeyKind, NoteVerifier, Receipt, SignedNote,
-    inclusion_proof, leaf_hash,
+    Checkpoint, Frontier, MemoryHashes, NoteKeyKind, NoteVerifier, Receipt, SignedNote, inclusion_proof,
+    leaf_hash,
 };
 use chancery_types::Digest;
 use data_encoding::BASE64;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
-use super::{Authority, ORIGIN, Recorded, domain};
+use super::{Authority, ORIGIN, Recorded, domain, log_signer};
 
 impl Authority {
     pub(crate) fn verifier(&self) -> NoteVerifier {
-        let public = self.log_key.public_key().as_ref().try_into().unwrap();
-        NoteVerifier::new(ORIGIN, NoteKeyKind::Ed25519, public).unwrap()
+        log_signer(1).verifier().clone()
     }
 
-    fn grown(&self, size: usize) -> (Frontier, MemoryHashes) {
+    pub(super) fn grown(&self, size: usize) -> (Frontier, MemoryHashes) {
         let (mut frontier, mut hashes) = (Frontier::new(), MemoryHashes::default());
         for index in 0..size {
             let leaf = leaf_hash(&self.leaf(index));
@@ -29,9 +28,7 @@ impl Authority {
     /// The signed checkpoint of the first `size` entries.
     pub(crate) fn checkpoint(&self, size: usize) -> SignedNote {
         let checkpoint = Checkpoint::new(ORIGIN, size as u64, self.grown(size).0.root()).unwrap();
-        let public = *self.verifier().public_key();
-        let sign = |text: &[u8]| Ok::<_, std::io::Error>(self.log_key.sign(text).as_ref().to_vec());
-        checkpoint.sign(&[&Ed25519NoteSigner::new(ORIGIN, public, sign).unwrap()]).unwrap()
+        self.log_signers.sign(&checkpoint.text()).unwrap()
     }
 
     pub(crate) fn receipt(&self, index: usize) -> String {
@@ -57,7 +54,7 @@ impl Authority {
         ExportHeader {
             chancery_export: EXPORT_VERSION,
             origin: ORIGIN.to_owned(),
-            vkey: self.verifier().vkey(),
+            vkey: self.log_signers.in_force()[0].verifier().vkey(),
             trust_domain: Some(domain().as_str().to_owned()),
             size: self.log.len() as u64,
             checkpoint: self.checkpoint(self.log.len()).to_string(),

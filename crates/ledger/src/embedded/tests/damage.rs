@@ -417,12 +417,12 @@ async fn a_checkpoint_that_is_altered_foreign_or_ahead_is_refused() {
     let size = client.acknowledged.len();
     let ahead = |size: usize| {
         let checkpoint = chancery_merkle::Checkpoint::new(workload::ORIGIN, size as u64, Digest::of(b"?"));
-        checkpoint.unwrap().sign(&[workload::signer().as_ref()]).unwrap().to_string()
+        workload::signer().sign(&checkpoint.unwrap().text()).unwrap().to_string()
     };
     let of_other_key = {
         let signer = workload::signer_of(workload::ORIGIN, 8);
         let checkpoint = chancery_merkle::Checkpoint::parse(&(lines[..3].join("\n") + "\n")).unwrap();
-        checkpoint.sign(&[signer.as_ref()]).unwrap().to_string()
+        signer.sign(&checkpoint.text()).unwrap().to_string()
     };
     let damaged = |opened: &OpenError| matches!(opened, OpenError::Checkpoint { .. });
     let cases: [(&str, String, &dyn Fn(&OpenError) -> bool); 9] = [

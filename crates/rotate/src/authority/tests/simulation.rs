@@ -31,7 +31,7 @@ enum Event {
 }
 
 fn subjects() -> impl Strategy<Value = Subject> {
-    prop::sample::select(vec![Subject::Issuer, Subject::Root, Subject::Jwt])
+    prop::sample::select(Subject::ALL.to_vec())
 }
 
 fn events() -> impl Strategy<Value = (Event, Duration)> {
@@ -62,7 +62,8 @@ struct World {
     state: State,
     stale: Vec<Change>,
     published: BTreeMap<String, Timestamp>,
-    superseded: BTreeMap<String, Timestamp>,
+    /// Since when, and whether the clock was right then.
+    superseded: BTreeMap<String, (Timestamp, bool)>,
     asked: BTreeMap<IssuerEpoch, Timestamp>,
     activations: u32,
     withdrawals: u32,
@@ -198,19 +199,27 @@ impl World {
                 let living = state.issuers.iter().filter(is_used).find(lives);
                 assert!(living.is_none(), "{what} at {truth}: {living:?}");
             }
-            What::PublishKey(Subject::Jwt) => {
-                let id = Digest::of(&[b"jwt".as_slice(), &state.jwt_keys.len().to_be_bytes()].concat());
+            What::PublishKey(subject) => {
+                let number = state.keys(*subject).len().to_be_bytes();
+                let id = Digest::of(&[subject.name().as_bytes(), &number].concat());
                 self.published.insert(id.to_string(), truth);
             }
             What::ActivateKey { id, supersedes, .. } => {
                 let known = self.published.get(&id.to_string());
                 assert!(known.is_none_or(|at| truth.since(*at) >= notice), "{what} at {truth}: {known:?}");
-                self.superseded.insert(supersedes.to_string(), truth);
+                // Under a wrong clock only a rollback is made, and its time says nothing about weeks.
+                let is_dated = self.wrong == 0;
+                self.superseded.insert(supersedes.to_string(), (truth, is_dated));
             }
-            What::WithdrawKey { id, .. } => {
+            What::WithdrawKey { subject, id } => {
+                let least = |is_dated| match subject {
+                    Subject::Log if is_dated => self.rules.log_overlap,
+                    Subject::Log => notice,
+                    _ => self.rules.token_life,
+                };
                 let since = self.superseded.get(&id.to_string());
                 assert!(
-                    since.is_none_or(|at| truth.since(*at) >= self.rules.token_life),
+                    since.is_none_or(|(at, is_dated)| truth.since(*at) >= least(*is_dated)),
                     "{what}: {since:?}"
                 );
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chancery_api::{BlastRadius, EnvironmentPart};
 use chancery_entry::{
     Blob, Body, ChangeProposal, ChangeStep, CrlPublished, Document, HoldTarget, IdentityChange,
-    IssuerActivation, IssuerRetirement, ProfileChange, Revocation, StatusSetPublished, Step, Tidy,
+    IssuerActivation, IssuerRetirement, KeyPhase, ProfileChange, Revocation, StatusSetPublished, Step, Tidy,
     TokenRevocation, TokenSpend,
 };
 use chancery_types::{
@@ -203,6 +203,10 @@ fn authorities() -> Vec<Scenario> {
                 certificate: Blob(leaf),
                 by: by(),
             })))
+        }),
+        spoilt("a key of the log for which the one before it does not vouch", Check::LogKey, |authority| {
+            authority.record_log_key(2, KeyPhase::Published, None);
+            Some(authority.record_log_key(2, KeyPhase::Active, None))
         }),
         spoilt("a root for which nobody vouches", Check::RootUnvouched, |authority| {
             Some(authority.follow_root(false).0)

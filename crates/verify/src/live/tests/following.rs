@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use chancery_api::FeedChange;
-use chancery_status::ExactSet;
+use chancery_api::{FeedChange, LogKeyPhase};
+use chancery_status::{ExactSet, SignedSet};
 use chancery_types::{RevocationReason, Timestamp};
 
 use super::liar::{Liar, LogSigner, eventually};
 use super::*;
+use crate::test_support::{Authority as Log, log_keys, stated};
 
 fn serial(counter: u64) -> SerialNumber {
     SerialNumber::compose(IssuerEpoch(1), counter, [7; 8]).unwrap()
@@ -31,7 +32,7 @@ fn revoke(counter: u64) -> FeedChange {
 fn following(liar: &Liar, rules: Rules, keep: Option<PathBuf>) -> Following {
     Following {
         authority: liar.authority.clone(),
-        key: LogKey::Pinned(LogSigner::new(1).verifier()),
+        key: LogKey::Pinned(LogSigner::new(1).verifier().into()),
         rules,
         keep,
         instance: "test".into(),
@@ -156,14 +157,14 @@ async fn a_program_that_starts_while_the_authority_is_away_knows_what_it_knew() 
         Follower::start(gone)
     };
     liar.stop();
-    for key in [LogKey::Pinned(LogSigner::new(1).verifier()), LogKey::Fetched] {
+    for key in [LogKey::Pinned(LogSigner::new(1).verifier().into()), LogKey::Fetched] {
         let status = begin(key).status();
         assert!(is_not_good(&status, 1) && is_not_good(&status, 2));
         assert_eq!(status.standing(serial(3)), Standing::Good);
         assert_eq!(status.view().sequence, 6);
     }
     // Another key is pinned now.
-    let status = begin(LogKey::Pinned(LogSigner::new(2).verifier())).status();
+    let status = begin(LogKey::Pinned(LogSigner::new(2).verifier().into())).status();
     assert_eq!(status.standing(serial(3)), Standing::Unknown(Unknown::Nothing));
 
     // The clock was set back: nobody can say how old it is.
@@ -181,4 +182,52 @@ async fn a_program_that_starts_while_the_authority_is_away_knows_what_it_knew() 
     std::fs::write(&path, bytes).unwrap();
     let status = begin(LogKey::Fetched).status();
     assert_eq!(status.standing(serial(3)), Standing::Unknown(Unknown::Nothing));
+}
+
+#[tokio::test]
+async fn another_key_of_the_log_is_believed_when_the_one_that_is_known_leads_to_it() {
+    let mut log = Log::new();
+    log.enroll("web");
+    let published = log.rotate_log_key(1, 2);
+    log.sign_log_with(&[1]);
+    let voucher = log.voucher(published, log.checkpoint(published + 1));
+    let by = |log: &Log, seed, sequence, counters: &[u64]| {
+        log.sign_log_with(&[seed]);
+        let signed =
+            SignedSet::sign(set(sequence, counters), &"example.org".parse().unwrap(), &log.log_signers);
+        signed.unwrap().to_bytes().to_vec()
+    };
+    let around = tempfile::tempdir().unwrap();
+    let path = around.path().join("status");
+    let liar = Liar::new(by(&log, 1, 5, &[1])).await;
+    let pinned = || LogKey::Pinned(log_keys(&[1]));
+    let begin = || Following { key: pinned(), ..following(&liar, Rules::default(), Some(path.clone())) };
+    let follower = Follower::start(begin());
+    follower.ready().await;
+    liar.has_follower().await;
+    let status = follower.status();
+
+    // The key is another, and nothing leads to it.
+    let states = |vouched| stated(vec![(1, LogKeyPhase::Withdrawn, None), (2, LogKeyPhase::Active, vouched)]);
+    liar.state_keys(states(None));
+    liar.offer(by(&log, 2, 6, &[1, 2]));
+    let asked = liar.sets_asked();
+    liar.say(5, 6, FeedChange::Bulk { count: None });
+    eventually("a set was asked for", || liar.sets_asked() > asked + 1).await;
+    assert_eq!(status.standing(serial(2)), Standing::Good, "it is not believed");
+
+    liar.state_keys(states(Some(voucher)));
+    eventually("the set of the next key is believed", || is_not_good(&status, 2)).await;
+
+    // What was kept is believed on the same ground after a restart without the authority.
+    eventually("it is kept", || {
+        let kept = std::fs::read_to_string(beside(&path)).unwrap_or_default();
+        kept.contains(&log_keys(&[2]).to_string())
+    })
+    .await;
+    drop(follower);
+    liar.stop();
+    assert!(is_not_good(&Follower::start(begin()).status(), 2));
+    let other = Following { key: LogKey::Pinned(log_keys(&[3])), ..begin() };
+    assert_eq!(Follower::start(other).status().standing(serial(3)), Standing::Unknown(Unknown::Nothing));
 }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use chancery_api::{FeedChange, FeedEvent, Operation};
-use chancery_merkle::{Ed25519NoteSigner, NoteVerifier};
+use chancery_api::{FeedChange, FeedEvent, LogKeysResponse, Operation};
+use chancery_merkle::{Ed25519NoteSigner, LogSigners, NoteVerifier};
 use chancery_status::{ExactSet, SignedSet};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls::ServerConfig;
@@ -18,22 +18,27 @@ use tokio_rustls::server::TlsStream;
 use super::*;
 
 /// A key that signs sets.
-pub(super) struct LogSigner(Ed25519KeyPair);
+pub(super) struct LogSigner(u8);
 
 impl LogSigner {
     pub(super) fn new(seed: u8) -> Self {
-        Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
+        Self(seed)
     }
 
     pub(super) fn sign(&self, set: ExactSet) -> Vec<u8> {
-        let public = self.0.public_key().as_ref().try_into().unwrap();
-        let sign = |text: &[u8]| Ok::<_, std::io::Error>(self.0.sign(text).as_ref().to_vec());
+        let public = *self.verifier().public_key();
+        let key = Ed25519KeyPair::from_seed_unchecked(&[self.0; 32]).unwrap();
+        let sign = move |text: &[u8]| Ok::<_, std::io::Error>(key.sign(text).as_ref().to_vec());
         let signer = Ed25519NoteSigner::new("example.org/log", public, sign).unwrap();
-        SignedSet::sign(set, &"example.org".parse().unwrap(), &signer).unwrap().to_bytes().to_vec()
+        SignedSet::sign(set, &"example.org".parse().unwrap(), &LogSigners::of(signer))
+            .unwrap()
+            .to_bytes()
+            .to_vec()
     }
 
     pub(super) fn verifier(&self) -> NoteVerifier {
-        let public = self.0.public_key().as_ref().try_into().unwrap();
+        let key = Ed25519KeyPair::from_seed_unchecked(&[self.0; 32]).unwrap();
+        let public = key.public_key().as_ref().try_into().unwrap();
         NoteVerifier::new("example.org/log", chancery_merkle::NoteKeyKind::Ed25519, public).unwrap()
     }
 }
@@ -47,6 +52,7 @@ pub(super) struct Liar {
 
 struct Script {
     key: String,
+    keys: Mutex<Option<LogKeysResponse>>,
     set: Mutex<Vec<u8>>,
     sets_asked: AtomicU64,
     feeds: Mutex<Vec<mpsc::UnboundedSender<FeedEvent>>>,
@@ -72,6 +78,7 @@ impl Liar {
         let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let script = Arc::new(Script {
             key: LogSigner::new(1).verifier().to_string(),
+            keys: Mutex::default(),
             set: Mutex::new(set),
             sets_asked: AtomicU64::new(0),
             feeds: Mutex::default(),
@@ -85,6 +92,11 @@ impl Liar {
     /// Offers another set from now on.
     pub(super) fn offer(&self, set: Vec<u8>) {
         *self.script.set.lock().unwrap() = set;
+    }
+
+    /// Says from now on which keys the log has.
+    pub(super) fn state_keys(&self, keys: LogKeysResponse) {
+        *self.script.keys.lock().unwrap() = Some(keys);
     }
 
     /// How often a set was asked for.
@@ -145,6 +157,8 @@ async fn serve(mut stream: TlsStream<TcpStream>, script: &Script) -> std::io::Re
         }
         let answer = if path == Operation::LogKey.path() {
             Some(script.key.clone().into_bytes())
+        } else if path == Operation::LogKeys.path() {
+            script.keys.lock().unwrap().as_ref().map(|keys| serde_json::to_vec(keys).unwrap())
         } else if path == Operation::StatusSet.path() {
             script.sets_asked.fetch_add(1, Ordering::SeqCst);
             Some(script.set.lock().unwrap().clone())
