@@ -244,21 +244,17 @@ pub(crate) async fn keys_are_finished_by_another(cluster: &mut Cluster) {
 pub(crate) async fn a_key_that_is_not_everywhere_waits(cluster: &mut Cluster) {
     let first = cluster.operator(cluster.addresses[0]).ca_status().await.unwrap().jwt_keys[0].fingerprint;
     ask(cluster, 0, RotationSubject::Jwt).await;
-    let made = (0..REPLICAS).find(|which| cluster.path(*which).join("keys/jwt-2.key").exists()).unwrap();
     until_all(cluster, None, "rest", |status| status.paused == ["jwt"]).await;
-    for which in (0..REPLICAS).filter(|which| *which != made) {
-        // One of them has objected; the others look at the same time, or a moment later.
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let status = cluster.operator(cluster.addresses[which]).ca_status().await.unwrap();
-            if status.troubles.iter().any(|trouble| trouble.contains("bring it there")) {
-                break;
-            }
-            assert!(Instant::now() < until, "replica {which}: {:?}", status.troubles);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        cluster.kill(which);
-    }
+    let has_it = |which: &usize| cluster.path(*which).join("keys/jwt-2.key").exists();
+    let made: Vec<usize> = (0..REPLICAS).filter(has_it).collect();
+    assert_eq!(made.len(), 1, "one makes it, whoever was asked");
+    let made = made[0];
+    // Each that has not the key says so, whichever of them objected first.
+    until_all(cluster, Some(made), "told", |status| {
+        status.troubles.iter().any(|trouble| trouble.contains("bring it there"))
+    })
+    .await;
+    (0..REPLICAS).filter(|which| *which != made).for_each(|which| cluster.kill(which));
     // Longer than the notice. And whoever starts meanwhile does.
     for which in (0..REPLICAS).filter(|which| *which != made) {
         cluster.spawn(which);

@@ -180,6 +180,13 @@ impl Rotation {
         self.turn.give_up().await;
     }
 
+    /// Does what is due, unless another process does it in a moment: each would make a key of its own.
+    pub async fn look_in_turn(&self) {
+        if !self.authority.config().rotation.enabled || self.turn.ask().await.is_some() {
+            self.look().await;
+        }
+    }
+
     /// Does what is due.
     pub async fn look(&self) {
         let mut trouble = None;

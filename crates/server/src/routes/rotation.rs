@@ -65,7 +65,7 @@ pub(super) async fn rotate(
         return Err(HttpProblem::new(ProblemCode::NotInThisState, why));
     }
     site.authority.record(wish(subject, Wanted::Now, &who, note)).await.map_err(problem_of)?;
-    site.rotation.look().await;
+    site.rotation.look_in_turn().await;
     follows(&site, subject, vec![format!("the next {} was asked for", subject.name())]).await
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn taint(
         return Ok(Json(RotationResponse { done: Vec::new(), planned }));
     }
     site.rotation.taint(epoch, &who.name(), note).await.map_err(problem)?;
-    site.rotation.look().await;
+    site.rotation.look_in_turn().await;
     follows(&site, Subject::Issuer, vec![format!("issuer {epoch} is tainted")]).await
 }
 
