@@ -21,6 +21,11 @@ pub(crate) const GATHERED: &str = "checkpoint.new";
 /// For how long nobody works on what lies in the place of a next one: writing takes moments.
 pub(super) const LEFT_ALONE: Duration = Duration::from_secs(60);
 
+/// How long somebody else may look and write.
+const LONGEST_TURN: Duration = Duration::from_millis(500);
+/// How often is looked whether they are done.
+const TRIES: u32 = 250;
+
 /// Where it is gathered by one of several processes on one directory.
 pub(crate) fn gathered_by(process: &[u8]) -> String {
     format!("checkpoint.{}.new", HEXLOWER.encode(process))
@@ -39,6 +44,36 @@ pub(crate) fn write(
     file.sync()?;
     disk.rename(&temporary, &directory.join("checkpoint"))?;
     disk.sync_directory(directory)
+}
+
+/// The same, unless one of as many entries is there: of the processes on a directory one looks and writes at a time, so that
+/// nobody's checkpoint is followed by a smaller one.
+pub(crate) fn advance(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    gathered: &str,
+    (size, note): (u64, &SignedNote),
+) -> Result<(), OpenError> {
+    let _turn = turn(directory);
+    let found = Published::read(directory)?;
+    if found.is_none_or(|found| found.head.size < size) {
+        write(disk, directory, gathered, note).map_err(io_error(directory))?;
+    }
+    Ok(())
+}
+
+/// Waits for the others, but not for one that hangs, nor where the file system knows no locks: what is written then is
+/// whole too, and put right by the next one.
+fn turn(directory: &Path) -> Option<fs::File> {
+    let file = fs::File::open(directory).ok()?;
+    for _ in 0..TRIES {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LONGEST_TURN / TRIES),
+            Ok(()) => return Some(file),
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 /// Removes what processes have left that died while they wrote. By the times of the file system alone: what is older by

@@ -233,12 +233,9 @@ impl Shared {
             return Ok(self.head().size);
         }
         let (size, note) = self.signed_head()?;
-        let found = checkpoint::Published::read(&self.directory).map_err(read_error)?;
-        if found.is_none_or(|found| found.head.size < size) {
-            let disk = Arc::new(RealDisk) as Arc<dyn Disk>;
-            let gathered = checkpoint::gathered_by(&self.replica);
-            checkpoint::write(&disk, &self.directory, &gathered, &note).map_err(read_error)?;
-        }
+        let disk = Arc::new(RealDisk) as Arc<dyn Disk>;
+        let gathered = checkpoint::gathered_by(&self.replica);
+        checkpoint::advance(&disk, &self.directory, &gathered, (size, &note)).map_err(read_error)?;
         Ok(size)
     }
 

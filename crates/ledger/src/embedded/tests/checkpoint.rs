@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use chancery_types::Digest;
 
-use super::super::checkpoint::{LEFT_ALONE, Published, gathered_by, sign, tidy, write};
+use super::super::checkpoint::{LEFT_ALONE, Published, advance, gathered_by, sign, tidy, write};
 use super::super::disk::{Disk, RealDisk};
 use super::{directory, workload};
 use crate::Head;
@@ -37,6 +37,38 @@ fn processes_that_share_a_directory_replace_one_whole_checkpoint_by_another() {
     });
     let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["checkpoint"]);
+}
+
+#[test]
+fn of_processes_that_share_a_directory_none_goes_back() {
+    let directory = directory();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (next, is_over) = (AtomicU64::new(1), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let process = |number: u8| {
+            let (disk, directory, next) = (&disk, directory.path(), &next);
+            move || {
+                for _ in 0..200 {
+                    let size = next.fetch_add(1, Ordering::Relaxed);
+                    let head = Head { size, root: Digest::of(&size.to_be_bytes()) };
+                    let note = sign(&head, workload::signer().as_ref()).unwrap();
+                    advance(disk, directory, &gathered_by(&[number]), (size, &note)).unwrap();
+                }
+            }
+        };
+        let writers = [0, 1, 2, 3].map(|number| scope.spawn(process(number)));
+        scope.spawn(|| {
+            let mut last = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let size = Published::read(directory.path()).unwrap().map_or(0, |found| found.head.size);
+                assert!(size >= last, "{size} after {last}");
+                last = size;
+            }
+        });
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(Published::read(directory.path()).unwrap().unwrap().head.size, 800);
 }
 
 #[test]
