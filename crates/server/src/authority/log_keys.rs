@@ -125,8 +125,10 @@ pub(crate) async fn put_in_force(
     signers: &LogSigners,
 ) -> Result<Vec<Arc<dyn Signer>>, OpenError> {
     let (mut found, mut in_force) = (Vec::new(), Vec::new());
-    let active = keys.iter().filter(|key| key.phase == KeyPhase::Active);
-    for key in active.chain(keys.iter().rev().filter(|key| key.phase == KeyPhase::Retired)) {
+    let active = keys.iter().find(|key| key.phase == KeyPhase::Active);
+    let active =
+        active.ok_or_else(|| AuthorityError::not_found("key that signs the log", signers.origin()))?;
+    for key in std::iter::once(active).chain(keys.iter().rev().filter(|key| key.phase == KeyPhase::Retired)) {
         match find(keyring, key).await? {
             Some(signer) => {
                 in_force.push(log_signer(signers.origin(), &signer)?);
@@ -177,26 +179,9 @@ async fn entry(ledger: &dyn Ledger, index: u64) -> Result<Vec<u8>, AuthorityErro
 
 impl Authority {
     /// The keys of the log as everybody may read them, with the proofs by which one leads to the next.
-    ///
-    /// # Errors
-    /// [`AuthorityError`] when the ledger cannot be read.
-    pub(crate) async fn log_keys(&self) -> Result<LogKeysResponse, AuthorityError> {
-        let ledger = self.ledger.as_ref();
-        let mut keys = Vec::new();
-        for key in read_log_keys(ledger).await? {
-            keys.push(LogKeyView {
-                vkey: key.recorded.key.vkey(),
-                phase: match key.phase {
-                    KeyPhase::Published => LogKeyPhase::Published,
-                    KeyPhase::Active => LogKeyPhase::Active,
-                    KeyPhase::Retired => LogKeyPhase::Superseded,
-                    KeyPhase::Withdrawn => LogKeyPhase::Withdrawn,
-                },
-                since: key.since,
-                vouched: voucher(ledger, &key).await?,
-            });
-        }
-        Ok(LogKeysResponse { origin: self.log_signers.origin().to_owned(), keys })
+    #[must_use]
+    pub(crate) fn log_keys(&self) -> Arc<LogKeysResponse> {
+        self.log_keys.load_full()
     }
 
     /// Whether a key of the log is here.
@@ -218,8 +203,32 @@ impl Authority {
             nonces.learn(&signing).map_err(OpenError::NonceKey)?;
         }
         keys.iter().for_each(|key| self.workflow.forbid(key.id()));
+        let shown = view(&keys, self.ledger.as_ref(), &self.log_signers).await?;
+        self.log_keys.store(Arc::new(shown));
         Ok(())
     }
+}
+
+async fn view(
+    keys: &[LogKey],
+    ledger: &dyn Ledger,
+    signers: &LogSigners,
+) -> Result<LogKeysResponse, AuthorityError> {
+    let mut views = Vec::with_capacity(keys.len());
+    for key in keys {
+        views.push(LogKeyView {
+            vkey: key.recorded.key.vkey(),
+            phase: match key.phase {
+                KeyPhase::Published => LogKeyPhase::Published,
+                KeyPhase::Active => LogKeyPhase::Active,
+                KeyPhase::Retired => LogKeyPhase::Superseded,
+                KeyPhase::Withdrawn => LogKeyPhase::Withdrawn,
+            },
+            since: key.since,
+            vouched: voucher(ledger, key).await?,
+        });
+    }
+    Ok(LogKeysResponse { origin: signers.origin().to_owned(), keys: views })
 }
 
 async fn voucher(ledger: &dyn Ledger, key: &LogKey) -> Result<Option<LogKeyVoucher>, AuthorityError> {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use chancery_api::LogKeysResponse;
 use chancery_attest::{CertificateRecords, CertificateState, Nonces, Verifiers};
 use chancery_issue::Workflow;
 use chancery_ledger::Ledger;
@@ -75,6 +76,7 @@ pub struct Authority {
     root: Certificate,
     roots: ArcSwap<roots::Roots>,
     log_signers: Arc<LogSigners>,
+    log_keys: ArcSwap<LogKeysResponse>,
     jwt: ArcSwap<issuers::JwtKeys>,
     keyring: Arc<keyring::Keyring>,
     enrolments: Arc<enrolments::Enrolments>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use chancery_api::LogKeysResponse;
 use chancery_attest::{
     ForeignAuthority, ForeignAuthorityOptions, JoinTokenVerifier, MemoryNonces, Nonces, OperatorVerifier,
     PurposeRule, RenewalVerifier, SameKey, Verifiers, WorkloadVerifier, X509PopVerifier,
@@ -281,6 +282,10 @@ impl Authority {
             weak_keys,
             roots: ArcSwap::from_pointee(Roots::new(&root, between, Vec::new())),
             root,
+            log_keys: ArcSwap::from_pointee(LogKeysResponse {
+                origin: log_signers.origin().to_owned(),
+                keys: Vec::new(),
+            }),
             log_signers,
             jwt: ArcSwap::from_pointee(JwtKeys { signing: Arc::clone(&jwt) }),
             keyring,
