@@ -355,3 +355,13 @@ impl<T: Field> Field for Option<T> {
         }
     }
 }
+
+impl<T: Field> Field for Box<T> {
+    fn write(&self, writer: &mut Writer) {
+        self.as_ref().write(writer);
+    }
+
+    fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+        T::read(reader, field).map(Box::new)
+    }
+}

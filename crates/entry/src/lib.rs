@@ -13,16 +13,19 @@
 
 mod body;
 mod codec;
+mod facts;
+mod values;
 
-pub use body::{
-    Body, Ceremony, ChangeProposal, ChangeStep, CrlDivision, CrlPublished, CrlShardPublished, Document,
-    Genesis, Hold, HoldTarget, IdentityChange, IdentityRegistration, Issuance, IssuerActivation,
-    IssuerRetirement, IssuerTaint, KeyChange, KeyPhase, KeyPurpose, OperatorAction, PolicyChange,
-    ProfileChange, Refusal, Release, Revocation, RotationWish, StatusSetPublished, Step, TaintStep,
-    TemplateRegistration, TemplateRemoval, Tidy, TokenBinding, TokenCreation, TokenRevocation, TokenSpend,
-    Wanted,
-};
+pub use body::Body;
 pub use codec::{Blob, DecodeError};
+pub use facts::{
+    Ceremony, ChangeProposal, ChangeStep, CrlDivision, CrlPublished, CrlShardPublished, Genesis, Hold,
+    IdentityChange, IdentityRegistration, Issuance, IssuerActivation, IssuerRetirement, IssuerTaint,
+    KeyChange, OperatorAction, PolicyChange, ProfileChange, Refusal, Release, Revocation, RotationWish,
+    StatusSetPublished, TemplateRegistration, TemplateRemoval, Tidy, TokenCreation, TokenRevocation,
+    TokenSpend,
+};
+pub use values::{Document, HoldTarget, KeyPhase, KeyPurpose, Step, TaintStep, TokenBinding, Wanted};
 
 use chancery_types::Timestamp;
 use serde::Serialize;
