@@ -26,7 +26,6 @@ mod replicas {
     pub(crate) mod recovery;
     pub(crate) mod roots;
     pub(crate) mod rotation;
-    pub(crate) mod scale;
     pub(crate) mod verdict;
 }
 #[path = "../../ledger/tests/server/mod.rs"]
@@ -38,7 +37,7 @@ use chancery_types::{Random as _, SystemRandom};
 use network::Fault;
 use replicas::cluster::{Cluster, REPLICAS, token};
 use replicas::load::Load;
-use replicas::{log_keys, place, recovery, roots, rotation, scale, verdict};
+use replicas::{log_keys, place, recovery, roots, rotation, verdict};
 use server::Server;
 
 /// From the end of a fault to service.
@@ -216,12 +215,4 @@ async fn a_key_that_one_replica_has_made_does_not_sign_before_all_have_it() {
     let Some(database) = Server::start() else { return };
     let mut cluster = Cluster::start_sharing(database, &["--spares", "0"], &["certs"]).await;
     rotation::a_key_that_is_not_everywhere_waits(&mut cluster).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, for a quiet machine: cargo test --release -p chancery-cli --test replicas measure -- --ignored --nocapture"]
-async fn measure_how_the_rate_grows_with_replicas() {
-    let Some(database) = Server::start() else { return };
-    let mut cluster = Cluster::start(database).await;
-    scale::measure(&mut cluster).await;
 }

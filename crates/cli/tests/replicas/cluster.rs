@@ -198,19 +198,9 @@ impl Cluster {
 
     /// Waits until each replica records something.
     pub(crate) async fn each_serves(&self) {
-        self.each_of(REPLICAS).await;
-    }
-
-    /// The same for the first ones.
-    pub(crate) async fn each_of(&self, count: usize) {
-        for address in &self.addresses[..count] {
+        for address in &self.addresses {
             self.records(*address).await;
         }
-    }
-
-    /// The process of a replica that runs.
-    pub(crate) fn process(&self, which: usize) -> u32 {
-        self.replicas[which].as_ref().unwrap().id()
     }
 
     async fn records(&self, address: SocketAddr) {

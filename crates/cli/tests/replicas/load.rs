@@ -255,7 +255,7 @@ fn is_passing(code: Option<ProblemCode>) -> bool {
     )
 }
 
-pub(crate) fn enrolment(key: &SubjectKey, token: &SecretString) -> EnrollRequest {
+fn enrolment(key: &SubjectKey, token: &SecretString) -> EnrollRequest {
     EnrollRequest {
         csr: CsrDer::from_der(csr(key)),
         evidence: Evidence::JoinToken { token: token.clone() },
