@@ -96,17 +96,3 @@ fn quickstart_keeps_its_directory_when_told_and_takes_none_that_exists() {
     assert_eq!(again.status.code(), Some(2));
     assert!(place.path().join("story/chancery/chancery.toml").exists());
 }
-
-#[test]
-fn bench_measures_a_server_beside_the_floor() {
-    let place = tempfile::tempdir().unwrap();
-    let output =
-        chancery(place.path(), &["bench", "--seconds", "1", "--clients", "2", "--only", "lone", "--json"]);
-    let report = json(&output);
-    assert!(report["floor"]["verify_us"].as_f64().unwrap() > 0.0);
-    let row = &report["rows"][0];
-    assert!(row["units"].as_u64().unwrap() > 0, "{row}");
-    assert!(row["syncs"].as_u64().unwrap() > 0, "{row}");
-    assert!(row["times_floor"].as_f64().unwrap() > 1.0, "{row}");
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "the bench cleans up");
-}

@@ -5,10 +5,12 @@
 //! the machine with it. What is spent (keys, tokens, certificates to renew) is made before the clock starts.
 
 mod bare;
+mod core_share;
 mod feed;
 mod floor;
 mod load;
 mod process;
+mod replicas;
 mod report;
 mod supply;
 mod wire;
@@ -27,12 +29,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::authority_side::Database;
 use crate::authority_side::in_process::InProcess;
 use crate::commands::database::DatabaseFlags;
+use crate::failure::usage;
 use crate::loopback::{Door, ServerProcess, free_addresses};
 use crate::terminal::Terminal;
 use bare::Bare;
 use feed::FeedFigures;
 use floor::Floor;
 use load::{Load, drive};
+use replicas::{GrowthFigures, Replicas, WARM_UP};
 use report::{Report, Row};
 use supply::{Intent, Subject, Supply};
 use wire::{BATCH, Proof, Wire};
@@ -56,6 +60,12 @@ pub(crate) struct Bench {
     /// Only these parts; repeatable.
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
+    /// Replicas of one authority in the database, when that part is named: one is measured, then two, up to so many.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    replicas: u8,
+    /// Hold each replica to this share of a core, in percent, as if it had a small machine of its own; needs root.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u16).range(5..=1600))]
+    core_share: Option<u16>,
     /// A directory on the disk to be measured; the current one if absent.
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
@@ -82,6 +92,8 @@ enum Part {
     Lone,
     /// The status feed; only when it is named, for it takes ten thousand connections.
     Feed,
+    /// Servers on one database, one more after the other; only when it is named, with a database.
+    Replicas,
 }
 
 /// Certificates that are renewed over connections that were opened before.
@@ -118,6 +130,7 @@ struct Run<'a> {
 
 impl Bench {
     pub(crate) async fn run(&self, terminal: &Terminal) -> Result<()> {
+        let database = self.database_of_parts()?;
         let scratch = Scratch::new(&self.dir)?;
         terminal.note("measuring the floor of this machine");
         let floor = Floor::measure(&scratch.0)?;
@@ -129,12 +142,28 @@ impl Bench {
             authority: scratch.0.join("authority"),
             rows: Vec::new(),
         };
-        let report = run.all().await?;
+        let report = run.all(database.as_ref()).await?;
         terminal.data(&report, || report.text(terminal))
     }
 
+    /// The database, if one was named and is wanted.
+    fn database_of_parts(&self) -> Result<Option<Database>> {
+        let database = self.database.chosen()?;
+        let (in_process, replicas) = (self.wants(Part::InProcess), self.wants(Part::Replicas));
+        match &database {
+            None if replicas => Err(usage("replicas share a database: name one with --database")),
+            Some(_) if in_process && replicas => Err(usage(
+                "a schema of a database holds one authority: measure in-process or replicas, not both",
+            )),
+            Some(_) if !in_process && !replicas => {
+                Err(usage("a database is measured by --only in-process or --only replicas"))
+            }
+            _ => Ok(database),
+        }
+    }
+
     fn wants(&self, part: Part) -> bool {
-        self.only.contains(&part) || self.only.is_empty() && part != Part::Feed
+        self.only.contains(&part) || self.only.is_empty() && part != Part::Feed && part != Part::Replicas
     }
 
     fn limit(&self) -> Duration {
@@ -143,7 +172,7 @@ impl Bench {
 }
 
 impl Run<'_> {
-    async fn all(&mut self) -> Result<Report> {
+    async fn all(&mut self, database: Option<&Database>) -> Result<Report> {
         let addresses = free_addresses()?;
         let config = InProcess::make(&self.authority, &self.trust_domain, addresses, None).await?;
         let authority = InProcess::open(&config).await?;
@@ -162,6 +191,7 @@ impl Run<'_> {
             entries: None,
             server_resident_bytes: None,
             feed: None,
+            growth: Vec::new(),
         };
         if self.bench.wants(Part::InProcess) {
             let bytes = self.in_process(Place::Directory, &authority, &mut supply).await?;
@@ -172,8 +202,12 @@ impl Run<'_> {
         report.entries = Some(entries);
         report.disk_bytes_per_entry =
             Some(process::bytes_in(&self.authority.join("ledger"))? / entries.max(1));
-        if let Some(database) = self.bench.database.chosen()? {
-            self.in_database(&database, addresses).await?;
+        match database {
+            Some(database) if self.bench.wants(Part::Replicas) => {
+                report.growth = self.growth(database, addresses).await?;
+            }
+            Some(database) => self.in_database(database, addresses).await?,
+            None => {}
         }
         if self.wants_server() {
             report.server_resident_bytes = Some(self.over_the_wire(&mut supply, addresses).await?);
@@ -193,13 +227,7 @@ impl Run<'_> {
 
     /// Enrolments that all cores could make in the time of one line.
     fn most(&self, floor_us: f64) -> usize {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "far below 2^53, and positive"
-        )]
-        let most = (self.bench.seconds as f64 * 1e6 * self.floor.cores as f64 / floor_us) as usize;
-        most
+        most(self.floor.cores as f64, self.bench.limit(), floor_us)
     }
 
     /// Tokens for everything.
@@ -229,6 +257,40 @@ impl Run<'_> {
         authority.close();
         self.terminal.note("what was recorded stays in the schema: drop it when it is not needed any more");
         Ok(())
+    }
+
+    /// One server after the other on one database.
+    async fn growth(
+        &self,
+        database: &Database,
+        addresses: (SocketAddr, SocketAddr),
+    ) -> Result<Vec<GrowthFigures>> {
+        let (bench, count) = (self.bench, usize::from(self.bench.replicas));
+        let directory = self.authority.with_file_name("replica");
+        let config = InProcess::make(&directory, &self.trust_domain, addresses, Some(database)).await?;
+        let authority = InProcess::open(&config).await?;
+        let most_of = |running: usize, time| {
+            let all = self.floor.cores as f64;
+            let of_share = |percent| f64::from(percent) / 100.0 * running as f64;
+            most(bench.core_share.map_or(all, of_share).min(all), time, self.floor.enrolment_us())
+        };
+        let tokens =
+            (1..=count).map(|running| most_of(running, WARM_UP) + most_of(running, bench.limit())).sum();
+        self.terminal.note(format_args!("making keys, identities and {tokens} tokens in the database"));
+        let mut supply = Supply::make(&authority, &self.trust_domain, tokens).await?;
+        authority.close();
+        let mut replicas = Replicas::new(&directory, addresses, count, bench.core_share)?;
+        let mut figures = Vec::with_capacity(count);
+        for running in 1..=count {
+            replicas.start_next().await?;
+            self.terminal.note(format_args!("measuring: {running} of {count} replicas"));
+            replicas.warm_up(bench.clients.into(), supply.take(most_of(running, WARM_UP))).await?;
+            let intents = supply.take(most_of(running, bench.limit()));
+            figures.push(replicas.measure(bench.clients.into(), intents, bench.limit()).await?);
+        }
+        replicas.stop().await?;
+        self.terminal.note("what was recorded stays in the schema: drop it when it is not needed any more");
+        Ok(figures)
     }
 
     /// By function calls; returns the bytes of a certificate.
@@ -404,6 +466,17 @@ impl Run<'_> {
         self.rows.push(Row::new(what, &load, cpu, (floor_us, self.floor.cores), synced));
         Ok(())
     }
+}
+
+/// What so many cores could do in this time if each took this many microseconds.
+fn most(cores: f64, time: Duration, each_us: f64) -> usize {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "far below 2^53, and positive"
+    )]
+    let most = (cores * time.as_secs_f64() * 1e6 / each_us) as usize;
+    most
 }
 
 /// Has enough connections for the listeners, in this process and in those that it starts.

@@ -1,4 +1,4 @@
-//! What a process has used, as Linux counts it (proc(5)).
+//! What a process and the machine have used, as Linux counts it (proc(5)).
 
 use std::fs;
 use std::path::Path;
@@ -35,6 +35,34 @@ pub(crate) fn resident_bytes(process: u32) -> Result<u64> {
     kibibytes.map(|count| count * 1024).with_context(|| format!("{path} has no VmRSS"))
 }
 
+/// What the machine's cores have done up to some moment, in ticks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MachineTime {
+    idle: u64,
+    all: u64,
+}
+
+impl MachineTime {
+    /// Up to now.
+    pub(crate) fn now() -> Result<Self> {
+        let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        Self::of(&stat).context("/proc/stat is not as expected")
+    }
+
+    /// The share of all cores' time since then in which they had nothing to do.
+    pub(crate) fn idle_share_since(self) -> Result<f64> {
+        let now = Self::now()?;
+        Ok(now.idle.saturating_sub(self.idle) as f64 / now.all.saturating_sub(self.all).max(1) as f64)
+    }
+
+    /// The first line: user, nice, system, idle, waiting for I/O, interrupts, soft interrupts, stolen.
+    fn of(stat: &str) -> Option<Self> {
+        let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+        let ticks: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(Self { idle: ticks.get(3)? + ticks.get(4)?, all: ticks.iter().sum() })
+    }
+}
+
 /// Bytes of all files in a directory and below.
 pub(crate) fn bytes_in(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
@@ -62,6 +90,14 @@ mod tests {
         let stat = "12 (a ) b) S 1 1 1 0 -1 4194304 100 0 0 0 7 5 0 0 20 0 1 0 100";
         assert_eq!(ticks(stat), Some(12));
         assert_eq!(ticks("12 (x"), None);
+    }
+
+    #[test]
+    fn the_machine_idles_and_waits_for_its_disk() {
+        let time = MachineTime::of("cpu  10 1 4 70 9 2 3 1 50 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n").unwrap();
+        assert_eq!((time.idle, time.all), (79, 100));
+        assert!(MachineTime::of("intr 1 2 3").is_none());
+        assert!((0.0..=1.0).contains(&MachineTime::now().unwrap().idle_share_since().unwrap()));
     }
 
     #[test]

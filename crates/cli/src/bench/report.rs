@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::feed::FeedFigures;
 use super::floor::Floor;
 use super::load::Load;
+use super::replicas::GrowthFigures;
 use crate::terminal::{Terminal, Tone};
 
 /// One line.
@@ -60,6 +61,9 @@ pub(crate) struct Report {
     /// The status feed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) feed: Option<FeedFigures>,
+    /// One replica, two, and so on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) growth: Vec<GrowthFigures>,
 }
 
 impl Row {
@@ -128,6 +132,7 @@ impl Report {
         ));
         let number = |value: Option<u64>, unit: &str| value.map(|n| format!("{n}{unit}")).unwrap_or_default();
         let text = text + &self.feed.as_ref().map(feed_lines).unwrap_or_default();
+        let text = text + &growth_lines(&self.growth);
         text + &terminal.fields([
             ("bytes of a certificate", number(self.certificate_bytes, "")),
             ("bytes on disk for an entry", number(self.disk_bytes_per_entry, "")),
@@ -151,6 +156,29 @@ fn feed_lines(feed: &FeedFigures) -> String {
         feed.growth_bytes[1] >> 20,
         feed.idle_share * 100.0
     )
+}
+
+fn growth_lines(growth: &[GrowthFigures]) -> String {
+    let Some(one) = growth.first() else { return String::new() };
+    let mut text = format!(
+        "{:<35}{:>9}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}\n",
+        "", "per sec", "x one", "CPU us", "% core", "% idle", "p50", "p99"
+    );
+    for found in growth {
+        text.push_str(&format!(
+            "{:<35}{:>9.0}{:>8.2}{:>8.0}{:>8.0}{:>8.0}{:>8.2}{:>8.2}\n",
+            format!("{} on one database", found.replicas),
+            found.per_second,
+            found.per_second / one.per_second,
+            found.cpu_us,
+            found.core_share * 100.0,
+            found.idle_share * 100.0,
+            found.p50_ms,
+            found.p99_ms
+        ));
+    }
+    text + "\n% core: of one core, what each replica used; % idle: of all cores, what nobody used, neither replicas nor \
+            clients\nnor the database.\n\n"
 }
 
 fn line(row: &Row) -> String {

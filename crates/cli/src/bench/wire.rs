@@ -203,6 +203,20 @@ impl Prepared<Client, Intent> {
     }
 }
 
+/// Enrols at several servers, over so many open connections to each.
+pub(crate) async fn enroll_at_each(
+    wires: &[Wire],
+    clients: usize,
+    intents: Vec<Intent>,
+    limit: Duration,
+) -> Result<Prepared<Client, Intent>> {
+    let mut workers = Vec::with_capacity(wires.len() * clients);
+    for wire in wires {
+        workers.extend(wire.connected(clients, None).await?);
+    }
+    Ok(Prepared { workers, items: intents, limit })
+}
+
 /// Enrols, each time on a new connection with a full handshake.
 pub(crate) async fn enroll_afresh(
     wire: &Wire,
