@@ -68,6 +68,8 @@ impl Proxy {
                         return;
                     }
                     let Ok(server) = TcpStream::connect(host).await else { return };
+                    // Both ends send as they would to each other.
+                    let _ = (client.set_nodelay(true), server.set_nodelay(true));
                     carry(client, server, broken).await;
                 });
             }
