@@ -42,6 +42,23 @@ pub struct LogKeys {
 }
 
 impl LogKeys {
+    /// Believes these, the oldest first; one that is there twice is believed once.
+    ///
+    /// # Errors
+    /// [`LogKeysError`] when there are none, too many, or not those of one log.
+    pub fn new(keys: impl IntoIterator<Item = NoteVerifier>) -> Result<Self, LogKeysError> {
+        let mut keys = keys.into_iter();
+        let first = keys.next().ok_or(LogKeysError::None)?;
+        if first.kind() != NoteKeyKind::Ed25519 {
+            return Err(LogKeysError::NotALogKey(excerpt(first.name())));
+        }
+        let mut believed = Self::from(first);
+        for key in keys {
+            believed.add(key)?;
+        }
+        Ok(believed)
+    }
+
     /// Believes one more key; `false` when it was believed already.
     ///
     /// # Errors
@@ -110,15 +127,7 @@ impl FromStr for LogKeys {
     type Err = LogKeysError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let first: NoteVerifier = lines.next().ok_or(LogKeysError::None)?.parse()?;
-        if first.kind() != NoteKeyKind::Ed25519 {
-            return Err(LogKeysError::NotALogKey(first.name().to_owned()));
-        }
-        let mut keys = Self::from(first);
-        for line in lines {
-            keys.add(line.parse()?)?;
-        }
-        Ok(keys)
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        Self::new(lines.map(str::parse).collect::<Result<Vec<NoteVerifier>, _>>()?)
     }
 }

@@ -62,14 +62,7 @@ pub fn follow_log_keys(known: &LogKeys, keys: &LogKeysResponse) -> Result<LogKey
 /// [`LogKeysRefusal`] when one of them cannot be read, or there is none.
 pub fn stated_log_keys(keys: &LogKeysResponse) -> Result<LogKeys, LogKeysRefusal> {
     let signing = keys.keys.iter().filter(|view| view.phase != LogKeyPhase::Withdrawn).map(vkey);
-    let mut stated: Option<LogKeys> = None;
-    for key in signing {
-        match &mut stated {
-            None => stated = Some(key?.into()),
-            Some(stated) => drop(stated.add(key?)?),
-        }
-    }
-    Ok(stated.ok_or(LogKeysError::None)?)
+    Ok(LogKeys::new(signing.collect::<Result<Vec<_>, _>>()?)?)
 }
 
 /// Whether the log, as keys that are believed have signed it, names this key. Not if a key that is not believed vouches

@@ -165,7 +165,7 @@ pub(crate) async fn vouch(
     signers: &LogSigners,
     index: u64,
 ) -> Result<SignedNote, AuthorityError> {
-    let (leaf, proof) = (entry(ledger, index).await?, ledger.inclusion_proof(index, index + 1).await?);
+    let (leaf, proof) = last_entry(ledger, index).await?;
     let unusable = |error: &dyn std::fmt::Display| AuthorityError::invalid("the log's checkpoint", error);
     let root =
         inclusion_root(&leaf_hash(&leaf), index, index + 1, &proof).map_err(|error| unusable(&error))?;
@@ -173,8 +173,10 @@ pub(crate) async fn vouch(
     signers.sign(&checkpoint.text()).map_err(|error| unusable(&error))
 }
 
-async fn entry(ledger: &dyn Ledger, index: u64) -> Result<Vec<u8>, AuthorityError> {
-    ledger.entry(index).await?.ok_or_else(|| AuthorityError::not_found("entry", index))
+/// An entry, and the proof that the log which ends with it has it.
+async fn last_entry(ledger: &dyn Ledger, index: u64) -> Result<(Vec<u8>, Vec<Digest>), AuthorityError> {
+    let entry = ledger.entry(index).await?.ok_or_else(|| AuthorityError::not_found("entry", index))?;
+    Ok((entry, ledger.inclusion_proof(index, index + 1).await?))
 }
 
 impl Authority {
@@ -235,7 +237,7 @@ async fn voucher(ledger: &dyn Ledger, key: &LogKey) -> Result<Option<LogKeyVouch
     let (Some(index), Some(checkpoint)) = (key.published_at(), key.recorded.vouched.clone()) else {
         return Ok(None);
     };
-    let (leaf, proof) = (entry(ledger, index).await?, ledger.inclusion_proof(index, index + 1).await?);
+    let (leaf, proof) = last_entry(ledger, index).await?;
     let receipt = Receipt { extra: None, index, proof, checkpoint };
     Ok(Some(LogKeyVoucher { entry: BASE64.encode(&leaf), receipt: receipt.to_string() }))
 }

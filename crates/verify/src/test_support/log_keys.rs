@@ -23,11 +23,7 @@ pub(crate) fn log_signer(seed: u8) -> LogSigner {
 
 /// What somebody believes who knows these keys.
 pub(crate) fn log_keys(seeds: &[u8]) -> LogKeys {
-    let mut keys = LogKeys::from(log_signer(seeds[0]).verifier().clone());
-    for seed in &seeds[1..] {
-        keys.add(log_signer(*seed).verifier().clone()).unwrap();
-    }
-    keys
+    LogKeys::new(seeds.iter().map(|seed| log_signer(*seed).verifier().clone())).unwrap()
 }
 
 impl Authority {
