@@ -22,13 +22,15 @@ pub(crate) struct JwtKeys {
     pub(crate) signing: Arc<dyn Signer>,
 }
 
-/// What is another than before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What following the ledger came to.
+#[derive(Debug, Default)]
 pub(crate) struct Followed {
     /// Another issuer signs.
     pub(crate) has_other_issuer: bool,
     /// Other roots count.
     pub(crate) has_other_roots: bool,
+    /// What could not be followed: there, what was in use stays.
+    pub(crate) failures: Vec<OpenError>,
 }
 
 impl Authority {
@@ -92,14 +94,19 @@ impl Authority {
     }
 
     /// Takes over what the ledger says of roots, issuers and keys: which count, who signs, and which keys verify tokens.
-    /// What is another than before.
-    ///
-    /// # Errors
-    /// [`OpenError`] when the ledger cannot be read or a key is not here; what was in use stays.
-    pub(crate) async fn follow_keys(&self) -> Result<Followed, OpenError> {
-        let has_other_roots = self.follow_roots().await?;
-        self.follow_jwt_keys().await?;
-        self.follow_log_keys().await?;
+    /// Each whatever became of the others: a key that is not here holds up nothing else.
+    pub(crate) async fn follow_keys(&self) -> Followed {
+        let mut failures = Vec::new();
+        let has_other_roots = or_note(self.follow_roots().await, &mut failures);
+        let has_other_issuer = or_note(self.follow_issuers().await, &mut failures);
+        or_note(self.follow_jwt_keys().await, &mut failures);
+        or_note(self.follow_log_keys().await, &mut failures);
+        or_note(self.keep_own_identities().await, &mut failures);
+        Followed { has_other_issuer, has_other_roots, failures }
+    }
+
+    /// Whether another issuer signs from here on.
+    async fn follow_issuers(&self) -> Result<bool, OpenError> {
         let records = self.ledger.issuers().await.map_err(AuthorityError::from)?;
         for record in &records {
             if let Ok(certificate) = Certificate::from_der(&record.certificate) {
@@ -108,17 +115,19 @@ impl Authority {
         }
         let active = records.into_iter().rev().find(|record| record.state == IssuerState::Active);
         let active = active.ok_or(OpenError::NoIssuer)?;
-        let is_new = active.epoch != self.workflow.issuer().epoch();
-        if is_new {
-            let issuer = self.issuer_of(&active).await?;
-            self.workflow.succeed(async { Ok::<_, OpenError>(issuer) }).await?;
+        if active.epoch == self.workflow.issuer().epoch() {
+            return Ok(false);
         }
-        self.keep_own_identities().await?;
-        Ok(Followed { has_other_issuer: is_new, has_other_roots })
+        let issuer = self.issuer_of(&active).await?;
+        self.workflow.succeed(async { Ok::<_, OpenError>(issuer) }).await?;
+        Ok(true)
     }
 
     async fn follow_jwt_keys(&self) -> Result<(), OpenError> {
         let keys = jwt_records(self.ledger.as_ref()).await?;
+        for key in &keys {
+            self.workflow.forbid(key.key);
+        }
         let Some(active) = keys.iter().find(|key| key.phase == KeyPhase::Active) else { return Ok(()) };
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         let (keyring, spki) = (Arc::clone(&self.keyring), active.content.clone());
@@ -126,9 +135,6 @@ impl Authority {
         let signing =
             found.ok().and_then(|found| found.map_err(|error| tracing::error!(%error, "JWT key")).ok());
         let signing = signing.flatten().ok_or(OpenError::JwtKey(active.key))?;
-        for key in &keys {
-            self.workflow.forbid(key.key);
-        }
         self.jwt.store(Arc::new(JwtKeys { signing }));
         Ok(())
     }
@@ -153,6 +159,14 @@ impl Authority {
         let keys = self.ledger.keys().await?.into_iter().map(|key| key.index).max();
         Ok(issuers.max(keys).unwrap_or(0))
     }
+}
+
+/// What was followed; what was not is noted, and nothing follows from it.
+fn or_note<T: Default>(followed: Result<T, impl Into<OpenError>>, failures: &mut Vec<OpenError>) -> T {
+    followed.unwrap_or_else(|error| {
+        failures.push(error.into());
+        T::default()
+    })
 }
 
 /// What the ledger knows of keys of JWT-SVIDs.

@@ -39,7 +39,7 @@ pub use enrolment::{Enrolled, Enrolment, Requester, Wish};
 pub use error::AuthorityError;
 pub use jwt::{SignedJwt, TokenWish};
 
-pub(crate) use issuers::{division, jwt_records};
+pub(crate) use issuers::{Followed, division, jwt_records};
 pub(crate) use keyring::Keyring;
 pub(crate) use log_keys::{LogKey, open_log_signers, read_log_keys, vouch};
 pub(crate) use open::open_keys;

@@ -294,8 +294,10 @@ impl Authority {
             random,
         };
         authority.begin_with_jwt_key(&jwt).await?;
-        authority.follow_keys().await?;
-        Ok(authority)
+        match authority.follow_keys().await.failures.into_iter().next() {
+            Some(failure) => Err(failure),
+            None => Ok(authority),
+        }
     }
 
     /// Puts the first key of JWT-SVIDs on record.

@@ -22,11 +22,11 @@ use chancery_revoke::{CrlPublisher, OcspResponder, OperationError, ResponderCred
 use chancery_rotate::authority::{
     Actor, Life, Observer, Rules, State, Violation, What, check, plan, rollback, timeline,
 };
-use chancery_types::Timestamp;
+use chancery_types::{IssuerEpoch, Timestamp};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::authority::{Authority, AuthorityError, OpenError};
+use crate::authority::{Authority, AuthorityError, Followed, OpenError};
 use crate::bootstrap::InitError;
 pub(crate) use roots::RootRefusal;
 
@@ -67,7 +67,7 @@ pub enum RotationError {
     Revoke(#[from] OperationError),
     /// Lists of the next issuer are not published yet.
     #[error("the revocation lists of issuer {0} are not in place yet")]
-    NoList(chancery_types::IssuerEpoch),
+    NoList(IssuerEpoch),
     /// What works beside the requests is gone.
     #[error("the work was broken off")]
     BrokenOff,
@@ -281,10 +281,26 @@ impl Rotation {
     /// Takes over what the ledger says: who signs, which lists are published, who answers.
     ///
     /// # Errors
-    /// [`RotationError`]; what was in force stays.
+    /// [`RotationError`], the first one; of what it is about, what was in force stays.
     pub(crate) async fn adopt(&self) -> Result<(), RotationError> {
-        let followed = self.authority.follow_keys().await?;
+        let Followed { has_other_issuer, has_other_roots, failures } = self.authority.follow_keys().await;
         let active = self.authority.workflow().issuer().epoch();
+        if has_other_issuer {
+            tracing::info!(epoch = %active, "another issuer signs");
+        }
+        if has_other_roots {
+            tracing::info!(count = self.authority.roots().bundle().count(), "other roots are in the bundle");
+        }
+        let published = self.publish_for_issuers(active).await;
+        if has_other_issuer || has_other_roots {
+            self.succeeded.notify_one();
+        }
+        published?;
+        failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.into()))
+    }
+
+    /// Has lists published, and requests answered, for every issuer that there is.
+    async fn publish_for_issuers(&self, active: IssuerEpoch) -> Result<(), RotationError> {
         let issuers = self.authority.status_issuers().await?;
         for issuer in &issuers {
             let credential = self.ocsp.credential(issuer.epoch);
@@ -302,15 +318,6 @@ impl Rotation {
             }
         }
         self.crl.use_issuers(issuers).await;
-        if followed.has_other_issuer {
-            tracing::info!(epoch = %active, "another issuer signs");
-        }
-        if followed.has_other_roots {
-            tracing::info!(count = self.authority.roots().bundle().count(), "other roots are in the bundle");
-        }
-        if followed.has_other_issuer || followed.has_other_roots {
-            self.succeeded.notify_one();
-        }
         Ok(())
     }
 }
