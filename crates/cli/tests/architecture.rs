@@ -55,6 +55,28 @@ fn other_side_of_the_wire_imports_nothing_of_the_authority() {
     }
 }
 
+/// Of the command line, one door leads to the authority; the level of a log line may name it.
+#[test]
+fn only_one_module_of_the_program_uses_the_server() {
+    let mut elsewhere = Vec::new();
+    let mut folders = vec![workspace().join("crates/cli/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of sources") {
+            let path = entry.expect("an entry of it").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path
+                .components()
+                .any(|part| part.as_os_str().to_string_lossy().starts_with("authority_side"))
+                && std::fs::read_to_string(&path).expect("a source").contains("chancery_server::")
+            {
+                elsewhere.push(path);
+            }
+        }
+    }
+    assert!(elsewhere.is_empty(), "they use the server past authority_side: {elsewhere:?}");
+}
+
 #[test]
 fn measured_engines_stay_out_of_the_product() {
     let lock =

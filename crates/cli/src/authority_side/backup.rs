@@ -10,7 +10,8 @@ use chancery_types::{Digest, SystemRandom, Timestamp};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{Database, settings};
+use super::Database;
+use super::ledger::settings;
 use crate::failure::verification;
 
 /// What is to be backed up, and for whom.

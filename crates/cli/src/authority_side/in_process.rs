@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use chancery_server::authority::{
     Authority, Enrolment, Evidence, OnlineRoot, Requester, TokenEvidence, TokenFor, Wish,
 };
 use chancery_server::bootstrap::{self, InitPlan};
-use chancery_server::config::{Config, RawConfig, ServerName};
+use chancery_server::config::{Config, ServerName};
 use chancery_types::{
     Digest, Identity, KeyAlgorithm, SecretString, SpiffeId, SystemClock, SystemRandom, TrustDomain,
 };
 use chancery_x509::{ProvenRequest, PublicKey};
 
 use super::Database;
+use super::making::rewrite;
 
 /// How long a token waits to be spent.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -123,12 +124,11 @@ impl InProcess {
 
 /// Rates and counts far above what one machine can send.
 fn raise_limits(file: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let mut raw: RawConfig = toml::from_str(&text).with_context(|| file.display().to_string())?;
-    raw.limits.requests_per_second = 100_000_000;
-    raw.limits.burst = 100_000_000;
-    raw.limits.concurrent_requests = 100_000;
-    raw.limits.connections = 100_000;
-    raw.limits.connections_per_address = 100_000;
-    std::fs::write(file, toml::to_string(&raw)?).with_context(|| file.display().to_string())
+    rewrite(file, |raw| {
+        raw.limits.requests_per_second = 100_000_000;
+        raw.limits.burst = 100_000_000;
+        raw.limits.concurrent_requests = 100_000;
+        raw.limits.connections = 100_000;
+        raw.limits.connections_per_address = 100_000;
+    })
 }

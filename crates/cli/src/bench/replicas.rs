@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use chancery_client::Client;
-use chancery_server::config::RawConfig;
 use serde::Serialize;
 
 use super::core_share::CoreShare;
 use super::process::{self, MachineTime};
 use super::supply::Intent;
 use super::wire::{self, Prepared, Wire};
+use crate::authority_side::listen_at;
 use crate::loopback::{Door, ServerProcess, free_addresses};
 
 /// How long each number of replicas is at work before it is measured.
@@ -75,9 +75,8 @@ impl Replicas {
             let (api, status) = free_addresses()?;
             let directory = first.with_extension(format!("{}", number + 1));
             copy(first, &directory).with_context(|| format!("cannot copy {}", first.display()))?;
-            let place = Place { directory, api, status };
-            place.listen_there()?;
-            places.push(place);
+            listen_at(&directory.join("chancery.toml"), api, status)?;
+            places.push(Place { directory, api, status });
         }
         Ok(Self { places, core_share, running: Vec::with_capacity(count) })
     }
@@ -145,18 +144,6 @@ impl Replicas {
 
     fn cpu_time(&self) -> Result<Duration> {
         self.running.iter().map(|replica| process::cpu_time(replica.server.id())).sum()
-    }
-}
-
-impl Place {
-    /// Has the configuration of the copy say so.
-    fn listen_there(&self) -> Result<()> {
-        let file = self.directory.join("chancery.toml");
-        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let mut raw: RawConfig = toml::from_str(&text).with_context(|| file.display().to_string())?;
-        raw.listen.api = self.api.to_string();
-        raw.listen.status = self.status.to_string();
-        fs::write(&file, toml::to_string(&raw)?).with_context(|| file.display().to_string())
     }
 }
 
