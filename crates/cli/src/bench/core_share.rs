@@ -53,7 +53,7 @@ impl Drop for CoreShare {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::bench::process::cpu_time;
@@ -63,10 +63,11 @@ mod tests {
         let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         let held = CoreShare::hold(busy.id(), 10);
         if let Ok(share) = held {
-            let before = cpu_time(busy.id()).unwrap();
+            let (before, began) = (cpu_time(busy.id()).unwrap(), Instant::now());
             std::thread::sleep(Duration::from_millis(500));
             let used = cpu_time(busy.id()).unwrap() - before;
-            assert!(used < Duration::from_millis(150), "{used:?}");
+            let most = began.elapsed() / 10 + Duration::from_millis(100);
+            assert!(used < most, "{used:?} of {most:?}");
             let group = share.0.clone();
             drop(share);
             assert!(!group.exists());

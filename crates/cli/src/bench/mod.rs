@@ -196,12 +196,12 @@ impl Run<'_> {
         if self.bench.wants(Part::InProcess) {
             let bytes = self.in_process(Place::Directory, &authority, &mut supply).await?;
             report.certificate_bytes = Some(bytes);
+            let entries = authority.entries();
+            report.entries = Some(entries);
+            report.disk_bytes_per_entry =
+                Some(process::bytes_in(&self.authority.join("ledger"))? / entries.max(1));
         }
-        let entries = authority.entries();
         authority.close();
-        report.entries = Some(entries);
-        report.disk_bytes_per_entry =
-            Some(process::bytes_in(&self.authority.join("ledger"))? / entries.max(1));
         match database {
             Some(database) if self.bench.wants(Part::Replicas) => {
                 report.growth = self.growth(database, addresses).await?;

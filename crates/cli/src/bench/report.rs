@@ -114,31 +114,34 @@ impl Report {
             floor.enrolment_us(),
             floor.vouched_us()
         ));
-        text.push_str(&terminal.paint(
-            Tone::Strong,
-            format!(
-                "{:<35}{:>9}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}\n",
-                "", "per sec", "CPU us", "x floor", "% floor", "p50", "p99", "p99.9", "fsyncs"
-            ),
-        ));
-        for row in &self.rows {
-            text.push_str(&line(row));
-        }
-        text.push_str(&format!(
-            "\nCPU us: of the authority's process for each certificate or answer. % floor: of what all {} cores\n\
-             could do with the cryptography alone; over the wire the clients use the same cores. Latencies in\n\
-             ms, {} clients at once over the wire, {} enrolments at once in process.\n\n",
-            floor.cores, self.clients, self.in_flight
-        ));
         let number = |value: Option<u64>, unit: &str| value.map(|n| format!("{n}{unit}")).unwrap_or_default();
-        let text = text + &self.feed.as_ref().map(feed_lines).unwrap_or_default();
-        let text = text + &growth_lines(&self.growth);
+        text.push_str(&self.row_lines(terminal));
+        text.push_str(&self.feed.as_ref().map(feed_lines).unwrap_or_default());
+        text.push_str(&growth_lines(&self.growth, terminal));
         text + &terminal.fields([
             ("bytes of a certificate", number(self.certificate_bytes, "")),
             ("bytes on disk for an entry", number(self.disk_bytes_per_entry, "")),
             ("entries in the ledger", number(self.entries, "")),
             ("server's memory", number(self.server_resident_bytes.map(|bytes| bytes >> 20), " MiB")),
         ])
+    }
+
+    fn row_lines(&self, terminal: &Terminal) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let heading = format!(
+            "{:<35}{:>9}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}\n",
+            "", "per sec", "CPU us", "x floor", "% floor", "p50", "p99", "p99.9", "fsyncs"
+        );
+        let lines: String = self.rows.iter().map(line).collect();
+        let legend = format!(
+            "\nCPU us: of the authority's process for each certificate or answer. % floor: of what all {} cores\n\
+             could do with the cryptography alone; over the wire the clients use the same cores. Latencies in\n\
+             ms, {} clients at once over the wire, {} enrolments at once in process.\n\n",
+            self.floor.cores, self.clients, self.in_flight
+        );
+        terminal.paint(Tone::Strong, heading) + &lines + &legend
     }
 }
 
@@ -158,16 +161,16 @@ fn feed_lines(feed: &FeedFigures) -> String {
     )
 }
 
-fn growth_lines(growth: &[GrowthFigures]) -> String {
+fn growth_lines(growth: &[GrowthFigures], terminal: &Terminal) -> String {
     let Some(one) = growth.first() else { return String::new() };
-    let mut text = format!(
+    let heading = format!(
         "{:<35}{:>9}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}\n",
-        "", "per sec", "x one", "CPU us", "% core", "% idle", "p50", "p99"
+        "Replicas on one database", "per sec", "x one", "CPU us", "% core", "% idle", "p50", "p99"
     );
-    for found in growth {
-        text.push_str(&format!(
+    let line = |found: &GrowthFigures| {
+        format!(
             "{:<35}{:>9.0}{:>8.2}{:>8.0}{:>8.0}{:>8.0}{:>8.2}{:>8.2}\n",
-            format!("{} on one database", found.replicas),
+            found.replicas,
             found.per_second,
             found.per_second / one.per_second,
             found.cpu_us,
@@ -175,10 +178,12 @@ fn growth_lines(growth: &[GrowthFigures]) -> String {
             found.idle_share * 100.0,
             found.p50_ms,
             found.p99_ms
-        ));
-    }
-    text + "\n% core: of one core, what each replica used; % idle: of all cores, what nobody used, neither replicas nor \
-            clients\nnor the database.\n\n"
+        )
+    };
+    let lines: String = growth.iter().map(line).collect();
+    let legend = "\nCPU us: of all replicas for each certificate. % core: of one core, what each of them used. % idle: of all\n\
+                  cores, what nobody used, neither replicas nor clients nor the database. Latencies in ms.\n\n";
+    terminal.paint(Tone::Strong, heading) + &lines + legend
 }
 
 fn line(row: &Row) -> String {
