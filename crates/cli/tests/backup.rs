@@ -6,7 +6,11 @@
 #[path = "process/age.rs"]
 mod age;
 mod process;
+#[path = "../../ledger/tests/server/mod.rs"]
+#[allow(unreachable_pub, reason = "what tests share")]
+mod server;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use age::age_key;
 use process::{Authority, Ran, command, run};
+use server::Server;
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -176,6 +181,35 @@ fn a_backup_that_is_damaged_or_somebody_elses_leaves_nothing() {
     authority.chancery(&["backup"]).code(2);
     let wrong = authority.chancery(&["backup", "--to", "age1nonsense"]).code(1);
     assert!(wrong.contains("no recipient"), "{wrong}");
+}
+
+#[test]
+fn a_backup_without_keys_has_no_secret_wherever_its_file_lies() {
+    let Some(database) = Server::find() else { return };
+    let schema = server::schema();
+    let authority = Authority::init(&["--database", database.address(), "--database-schema", &schema]);
+    let here = authority.path("");
+    let Some(recipient) = age_key(&here, "backup.key") else { return };
+    let password = here.join("chancery/password");
+    std::fs::write(&password, "nobody's\n").unwrap();
+    std::fs::set_permissions(&password, PermissionsExt::from_mode(0o600)).unwrap();
+    let config = here.join("chancery/chancery.toml");
+    let settings = std::fs::read_to_string(&config).unwrap();
+    let named = settings.replace("[storage.postgres]", "[storage.postgres]\npassword_file = \"password\"");
+    assert_ne!(named, settings);
+    std::fs::write(&config, named).unwrap();
+    let names = |keys: &[&str]| {
+        let backup = ["backup", "--to", &recipient, "--out", "b.age"];
+        authority.chancery(&[&backup, keys].concat()).success();
+        let list = "age -d -i backup.key b.age | tar t";
+        let listed = Command::new("sh").args(["-c", list]).current_dir(&here).output().unwrap();
+        std::fs::remove_file(here.join("b.age")).unwrap();
+        String::from_utf8(listed.stdout).unwrap()
+    };
+    let (without, with) = (names(&[]), names(&["--with-keys"]));
+    assert!(without.contains("authority/chancery.toml\n"), "{without}");
+    assert!(!without.contains("authority/password\n") && !without.contains("authority/keys/"), "{without}");
+    assert!(with.contains("authority/password\n") && with.contains("authority/keys/"), "{with}");
 }
 
 #[test]

@@ -201,6 +201,25 @@ impl Config {
         own.into_iter().chain(&self.former_issuer_keys).collect()
     }
 
+    /// Files beside the keys whose content is secret: passphrases, PINs, passwords and credentials.
+    #[must_use]
+    pub fn secret_files(&self) -> Vec<&Path> {
+        let pins = self.keys().into_iter().filter_map(|location| match location {
+            KeyLocation::Pkcs11(uri) => uri.pin_source.as_deref(),
+            KeyLocation::File(_) => None,
+        });
+        let database = match &self.ledger {
+            LedgerPlace::Postgres(place) => Some(place),
+            LedgerPlace::Directory(_) => None,
+        };
+        let database = database.into_iter().flat_map(|place| {
+            let certificate = place.tls.as_ref().and_then(|tls| tls.credential.as_ref());
+            place.password_file.as_deref().into_iter().chain(certificate.map(|(_, key)| key.as_path()))
+        });
+        let store = self.tiles.as_ref().and_then(TilePlace::credentials);
+        self.passphrase_file.as_deref().into_iter().chain(pins).chain(database).chain(store).collect()
+    }
+
     /// Whether the root's key can be read from here.
     #[must_use]
     pub fn root_is_readable(&self) -> bool {

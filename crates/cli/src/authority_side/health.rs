@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use chancery_server::config::{Config, TilePlace};
+use chancery_server::config::Config;
 use chancery_server::presence;
 
 use super::check_config;
@@ -33,8 +33,8 @@ pub(crate) struct HealthRecord {
     pub(crate) tokens: usize,
     /// The file with the keys' passphrase.
     pub(crate) passphrase_file: Option<PathBuf>,
-    /// The file with an object store's credentials.
-    pub(crate) tile_credentials: Option<PathBuf>,
+    /// Every other file whose content is secret, and that one.
+    pub(crate) secret_files: Vec<PathBuf>,
     /// Whether the root's key can be read from here.
     pub(crate) root_readable: bool,
     /// The base of the URLs in certificates.
@@ -53,7 +53,7 @@ pub(crate) fn health_record(file: &Path) -> Result<HealthRecord> {
         tokens: keys.len() - key_files.len(),
         key_files,
         root_readable: config.root_is_readable(),
-        tile_credentials: config.tiles.as_ref().and_then(TilePlace::credentials).map(Path::to_owned),
+        secret_files: config.secret_files().into_iter().map(Path::to_owned).collect(),
         status_url: config.status_url.clone(),
         set_refresh: config.set_refresh.as_secs(),
         // Of a log in a database, what it leaves outside.

@@ -68,15 +68,9 @@ fn permissions(record: &HealthRecord, findings: &mut Findings) {
     }
 }
 
-/// Keys, passphrases, credentials, and the operator's key where it lies here.
+/// Keys, passphrases, passwords, credentials, and the operator's key where it lies here.
 fn secrets(record: &HealthRecord) -> Vec<PathBuf> {
-    let mut secrets: Vec<PathBuf> = record
-        .key_files
-        .iter()
-        .chain(&record.passphrase_file)
-        .chain(&record.tile_credentials)
-        .cloned()
-        .collect();
+    let mut secrets: Vec<PathBuf> = record.key_files.iter().chain(&record.secret_files).cloned().collect();
     let operators = fs::read_dir(record.directory.join("operators")).into_iter().flatten().flatten();
     let keys =
         operators.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "key"));
@@ -176,7 +170,7 @@ mod tests {
             key_files: vec![path("issuer.key")],
             tokens: 0,
             passphrase_file: Some(path("passphrase")),
-            tile_credentials: None,
+            secret_files: vec![path("passphrase")],
             root_readable: false,
             status_url: "http://localhost:1".to_owned(),
             set_refresh: 60,

@@ -54,8 +54,7 @@ impl Material {
             self.left_out.push("the keys: keep them otherwise, or say --with-keys".to_owned());
             return;
         }
-        let locations = [&config.issuer_key, &config.ledger_key, &config.jwt_key];
-        for location in locations.into_iter().chain(&config.former_issuer_keys) {
+        for location in config.keys() {
             match location {
                 KeyLocation::File(path) if path.starts_with(directory) => {}
                 KeyLocation::File(path) => {
@@ -151,11 +150,8 @@ impl Walk<'_> {
 
     fn is_secret(&self, path: &Path) -> io::Result<bool> {
         let config = self.config;
-        let keys = [&config.issuer_key, &config.ledger_key, &config.jwt_key].into_iter();
-        let is_key = |location: &KeyLocation| *location == KeyLocation::File(path.to_owned());
-        if keys.chain(&config.former_issuer_keys).any(is_key)
-            || config.passphrase_file.as_deref() == Some(path)
-            || config.tiles.as_ref().and_then(TilePlace::credentials) == Some(path)
+        if config.keys().into_iter().any(|location| location.file() == Some(path))
+            || config.secret_files().contains(&path)
             || ["keys", "secrets"].iter().any(|name| path.starts_with(config.directory.join(name)))
         {
             return Ok(true);
