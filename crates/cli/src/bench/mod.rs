@@ -48,7 +48,7 @@ pub(crate) struct Bench {
     /// How long each line is measured.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Clients at once over the wire.
+    /// Clients at once over the wire, at each server.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: u16,
     /// Enrolments at once in process.

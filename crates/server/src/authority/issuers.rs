@@ -23,7 +23,7 @@ pub(crate) struct JwtKeys {
 }
 
 /// What following the ledger came to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Followed {
     /// Another issuer signs.
     pub(crate) has_other_issuer: bool,
