@@ -184,7 +184,7 @@ pub(super) fn rewrite(file: &Path, change: impl FnOnce(&mut RawConfig)) -> Resul
 }
 
 /// Has a copy of an authority listen at addresses of its own.
-pub(crate) fn listen_at(config: &Path, api: SocketAddr, status: SocketAddr) -> Result<()> {
+pub(crate) fn listen_at(config: &Path, (api, status): (SocketAddr, SocketAddr)) -> Result<()> {
     rewrite(config, |raw| {
         raw.listen.api = api.to_string();
         raw.listen.status = status.to_string();

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::load::percentile;
+use super::load::percentile_ms;
 use super::process;
 use super::wire::{Enrolled, Wire};
 
@@ -74,13 +74,12 @@ pub(crate) async fn measure(
     let grown = process::resident_bytes(server)?.saturating_sub(before);
     tasks.abort_all();
     delays.sort_unstable();
-    let at = |share| percentile(&delays, share).unwrap_or_default().as_secs_f64() * 1e3;
     Ok(FeedFigures {
         listeners,
         connecting_seconds,
-        p50_ms: at(0.5),
-        p99_ms: at(0.99),
-        most_ms: at(1.0),
+        p50_ms: percentile_ms(&delays, 0.5),
+        p99_ms: percentile_ms(&delays, 0.99),
+        most_ms: percentile_ms(&delays, 1.0),
         growth_bytes: [idle, grown],
         idle_share,
     })

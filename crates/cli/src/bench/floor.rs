@@ -17,7 +17,7 @@ use ring::signature::{
 };
 use serde::Serialize;
 
-use super::load::percentile;
+use super::load::percentile_ms;
 use super::process::thread_cpu_time;
 
 /// Bytes that a certificate brings to the ledger, about.
@@ -131,8 +131,7 @@ fn syncs(directory: &Path) -> Result<(f64, f64)> {
     }
     std::fs::remove_file(&path)?;
     times.sort_unstable();
-    let milliseconds = |share| percentile(&times, share).map_or(0.0, |time| time.as_secs_f64() * 1e3);
-    Ok((milliseconds(0.5), milliseconds(0.99)))
+    Ok((percentile_ms(&times, 0.5), percentile_ms(&times, 0.99)))
 }
 
 #[cfg(test)]

@@ -26,18 +26,28 @@ impl Load {
         self.units as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// The latency that this share of the requests did not exceed; nothing when there were none.
-    pub(crate) fn percentile(&self, share: f64) -> Option<Duration> {
-        percentile(&self.latencies, share)
+    /// The latency that this share of the requests did not exceed, milliseconds.
+    pub(crate) fn percentile_ms(&self, share: f64) -> f64 {
+        percentile_ms(&self.latencies, share)
+    }
+
+    /// Microseconds of this time for each unit.
+    pub(crate) fn each_us(&self, time: Duration) -> f64 {
+        time.as_secs_f64() * 1e6 / (self.units.max(1) as f64)
     }
 }
 
 /// The value that this share of sorted values does not exceed.
-pub(crate) fn percentile(sorted: &[Duration], share: f64) -> Option<Duration> {
+fn percentile(sorted: &[Duration], share: f64) -> Option<Duration> {
     let last = sorted.len().checked_sub(1)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and last")]
     let place = (last as f64 * share.clamp(0.0, 1.0)).ceil() as usize;
     sorted.get(place.min(last)).copied()
+}
+
+/// The same in milliseconds; zero when there are no values.
+pub(crate) fn percentile_ms(sorted: &[Duration], share: f64) -> f64 {
+    percentile(sorted, share).unwrap_or_default().as_secs_f64() * 1e3
 }
 
 /// Has `workers` take items one after the other until none is left or the time is over. `act` gets the worker's own

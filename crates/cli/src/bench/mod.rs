@@ -30,7 +30,7 @@ use crate::authority_side::Database;
 use crate::authority_side::in_process::InProcess;
 use crate::commands::database::DatabaseFlags;
 use crate::failure::usage;
-use crate::loopback::{Door, ServerProcess, free_addresses};
+use crate::loopback::free_addresses;
 use crate::terminal::Terminal;
 use bare::Bare;
 use feed::FeedFigures;
@@ -174,13 +174,6 @@ impl Bench {
 impl Run<'_> {
     async fn all(&mut self, database: Option<&Database>) -> Result<Report> {
         let addresses = free_addresses()?;
-        let config = InProcess::make(&self.authority, &self.trust_domain, addresses, None).await?;
-        let authority = InProcess::open(&config).await?;
-        self.terminal.note(format_args!("making keys, identities and {} tokens", self.tokens()));
-        let mut supply = Supply::make(&authority, &self.trust_domain, self.tokens()).await?;
-        // The index follows the journal; what it still owes for the supply is not to be measured.
-        authority.close();
-        let authority = InProcess::open(&config).await?;
         let mut report = Report {
             floor: self.floor,
             clients: self.bench.clients.into(),
@@ -193,6 +186,32 @@ impl Run<'_> {
             feed: None,
             growth: Vec::new(),
         };
+        if let Some(database) = database
+            && self.bench.wants(Part::Replicas)
+        {
+            report.growth = self.growth(database, addresses).await?;
+        }
+        if self.bench.wants(Part::InProcess) || self.wants_server() || self.bench.wants(Part::Feed) {
+            self.in_directory(database, addresses, &mut report).await?;
+        }
+        report.rows = std::mem::take(&mut self.rows);
+        Ok(report)
+    }
+
+    /// Everything about an authority whose ledger is in a directory, and beside it one in a database.
+    async fn in_directory(
+        &mut self,
+        database: Option<&Database>,
+        addresses: (SocketAddr, SocketAddr),
+        report: &mut Report,
+    ) -> Result<()> {
+        let config = InProcess::make(&self.authority, &self.trust_domain, addresses, None).await?;
+        let authority = InProcess::open(&config).await?;
+        self.terminal.note(format_args!("making keys, identities and {} tokens", self.tokens()));
+        let mut supply = Supply::make(&authority, &self.trust_domain, self.tokens()).await?;
+        // The index follows the journal; what it still owes for the supply is not to be measured.
+        authority.close();
+        let authority = InProcess::open(&config).await?;
         if self.bench.wants(Part::InProcess) {
             let bytes = self.in_process(Place::Directory, &authority, &mut supply).await?;
             report.certificate_bytes = Some(bytes);
@@ -202,12 +221,10 @@ impl Run<'_> {
                 Some(process::bytes_in(&self.authority.join("ledger"))? / entries.max(1));
         }
         authority.close();
-        match database {
-            Some(database) if self.bench.wants(Part::Replicas) => {
-                report.growth = self.growth(database, addresses).await?;
-            }
-            Some(database) => self.in_database(database, addresses).await?,
-            None => {}
+        if let Some(database) = database
+            && self.bench.wants(Part::InProcess)
+        {
+            self.in_database(database, addresses).await?;
         }
         if self.wants_server() {
             report.server_resident_bytes = Some(self.over_the_wire(&mut supply, addresses).await?);
@@ -216,8 +233,7 @@ impl Run<'_> {
             raise_descriptors(self.bench.listeners)?;
             report.feed = Some(self.feed(&mut supply, addresses).await?);
         }
-        report.rows = std::mem::take(&mut self.rows);
-        Ok(report)
+        Ok(())
     }
 
     fn wants_server(&self) -> bool {
@@ -247,16 +263,32 @@ impl Run<'_> {
 
     /// The same by an authority whose ledger is in a database.
     async fn in_database(&mut self, database: &Database, addresses: (SocketAddr, SocketAddr)) -> Result<()> {
-        let directory = self.authority.with_file_name("beside-a-database");
-        let config = InProcess::make(&directory, &self.trust_domain, addresses, Some(database)).await?;
-        let authority = InProcess::open(&config).await?;
         let tokens = self.most(self.floor.enrolment_us()) + self.most(self.floor.vouched_us());
-        self.terminal.note(format_args!("making keys, identities and {tokens} tokens in the database"));
-        let mut supply = Supply::make(&authority, &self.trust_domain, tokens).await?;
+        let directory = self.authority.with_file_name("beside-a-database");
+        let (authority, mut supply) = self.supplied(&directory, addresses, database, tokens).await?;
         self.in_process(Place::Database, &authority, &mut supply).await?;
         authority.close();
-        self.terminal.note("what was recorded stays in the schema: drop it when it is not needed any more");
+        self.note_schema();
         Ok(())
+    }
+
+    /// An authority in a database, with so many tokens.
+    async fn supplied(
+        &self,
+        directory: &Path,
+        addresses: (SocketAddr, SocketAddr),
+        database: &Database,
+        tokens: usize,
+    ) -> Result<(InProcess, Supply)> {
+        let config = InProcess::make(directory, &self.trust_domain, addresses, Some(database)).await?;
+        let authority = InProcess::open(&config).await?;
+        self.terminal.note(format_args!("making keys, identities and {tokens} tokens in the database"));
+        let supply = Supply::make(&authority, &self.trust_domain, tokens).await?;
+        Ok((authority, supply))
+    }
+
+    fn note_schema(&self) {
+        self.terminal.note("what was recorded stays in the schema: drop it when it is not needed any more");
     }
 
     /// One server after the other on one database.
@@ -266,9 +298,6 @@ impl Run<'_> {
         addresses: (SocketAddr, SocketAddr),
     ) -> Result<Vec<GrowthFigures>> {
         let (bench, count) = (self.bench, usize::from(self.bench.replicas));
-        let directory = self.authority.with_file_name("replica");
-        let config = InProcess::make(&directory, &self.trust_domain, addresses, Some(database)).await?;
-        let authority = InProcess::open(&config).await?;
         let most_of = |running: usize, time| {
             let all = self.floor.cores as f64;
             let of_share = |percent| f64::from(percent) / 100.0 * running as f64;
@@ -276,8 +305,8 @@ impl Run<'_> {
         };
         let tokens =
             (1..=count).map(|running| most_of(running, WARM_UP) + most_of(running, bench.limit())).sum();
-        self.terminal.note(format_args!("making keys, identities and {tokens} tokens in the database"));
-        let mut supply = Supply::make(&authority, &self.trust_domain, tokens).await?;
+        let directory = self.authority.with_file_name("replica");
+        let (authority, mut supply) = self.supplied(&directory, addresses, database, tokens).await?;
         authority.close();
         let mut replicas = Replicas::new(&directory, addresses, count, bench.core_share)?;
         let mut figures = Vec::with_capacity(count);
@@ -289,7 +318,7 @@ impl Run<'_> {
             figures.push(replicas.measure(bench.clients.into(), intents, bench.limit()).await?);
         }
         replicas.stop().await?;
-        self.terminal.note("what was recorded stays in the schema: drop it when it is not needed any more");
+        self.note_schema();
         Ok(figures)
     }
 
@@ -328,11 +357,7 @@ impl Run<'_> {
         supply: &mut Supply,
         addresses: (SocketAddr, SocketAddr),
     ) -> Result<u64> {
-        let log = self.authority.join("serve.log");
-        let arguments = ["serve", "--quiet", "--config", "chancery.toml"];
-        let doors = [Door::Tcp(addresses.0), Door::Tcp(addresses.1)];
-        let server = ServerProcess::start(&self.authority, &arguments, &log, &doors).await?;
-        let wire = Wire::new(&self.authority, addresses.0, addresses.1)?;
+        let (server, wire) = Wire::serve(&self.authority, addresses).await?;
         self.enrolments(&wire, supply, server.id()).await?;
         self.renewals(&wire, supply, server.id()).await?;
         self.batches(&wire, supply, server.id()).await?;
@@ -344,11 +369,7 @@ impl Run<'_> {
 
     /// The feed, with a server that has done nothing else.
     async fn feed(&self, supply: &mut Supply, addresses: (SocketAddr, SocketAddr)) -> Result<FeedFigures> {
-        let log = self.authority.join("serve.log");
-        let arguments = ["serve", "--quiet", "--config", "chancery.toml"];
-        let doors = [Door::Tcp(addresses.0), Door::Tcp(addresses.1)];
-        let server = ServerProcess::start(&self.authority, &arguments, &log, &doors).await?;
-        let wire = Wire::new(&self.authority, addresses.0, addresses.1)?;
+        let (server, wire) = Wire::serve(&self.authority, addresses).await?;
         let holders = wire.enroll_all(supply.take(feed::HOLDERS)).await?;
         let victims = wire.enroll_all(supply.take(feed::ROUNDS)).await?;
         let listeners = usize::try_from(self.bench.listeners).unwrap_or(usize::MAX);

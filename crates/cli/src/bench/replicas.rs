@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::core_share::CoreShare;
 use super::process::{self, MachineTime};
 use super::supply::Intent;
-use super::wire::{self, Prepared, Wire};
+use super::wire::{Prepared, Wire};
 use crate::authority_side::listen_at;
-use crate::loopback::{Door, ServerProcess, free_addresses};
+use crate::loopback::{ServerProcess, free_addresses};
 
 /// How long each number of replicas is at work before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
@@ -50,8 +50,7 @@ pub(crate) struct Replicas {
 #[derive(Debug)]
 struct Place {
     directory: PathBuf,
-    api: SocketAddr,
-    status: SocketAddr,
+    addresses: (SocketAddr, SocketAddr),
 }
 
 /// A server that runs, within its share of a core if it has one.
@@ -66,17 +65,17 @@ impl Replicas {
     /// Copies the directory of an authority whose ledger is in a database, for each replica but the first.
     pub(crate) fn new(
         first: &Path,
-        (api, status): (SocketAddr, SocketAddr),
+        addresses: (SocketAddr, SocketAddr),
         count: usize,
         core_share: Option<u16>,
     ) -> Result<Self> {
-        let mut places = vec![Place { directory: first.to_owned(), api, status }];
+        let mut places = vec![Place { directory: first.to_owned(), addresses }];
         for number in 1..count {
-            let (api, status) = free_addresses()?;
+            let addresses = free_addresses()?;
             let directory = first.with_extension(format!("{}", number + 1));
             copy(first, &directory).with_context(|| format!("cannot copy {}", first.display()))?;
-            listen_at(&directory.join("chancery.toml"), api, status)?;
-            places.push(Place { directory, api, status });
+            listen_at(&directory.join("chancery.toml"), addresses)?;
+            places.push(Place { directory, addresses });
         }
         Ok(Self { places, core_share, running: Vec::with_capacity(count) })
     }
@@ -84,12 +83,8 @@ impl Replicas {
     /// Starts one more.
     pub(crate) async fn start_next(&mut self) -> Result<()> {
         let place = self.places.get(self.running.len()).context("all replicas run")?;
-        let arguments = ["serve", "--quiet", "--config", "chancery.toml"];
-        let doors = [Door::Tcp(place.api), Door::Tcp(place.status)];
-        let log = place.directory.join("serve.log");
-        let server = ServerProcess::start(&place.directory, &arguments, &log, &doors).await?;
+        let (server, wire) = Wire::serve(&place.directory, place.addresses).await?;
         let limit = self.core_share.map(|share| CoreShare::hold(server.id(), share)).transpose()?;
-        let wire = Wire::new(&place.directory, place.api, place.status)?;
         self.running.push(Replica { wire, server, _limit: limit });
         Ok(())
     }
@@ -101,8 +96,11 @@ impl Replicas {
         intents: Vec<Intent>,
         limit: Duration,
     ) -> Result<Prepared<Client, Intent>> {
-        let wires: Vec<Wire> = self.running.iter().map(|replica| replica.wire.clone()).collect();
-        wire::enroll_at_each(&wires, clients, intents, limit).await
+        let mut workers = Vec::with_capacity(self.running.len() * clients);
+        for replica in &self.running {
+            workers.extend(replica.wire.connected(clients, None).await?);
+        }
+        Ok(Prepared { workers, items: intents, limit })
     }
 
     /// The same, which nobody measures: what has just been started is slow.
@@ -121,15 +119,13 @@ impl Replicas {
         let (cpu, machine, began) = (self.cpu_time()?, MachineTime::now()?, Instant::now());
         let load = prepared.run().await?;
         let (cpu, idle_share) = (self.cpu_time()?.saturating_sub(cpu), machine.idle_share_since()?);
-        let seconds = cpu.as_secs_f64();
-        let milliseconds = |share| load.percentile(share).map_or(0.0, |latency| latency.as_secs_f64() * 1e3);
         Ok(GrowthFigures {
             replicas: self.running.len(),
             per_second: load.rate(),
-            p50_ms: milliseconds(0.5),
-            p99_ms: milliseconds(0.99),
-            cpu_us: seconds * 1e6 / load.units.max(1) as f64,
-            core_share: seconds / began.elapsed().as_secs_f64() / self.running.len() as f64,
+            p50_ms: load.percentile_ms(0.5),
+            p99_ms: load.percentile_ms(0.99),
+            cpu_us: load.each_us(cpu),
+            core_share: cpu.as_secs_f64() / began.elapsed().as_secs_f64() / self.running.len() as f64,
             idle_share,
         })
     }

@@ -75,8 +75,7 @@ impl Row {
         (floor_us, cores): (Option<f64>, usize),
         syncs: Option<u64>,
     ) -> Self {
-        let cpu_us = cpu.as_secs_f64() * 1e6 / (load.units.max(1) as f64);
-        let milliseconds = |share| load.percentile(share).map_or(0.0, |latency| latency.as_secs_f64() * 1e3);
+        let cpu_us = load.each_us(cpu);
         Self {
             what: what.to_owned(),
             requests: load.requests,
@@ -86,9 +85,9 @@ impl Row {
             floor_us,
             times_floor: floor_us.map(|floor| cpu_us / floor),
             share_of_floor: floor_us.map(|floor| load.rate() * floor / (cores as f64 * 1e6)),
-            p50_ms: milliseconds(0.5),
-            p99_ms: milliseconds(0.99),
-            p999_ms: milliseconds(0.999),
+            p50_ms: load.percentile_ms(0.5),
+            p99_ms: load.percentile_ms(0.99),
+            p999_ms: load.percentile_ms(0.999),
             syncs,
         }
     }

@@ -1,5 +1,6 @@
 //! Load on a server over real sockets: TLS connections to its API, plain ones to its status port.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use data_encoding::BASE64URL_NOPAD;
 use super::load::{Load, drive};
 use super::supply::{Intent, Subject};
 use crate::files::{self, MAX_PEM};
+use crate::loopback::{Door, ServerProcess};
 use crate::status_port::StatusPort;
 
 /// Certificates in one batch.
@@ -53,12 +55,19 @@ pub(crate) enum Proof {
 }
 
 impl Wire {
-    /// To a server whose authority lives in this directory.
-    pub(crate) fn new(
+    /// Serves the authority in this directory by a process of its own; and the way to it.
+    pub(crate) async fn serve(
         directory: &Path,
-        api: std::net::SocketAddr,
-        status: std::net::SocketAddr,
-    ) -> Result<Self> {
+        (api, status): (SocketAddr, SocketAddr),
+    ) -> Result<(ServerProcess, Self)> {
+        let arguments = ["serve", "--quiet", "--config", "chancery.toml"];
+        let (log, doors) = (directory.join("serve.log"), [Door::Tcp(api), Door::Tcp(status)]);
+        let server = ServerProcess::start(directory, &arguments, &log, &doors).await?;
+        Ok((server, Self::new(directory, api, status)?))
+    }
+
+    /// To a server whose authority lives in this directory.
+    fn new(directory: &Path, api: SocketAddr, status: SocketAddr) -> Result<Self> {
         let read = |name: &str| files::read(&directory.join(name), MAX_PEM);
         let issuers = read_certificates(&read("certs/issuer-1.crt")?, 1)?;
         let issuer = Certificate::from_der(issuers.first().context("there is no issuer")?)?;
@@ -100,7 +109,11 @@ impl Wire {
     }
 
     /// Clients whose connections are open, all with this certificate or with none.
-    async fn connected(&self, count: usize, identity: Option<&TlsIdentity>) -> Result<Vec<Client>> {
+    pub(crate) async fn connected(
+        &self,
+        count: usize,
+        identity: Option<&TlsIdentity>,
+    ) -> Result<Vec<Client>> {
         let mut clients = Vec::with_capacity(count);
         for _ in 0..count {
             let client = self.client(identity)?;
@@ -201,20 +214,6 @@ impl Prepared<Client, Intent> {
         })
         .await
     }
-}
-
-/// Enrols at several servers, over so many open connections to each.
-pub(crate) async fn enroll_at_each(
-    wires: &[Wire],
-    clients: usize,
-    intents: Vec<Intent>,
-    limit: Duration,
-) -> Result<Prepared<Client, Intent>> {
-    let mut workers = Vec::with_capacity(wires.len() * clients);
-    for wire in wires {
-        workers.extend(wire.connected(clients, None).await?);
-    }
-    Ok(Prepared { workers, items: intents, limit })
 }
 
 /// Enrols, each time on a new connection with a full handshake.
