@@ -49,9 +49,7 @@ impl LogKeys {
     pub fn new(keys: impl IntoIterator<Item = NoteVerifier>) -> Result<Self, LogKeysError> {
         let mut keys = keys.into_iter();
         let first = keys.next().ok_or(LogKeysError::None)?;
-        if first.kind() != NoteKeyKind::Ed25519 {
-            return Err(LogKeysError::NotALogKey(excerpt(first.name())));
-        }
+        can_sign_a_log(&first)?;
         let mut believed = Self::from(first);
         for key in keys {
             believed.add(key)?;
@@ -68,9 +66,7 @@ impl LogKeys {
             let (expected, found) = (self.name().to_owned(), excerpt(key.name()));
             return Err(LogKeysError::Name { expected, found });
         }
-        if key.kind() != NoteKeyKind::Ed25519 {
-            return Err(LogKeysError::NotALogKey(excerpt(key.name())));
-        }
+        can_sign_a_log(&key)?;
         if self.keys.contains(&key) {
             return Ok(false);
         }
@@ -104,6 +100,13 @@ impl LogKeys {
     #[must_use]
     pub fn as_slice(&self) -> &[NoteVerifier] {
         &self.keys
+    }
+}
+
+fn can_sign_a_log(key: &NoteVerifier) -> Result<(), LogKeysError> {
+    match key.kind() {
+        NoteKeyKind::Ed25519 => Ok(()),
+        _ => Err(LogKeysError::NotALogKey(excerpt(key.name()))),
     }
 }
 
