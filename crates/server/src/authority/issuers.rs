@@ -29,8 +29,8 @@ pub(crate) struct Followed {
     pub(crate) has_other_issuer: bool,
     /// Other roots count.
     pub(crate) has_other_roots: bool,
-    /// What could not be followed: there, what was in use stays.
-    pub(crate) failures: Vec<OpenError>,
+    /// The first of what could not be followed: there, what was in use stays.
+    pub(crate) failure: Option<OpenError>,
 }
 
 impl Authority {
@@ -96,13 +96,13 @@ impl Authority {
     /// Takes over what the ledger says of roots, issuers and keys: which count, who signs, and which keys verify tokens.
     /// Each whatever became of the others: a key that is not here holds up nothing else.
     pub(crate) async fn follow_keys(&self) -> Followed {
-        let mut failures = Vec::new();
-        let has_other_roots = or_note(self.follow_roots().await, &mut failures);
-        let has_other_issuer = or_note(self.follow_issuers().await, &mut failures);
-        or_note(self.follow_jwt_keys().await, &mut failures);
-        or_note(self.follow_log_keys().await, &mut failures);
-        or_note(self.keep_own_identities().await, &mut failures);
-        Followed { has_other_issuer, has_other_roots, failures }
+        let mut failure = None;
+        let has_other_roots = or_note(self.follow_roots().await, &mut failure);
+        let has_other_issuer = or_note(self.follow_issuers().await, &mut failure);
+        or_note(self.follow_jwt_keys().await, &mut failure);
+        or_note(self.follow_log_keys().await, &mut failure);
+        or_note(self.keep_own_identities().await, &mut failure);
+        Followed { has_other_issuer, has_other_roots, failure }
     }
 
     /// Whether another issuer signs from here on.
@@ -161,10 +161,10 @@ impl Authority {
     }
 }
 
-/// What was followed; what was not is noted, and nothing follows from it.
-fn or_note<T: Default>(followed: Result<T, impl Into<OpenError>>, failures: &mut Vec<OpenError>) -> T {
+/// What was followed; what was not is noted unless something is already, and nothing follows from it.
+fn or_note<T: Default>(followed: Result<T, impl Into<OpenError>>, failure: &mut Option<OpenError>) -> T {
     followed.unwrap_or_else(|error| {
-        failures.push(error.into());
+        failure.get_or_insert_with(|| error.into());
         T::default()
     })
 }

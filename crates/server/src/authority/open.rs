@@ -294,7 +294,7 @@ impl Authority {
             random,
         };
         authority.begin_with_jwt_key(&jwt).await?;
-        match authority.follow_keys().await.failures.into_iter().next() {
+        match authority.follow_keys().await.failure {
             Some(failure) => Err(failure),
             None => Ok(authority),
         }

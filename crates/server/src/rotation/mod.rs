@@ -283,7 +283,7 @@ impl Rotation {
     /// # Errors
     /// [`RotationError`], the first one; of what it is about, what was in force stays.
     pub(crate) async fn adopt(&self) -> Result<(), RotationError> {
-        let Followed { has_other_issuer, has_other_roots, failures } = self.authority.follow_keys().await;
+        let Followed { has_other_issuer, has_other_roots, failure } = self.authority.follow_keys().await;
         let active = self.authority.workflow().issuer().epoch();
         if has_other_issuer {
             tracing::info!(epoch = %active, "another issuer signs");
@@ -296,7 +296,7 @@ impl Rotation {
             self.succeeded.notify_one();
         }
         published?;
-        failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.into()))
+        failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 
     /// Has lists published, and requests answered, for every issuer that there is.
